@@ -1,0 +1,121 @@
+"""The two registries: explainers and metrics, filled by decorators, read by the gate, the app, the docs and the tests.
+
+An explainer is a function ``f(model, x, score, *, parameters) -> Tensor | Found``:
+
+* ``x``: float32 ``(B, C, *spatial)``, spatial 2D or 3D.
+* ``score(outputs, rows) -> (N,)``: one number per output row; ``rows`` ``(N,)`` says which image of ``x`` a row belongs to.
+* result: ``(B, *spatial)``, finite, unscaled; when signed, positive speaks for the score.
+
+Keyword-only parameters with a default are the user's; those without one (:data:`INJECTED`) are handed in by the gate.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Score = Callable[[Any, Tensor], Tensor]
+"""``(outputs of the model, rows) -> (N,)``."""
+Progress = Callable[[int, int], None]
+"""``(done, total)``."""
+
+INJECTED = ("profile", "generator", "progress", "explain_again", "mask")
+"""Keyword names that the gate gives to an explainer or a metric that asks for them."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an explainer returns when it has more to say than the map."""
+
+    values: Tensor
+    notes: tuple[str, ...] = ()
+    """What was wired and decided."""
+    cautions: tuple[str, ...] = ()
+    """Where the map is approximate or easy to misread."""
+    signed: bool = True
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """One metric on a batch of explanations.
+
+    Attributes:
+        score: ``(B,)``.
+        curve: ``(B, steps + 1)`` for metrics that are an area under a curve.
+        notes: what was assumed (baseline, ranking, skipped images).
+    """
+
+    score: Tensor
+    curve: Tensor | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Explainer(Protocol):
+    def __call__(self, model: nn.Module, x: Tensor, score: Score, /, **parameters: Any) -> Tensor | Found: ...
+
+
+class Metric(Protocol):
+    def __call__(
+        self, model: nn.Module, x: Tensor, score: Score, values: Tensor, /, **parameters: Any
+    ) -> MetricResult: ...
+
+
+explainers: dict[str, Callable[..., Tensor | Found]] = {}
+"""Method id to function."""
+metrics: dict[str, Callable[..., MetricResult]] = {}
+"""Metric id to function."""
+
+_E = TypeVar("_E", bound=Callable[..., Tensor | Found])
+_M = TypeVar("_M", bound=Callable[..., MetricResult])
+
+
+def explainer(method_id: str) -> Callable[[_E], _E]:
+    """Register a function as the explainer of a method of the knowledge base."""
+
+    def register(function: _E) -> _E:
+        if method_id in explainers:
+            raise ValueError(f"explainer {method_id!r} is registered twice")
+        explainers[method_id] = function
+        return function
+
+    return register
+
+
+def metric(metric_id: str) -> Callable[[_M], _M]:
+    """Register a function as the computation of a metric of the knowledge base."""
+
+    def register(function: _M) -> _M:
+        if metric_id in metrics:
+            raise ValueError(f"metric {metric_id!r} is registered twice")
+        metrics[metric_id] = function
+        return function
+
+    return register
+
+
+def parameters(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the user's parameters of a registered function with their defaults, from its signature."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty
+    }
+
+
+def injected(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the names that the gate must hand to a registered function."""
+    return tuple(name for name in inspect.signature(function).parameters if name in INJECTED)
+
+
+def no_progress(done: int, total: int) -> None:  # noqa: ARG001
+    """Discard progress."""
+
+
+def seeded(seed: int) -> torch.Generator:
+    """Return a CPU generator: randomness never touches the global state."""
+    return torch.Generator().manual_seed(seed)

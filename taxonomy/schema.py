@@ -1,0 +1,357 @@
+"""The schema of every entity of the knowledge base.
+
+One YAML file is one entity; its id is the file stem and never stands inside the file. Reading is strict: unknown keys,
+wrong types and empty texts are errors, nothing is coerced. What is not known is null. Every citation is the id of a
+publication file, so one paper is one file.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Id = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")]
+Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=False)]
+Doi = Annotated[str, StringConstraints(pattern=r"^10\.\d{4,9}/\S+$")]
+Arxiv = Annotated[str, StringConstraints(pattern=r"^(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})$")]
+Url = Annotated[str, StringConstraints(pattern=r"^https?://\S+$")]
+Dim = Literal[2, 3]
+
+Branch = Literal["visualization", "non_visualization", "latent", "multimodal"]
+Need = Literal[
+    # found in the model by running it
+    "gradients",
+    "spatial_features",
+    "attention_weights",
+    "tokens",
+    "relu_only",
+    "elementwise_activations",
+    "linear_head",
+    "embedding",
+    "generator",
+    "text_encoder",
+    # known only to the owner
+    "training_data",
+    "labelled_concepts",
+    "reference_images",
+    "retraining",
+    "mask",
+    "clinical_features",
+]
+Criterion = Literal[
+    "faithfulness",
+    "localisation",
+    "robustness",
+    "sanity",
+    "complexity",
+    "agreement_with_experts",
+    "usefulness",
+    "speed",
+    "feasibility",
+    "diagnosis_gain",  # the model got better or worse with the explanation built in; says nothing about the map
+]
+Outcome = Literal["better", "worse", "equal", "adequate", "inadequate", "mixed"]
+Output = Literal["map", "concepts", "examples", "counterfactual", "text", "embedding", "scores", "rules"]
+Language = Literal["de", "fr", "es", "zh"]
+
+
+class Part(BaseModel):
+    """A part of an entity: strict, frozen, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+class Entity(Part):
+    """What every entity has. ``id`` comes from the file name."""
+
+    id: Id = Field(exclude=True)
+    name: Text
+    aliases: list[Text] = Field(default_factory=list)
+
+
+class Statement(Part):
+    """One sourced sentence."""
+
+    text: Text
+    sources: list[Id] = Field(min_length=1)
+    """Publication ids."""
+
+
+class Implementation(Part):
+    """Where a tool implements a method or a metric."""
+
+    tool: Id
+    object: Text | None = None
+    """Import path or name inside the tool."""
+
+
+class Requires(Part):
+    """What a method asks for."""
+
+    needs: list[Need] = Field(default_factory=list)
+    tasks: list[Id] = Field(min_length=1)
+    dims: list[Dim] = Field(min_length=1)
+
+
+class Cost(Part):
+    """Model passes of one explanation at defaults; a forward and a backward pass count one each."""
+
+    passes: int | None
+    text: Text | None = None
+
+
+class Hyperparameter(Part):
+    name: Text
+    default: str | int | float | bool | None = None
+    note: Text | None = None
+
+
+class Method(Entity):
+    """An explanation method."""
+
+    family: Id
+    """A family of vocabulary.yaml; the branch follows from it."""
+    parent: Id | None = None
+    """The method this one is a variant of."""
+    umbrella: bool = False
+    """True for names that publications use without saying which variant ("SHAP")."""
+    definition: Text | None = None
+    requires: Requires
+    output: Output
+    scope: Literal["local", "global", "both"]
+    stage: Literal["post_hoc", "intrinsic"]
+    class_discriminative: bool | None = None
+    cost: Cost
+    hyperparameters: list[Hyperparameter] = Field(default_factory=list)
+    strengths: list[Statement] = Field(default_factory=list)
+    limitations: list[Statement] = Field(default_factory=list)
+    source: Id | None
+    """Publication id of the original paper; null only for umbrellas."""
+    implementations: list[Implementation] = Field(default_factory=list)
+
+
+class Modality(Entity):
+    """An imaging modality."""
+
+    translations: dict[Language, list[Text]] = Field(default_factory=dict)
+    implied_by: list[Text] = Field(default_factory=list)
+    """Words of anatomy or disease that imply this modality (reported as implied)."""
+    parent: Id | None = None
+    definition: Text
+    dims: list[Dim] = Field(min_length=1)
+    formats: list[Text] = Field(min_length=1)
+    challenges: list[Id] = Field(default_factory=list)
+    sources: list[Id] = Field(default_factory=list)
+
+
+class Effect(Part):
+    """A method (or a whole family) that eases or suffers from a challenge."""
+
+    method: Id | None = None
+    family: Id | None = None
+    text: Text
+    sources: list[Id] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _one(self) -> Effect:
+        if (self.method is None) == (self.family is None):
+            raise ValueError("give exactly one of method and family")
+        return self
+
+
+class Challenge(Entity):
+    """What makes explaining hard in a modality, or in general."""
+
+    definition: Text
+    general: bool = False
+    sources: list[Id] = Field(min_length=1)
+    eased_by: list[Effect] = Field(default_factory=list)
+    worsened_by: list[Effect] = Field(default_factory=list)
+    metrics: list[Id] = Field(default_factory=list)
+    """Metrics that show whether the challenge bites."""
+
+
+class Metric(Entity):
+    """A metric that measures an explanation."""
+
+    property: Literal[
+        "faithfulness",
+        "robustness",
+        "localisation",
+        "complexity",
+        "randomisation",
+        "axiomatic",
+        "concept",
+        "counterfactual",
+        "text",
+        "segmentation",
+        "human",
+        "modality_importance",
+        "meta_evaluation",
+    ]
+    definition: Text
+    direction: Literal["higher", "lower"] | None
+    range: Text | None
+    needs: list[
+        Literal["model", "explainer", "mask", "labels", "retraining", "reference_data", "generator", "human"]
+    ] = Field(default_factory=list)
+    cost: Text | None = None
+    weaknesses: list[Statement] = Field(default_factory=list)
+    source: Id | None
+    implementations: list[Implementation] = Field(default_factory=list)
+
+
+class Trap(Part):
+    """A defect or limit that users of a tool meet."""
+
+    text: Text
+    url: Url | None = None
+    basis: Text
+    """How we know: executed here, issue seen, source read."""
+
+
+class Tool(Entity):
+    """A software package or repository."""
+
+    category: Text
+    repository: Url | None
+    package: Text | None
+    """Name on PyPI."""
+    version: Text | None = None
+    last_release: Text | None = None
+    licence: Text | None
+    frameworks: list[Text] = Field(default_factory=list)
+    supports_3d: bool | None = None
+    supports_segmentation: bool | None = None
+    supports_vit: bool | None = None
+    traps: list[Trap] = Field(default_factory=list)
+    source: Id | None = None
+
+
+class Claim(Part):
+    """What a publication found about methods."""
+
+    methods: list[Id] = Field(min_length=1)
+    versus: list[Id] = Field(default_factory=list)
+    criterion: Criterion
+    outcome: Outcome
+    text: Text
+    where: Text | None = None
+    self_reported: bool = False
+    """True when the authors judge their own method."""
+
+
+class Study(Part):
+    """What a publication studied; what its source does not say is null."""
+
+    modalities: list[Id] = Field(min_length=1)
+    anatomy: Text | None
+    task: Id | None
+    architecture: Id | None
+    model: Text | None = None
+    dims: list[Dim] | None
+    setting: Text | None = None
+
+
+class Publication(Part):
+    """A paper. Named by its title; carries a DOI, an arXiv id or a URL that was seen."""
+
+    id: Id = Field(exclude=True)
+    title: Text
+    year: int | None = Field(ge=1950, le=2100)
+    first_author: Text | None = None
+    venue: Text | None = None
+    doi: Doi | None = None
+    arxiv: Arxiv | None = None
+    url: Url | None = None
+    read: Literal["fulltext", "abstract", "title"]
+    """What was read of it before it entered the knowledge base."""
+    study: Study | None = None
+    methods: list[Id] = Field(default_factory=list)
+    """All methods the study used, also those without a claim."""
+    clinicians: bool | None = None
+    """Did clinicians or other experts judge the explanations?"""
+    claims: list[Claim] = Field(default_factory=list)
+    conflicts: list[Id] = Field(default_factory=list)
+    """Publications that found otherwise."""
+
+    @property
+    def name(self) -> str:
+        return self.title
+
+    @property
+    def link(self) -> str:
+        """The address to show: DOI before arXiv before URL."""
+        if self.doi:
+            return f"https://doi.org/{self.doi}"
+        return f"https://arxiv.org/abs/{self.arxiv}" if self.arxiv else str(self.url)
+
+    @model_validator(mode="after")
+    def _traceable(self) -> Publication:
+        if not (self.doi or self.arxiv or self.url):
+            raise ValueError("a publication needs a doi, an arxiv id or a url")
+        return self
+
+
+class Word(Part):
+    """An entry of a small closed list, with the words people use for it."""
+
+    name: Text
+    aliases: list[Text] = Field(default_factory=list)
+    translations: dict[Language, list[Text]] = Field(default_factory=dict)
+    definition: Text | None = None
+
+
+class Family(Word):
+    """A family of methods; families form a tree under the branches."""
+
+    branch: Branch
+    parent: Id | None = None
+    sources: list[Id] = Field(default_factory=list)
+
+
+class NeedWord(Word):
+    """A need with the sentences shown when it is missing or unknown."""
+
+    gap: Text
+    """Shown when the profile lacks it, e.g. "it needs gradients, and this model gives none."."""
+    condition: Text
+    """Shown when it is unknown, e.g. "if the model exposes its attention weights"."""
+
+
+class Goal(Word):
+    """What somebody wants to know, and the outputs, families and criteria that serve it."""
+
+    outputs: list[Output] = Field(default_factory=list)
+    families: list[Id] = Field(default_factory=list)
+    criteria: list[Criterion] = Field(default_factory=list)
+
+
+class Audience(Word):
+    criteria: list[Criterion] = Field(default_factory=list)
+    """Criteria this audience cares about most."""
+
+
+class Vocabulary(Part):
+    """kb/vocabulary.yaml."""
+
+    branches: dict[Branch, Word]
+    families: dict[Id, Family]
+    tasks: dict[Id, Word]
+    architectures: dict[Id, Word]
+    audiences: dict[Id, Audience]
+    goals: dict[Id, Goal]
+    criteria: dict[Criterion, Word]
+    needs: dict[Need, NeedWord]
+
+
+KINDS: dict[str, type[Part]] = {
+    "methods": Method,
+    "modalities": Modality,
+    "challenges": Challenge,
+    "metrics": Metric,
+    "tools": Tool,
+    "publications": Publication,
+}
+"""Folder name to schema."""
