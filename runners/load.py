@@ -62,7 +62,7 @@ class Measured(Part):
     value: float
     n: int
     """Images (or volumes) it was measured on."""
-    on: Text
+    data: Text
     """Which images: "held-out patients of ..."."""
 
 
