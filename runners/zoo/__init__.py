@@ -1,0 +1,1 @@
+"""The bundled models: cards, weights, architectures, the recipes that trained them, and sample images."""

@@ -1,0 +1,142 @@
+"""Physically motivated pictures with exact masks: a breast ultrasound phantom, and lesions put into real ultrasound.
+
+A lesion lowers the echo inside its contour, and what lies below it is darkened (posterior shadow) or, behind fluid,
+brightened.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+GREY_PER_DB = 255 / 55
+"""Grey levels per decibel at a dynamic range of 55 dB."""
+
+
+def _uniform(low: float, high: float, generator: torch.Generator) -> float:
+    return low + (high - low) * float(torch.rand((), generator=generator))
+
+
+def _blur(values: Tensor, sigma: tuple[float, float]) -> Tensor:
+    """Return ``(H, W)`` convolved with a Gaussian of ``sigma`` pixels per axis, borders replicated."""
+    for axis, width in enumerate(sigma):
+        reach = min(math.ceil(3 * width), values.shape[axis] - 1)
+        steps = torch.arange(-reach, reach + 1, dtype=torch.float32)
+        kernel = (-(steps**2) / (2 * width**2)).exp()
+        kernel = (kernel / kernel.sum()).view((1, 1, -1, 1) if axis == 0 else (1, 1, 1, -1))
+        pads = (0, 0, reach, reach) if axis == 0 else (reach, reach, 0, 0)
+        values = F.conv2d(F.pad(values[None, None], pads, mode="replicate"), kernel)[0, 0]
+    return values
+
+
+def contour(size: tuple[int, int], irregular: float, generator: torch.Generator) -> Tensor:
+    """Return a random lesion outline as a boolean ``(H, W)`` map.
+
+    Args:
+        size: Height and width in pixels.
+        irregular: 0 for a smooth oval that lies wider than tall, 1 for a lobed, spiculated one that may stand upright.
+        generator: Source of randomness.
+    """
+    height, width = size
+    half_width = _uniform(0.06, 0.24, generator) * width
+    half_height = half_width * _uniform(0.45, 0.8 + 0.5 * irregular, generator)
+    half_height = min(half_height, 0.34 * height)
+    down = torch.arange(height, dtype=torch.float32)[:, None] - _uniform(0.22, 0.68, generator) * height
+    right = torch.arange(width, dtype=torch.float32)[None] - _uniform(0.2, 0.8, generator) * width
+    tilt = _uniform(-0.4, 0.4, generator)
+    along = (right * math.cos(tilt) + down * math.sin(tilt)) / half_width
+    across = (down * math.cos(tilt) - right * math.sin(tilt)) / half_height
+    angle = torch.atan2(across, along)
+    edge = torch.ones_like(angle)
+    for waves in range(2, 10):
+        strength = (0.03 + 0.22 * irregular) * _uniform(0, 1, generator) / math.sqrt(waves)
+        edge += strength * torch.cos(waves * angle + _uniform(0, 2 * math.pi, generator))
+    return (along**2 + across**2).sqrt() < edge
+
+
+def _below(mask: Tensor) -> Tensor:
+    """Return how much of the lesion lies above each point, as a share of the image height."""
+    return mask.float().cumsum(0) * ~mask / len(mask)
+
+
+def insert_lesion(image: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Put a hypoechoic lesion into a B-mode picture.
+
+    Args:
+        image: ``(H, W)`` grey levels, 0 to 255.
+        generator: Source of randomness.
+
+    Returns:
+        The picture ``(H, W)``, 0 to 255, and the lesion's boolean mask.
+    """
+    size = (image.shape[0], image.shape[1])
+    irregular = _uniform(0, 1, generator)
+    mask = contour(size, irregular, generator)
+    soft = _blur(mask.float(), (_uniform(0.5, 1 + 2 * irregular, generator) * size[0] / 256,) * 2)
+    local = _blur(image, (size[0] / 40, size[1] / 40))
+    level = float(image[mask].median()) if mask.any() else 0.0
+    dark = max(level - _uniform(6, 22, generator) * GREY_PER_DB / 2, _uniform(2, 30, generator))
+    dark = min(dark, 0.75 * level)
+    clumps = _blur(torch.randn(size, generator=generator), (size[0] / 50, size[1] / 40))
+    texture = _uniform(0.3, 0.9, generator) * (image - local) + _uniform(0, 12, generator) * clumps / clumps.std()
+    inside = dark + (texture * min(1.0, dark / 40))
+    path = _blur(_below(mask), (1.0, size[1] / 60))
+    fade = _uniform(-1.2, 0.8, generator) if irregular < 0.5 else _uniform(-0.4, 2.0, generator)
+    depth = torch.linspace(0, 1, size[0])[:, None]
+    behind = image * (1 - fade * (5 * path).clamp(max=0.75) * (1 - 0.4 * depth))
+    rim = (_blur(mask.float(), (size[0] / 60, size[1] / 60)) - soft).clamp(0, 1)
+    around = behind + _uniform(-20, 70, generator) * rim
+    return (soft * inside + (1 - soft) * around).clamp(0, 255), mask
+
+
+def breast_phantom(seed: int, size: tuple[int, int] = (256, 320), lesion: bool = True) -> tuple[Tensor, Tensor]:
+    """Return a synthetic breast ultrasound picture and its lesion mask.
+
+    Skin, fat with septa, glandular tissue and muscle lie in wavy layers of different echo strength; complex Gaussian
+    scatterers are blurred by a point spread that widens with depth, and their log-compressed envelope gives the speckle.
+
+    Args:
+        seed: The same seed gives the same picture, bit for bit.
+        size: Height and width in pixels.
+        lesion: Whether to put a hypoechoic, irregular lesion with a posterior shadow into it.
+
+    Returns:
+        Grey levels ``(H, W)`` of whole numbers from 0 to 255 and a boolean mask ``(H, W)``.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    height, width = size
+    depth = torch.linspace(0, 1, height)[:, None].expand(size)
+    across = torch.linspace(0, 1, width)[None].expand(size)
+
+    def wavy(level: float) -> Tensor:
+        line = torch.full_like(across, level)
+        for waves in range(1, 5):
+            phase = _uniform(0, 2 * math.pi, generator)
+            line = line + 0.025 / waves * torch.cos(2 * math.pi * waves * _uniform(0.5, 1, generator) * across + phase)
+        return line
+
+    gland, muscle = wavy(_uniform(0.22, 0.32, generator)), wavy(_uniform(0.72, 0.8, generator))
+    strands = _blur(torch.randn(size, generator=generator), (height / 150, width / 25))
+    strands = strands / strands.std()
+    decibel = torch.where(depth < gland, -15 + 9 * (strands - 0.7).relu(), -7 + 4 * strands)
+    decibel = torch.where(depth > muscle, -12 + 6 * strands, decibel)
+    decibel = torch.where(depth < 0.035, torch.tensor(2.0), decibel)
+    mask = torch.zeros(size, dtype=torch.bool)
+    if lesion:
+        mask = contour(size, _uniform(0.4, 0.9, generator), generator)
+        soft = _blur(mask.float(), (1.0, 1.5))
+        decibel = soft * _uniform(-32, -25, generator) + (1 - soft) * decibel
+        shadow = _blur(_below(mask), (1.0, width / 60))
+        decibel = decibel - _uniform(30, 60, generator) * shadow
+    decibel = decibel - 6 * depth
+    parts = []
+    for _ in range(2):
+        noise = torch.randn(size, generator=generator)
+        near, far = _blur(noise, (0.9, 1.8)), _blur(noise, (1.1, 3.4))
+        parts.append((1 - depth) * near / near.std() + depth * far / far.std())
+    envelope = (parts[0] ** 2 + parts[1] ** 2).sqrt() * 10 ** (decibel / 20)
+    grey = 255 + GREY_PER_DB * (20 * envelope.clamp_min(1e-6).log10() - 8)
+    return grey.clamp(0, 255).round(), mask
