@@ -979,7 +979,7 @@ def _stack(
     same = [plane for plane in planes if np.allclose(plane[1:], (column, row), atol=1e-3)]
     if len(same) < len(planes):
         raise ImageError(
-            f"{len(planes) - len(same)} of {len(planes)} {what} are turned otherwise than the first: choose one with frame=."
+            f"{len(planes) - len(same)} of {len(planes)} {what} are turned otherwise: choose one with frame=."
         )
     normal = np.cross(column, row)
     depth = np.array([plane[0] @ normal for plane in planes])
