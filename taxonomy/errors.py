@@ -37,7 +37,11 @@ class UnknownIdError(AtlasError):
     def __init__(self, given: str, allowed: Iterable[str], what: str = "id") -> None:
         names = sorted(allowed)
         near = difflib.get_close_matches(given, names, n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else f"allowed: {', '.join(names[:12])}{' …' if len(names) > 12 else ''}"
+        hint = (
+            f"did you mean {', '.join(near)}?"
+            if near
+            else f"allowed: {', '.join(names[:12])}{' …' if len(names) > 12 else ''}"
+        )
         super().__init__(f"unknown {what} {given!r}: {hint}")
 
 

@@ -46,7 +46,9 @@ def gaps(requires: Requires, profile: Profile, words: Mapping[str, NeedWord]) ->
     if profile.task is not None and profile.task not in requires.tasks:
         found.append(Gap("task", f"it explains {', '.join(requires.tasks)}, not {profile.task}."))
     if profile.dims is not None and profile.dims not in requires.dims:
-        found.append(Gap("dims", f"it works on {' and '.join(f'{d}D' for d in requires.dims)} images, not on {profile.dims}D."))
+        found.append(
+            Gap("dims", f"it works on {' and '.join(f'{d}D' for d in requires.dims)} images, not on {profile.dims}D.")
+        )
     return found
 
 

@@ -59,7 +59,8 @@ Language = Literal["de", "fr", "es", "zh"]
 class Part(BaseModel):
     """A part of an entity: strict, frozen, no unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+    # built at first use: most processes validate whole knowledge bases only, and import time counts
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, defer_build=True)
 
 
 class Entity(Part):
