@@ -1,0 +1,356 @@
+"""The one gate: every check, once, for every explainer.
+
+``explain(model, x, method)`` checks the input, profiles the model, matches its gaps, resolves the target, seeds, runs, checks the
+result and leaves the model as it was.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from runners.models import Wired, preserved, profile, run
+from runners.registry import (
+    Found,
+    MetricResult,
+    Progress,
+    explainers,
+    injected,
+    metrics,
+    no_progress,
+    parameters,
+    seeded,
+)
+from runners.targets import Resolved, Target, primary, resolve
+from taxonomy import load_kb
+from taxonomy.errors import AtlasError, ImageError, ModelError, RequirementError, TargetError, UnknownIdError
+from taxonomy.requirements import gaps
+from taxonomy.schema import Metric
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What an explainer found.
+
+    Attributes:
+        values: float32 ``(B, *spatial)`` on the CPU, at the input's resolution, unscaled; positive speaks for the score when ``signed``.
+        method: method id of the knowledge base.
+        target: what was explained, in words.
+        target_scores: ``(B,)``, the value of the explained score on the image.
+        signed: False for maps of importance without direction.
+        notes: what was wired and decided. cautions: how the map can mislead.
+        parameters: the method's parameters as used, with layer and seed.
+        passes: images that went through the model forwards and backwards, profiling not included.
+        seconds: wall time of the explainer. versions: of the packages involved.
+    """
+
+    values: Tensor
+    method: str
+    target: str
+    target_scores: Tensor
+    signed: bool
+    notes: tuple[str, ...]
+    cautions: tuple[str, ...]
+    parameters: Mapping[str, Any]
+    passes: Mapping[str, int]
+    seconds: float
+    seed: int
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def explain(
+    model: nn.Module,
+    x: Any,
+    method: str,
+    target: Target = None,
+    *,
+    layer: str | None = None,
+    seed: int = 0,
+    task: str | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Explanation:
+    """Explain what a model computed on images.
+
+    Args:
+        model: any ``torch.nn.Module`` that takes one image tensor; its forward may return a tensor, tuple, dict or dataclass.
+        x: float ``(B, C, H, W)`` or ``(B, C, D, H, W)``, or an ``Image`` when the model has a card (see ``load_model``).
+        method: a method id with an explainer; see ``explainers``.
+        target: None for what the model decided; a label or output index; one index per image; ``Region(label, mask)``;
+            or a function of the outputs that returns one number per row.
+        layer: dotted module name, to overrule the automatic choice of the features.
+        seed: the same seed gives the same map, bit for bit.
+        task: "classification", "segmentation" or "regression", when the output's shape does not tell.
+        progress: called with ``(done, total)``.
+        **options: the method's parameters.
+
+    Returns:
+        The explanation; the model is exactly as before.
+
+    Raises:
+        UnknownIdError: there is no such explainer.
+        RequirementError: the model lacks something the method needs; all gaps are named.
+        ImageError, TargetError, ModelError: the input, the target or the model does not fit.
+    """
+    if method not in explainers:
+        raise UnknownIdError(method, explainers, "explainer")
+    function = explainers[method]
+    x = _input(model, x)
+    wired = profile(model, x, target if callable(target) else None, task=task)
+    kb = load_kb()
+    missing = gaps(kb.methods[method].requires, wired, kb.vocabulary.needs)
+    if missing:
+        raise RequirementError(method, missing)
+    used = _options(method, function, options)
+    if layer is not None and "layer" not in used:
+        raise TargetError(f"{method} does not use a layer; leave layer out")
+    if layer is not None:
+        used["layer"] = layer
+    counts = {"forward": 0, "backward": 0}
+    with preserved(model, seed), _counted(model, counts):
+        resolved, outputs = _first_look(model, x, target, task)
+        extra = {"profile": wired, "generator": seeded(seed), "progress": progress or no_progress}
+        start = time.perf_counter()
+        found = _call(function, method, model, x.clone(), resolved, {**used, **_wanted(function, extra)})
+        seconds = time.perf_counter() - start
+        scores = resolved.score(outputs, torch.arange(len(x))).detach().float().cpu()
+    values = _checked(found.values, x, method)
+    cautions = list(resolved.cautions + found.cautions)
+    if not values.any():
+        cautions.append("The map is zero everywhere: this method found nothing that speaks for the score.")
+    return Explanation(
+        values=values,
+        method=method,
+        target=resolved.text,
+        target_scores=scores,
+        signed=found.signed,
+        notes=(*wired_notes(wired, found.notes), *found.notes),
+        cautions=tuple(cautions),
+        parameters=used,
+        passes=dict(counts),
+        seconds=seconds,
+        seed=seed,
+        versions=versions(),
+    )
+
+
+def wired_notes(wired: Wired, already: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the profile's notes on outputs; those on features are told by the methods that use features."""
+    return tuple(note for note in wired.notes if not note.startswith("Features are taken") and note not in already)
+
+
+def measure(
+    metric: str,
+    model: nn.Module,
+    x: Any,
+    explanation: Explanation,
+    target: Target = None,
+    *,
+    mask: Tensor | None = None,
+    seed: int = 0,
+    task: str | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> MetricResult:
+    """Measure an explanation.
+
+    Args:
+        metric: a metric id with a computation; see ``metrics``.
+        model: the explained model.
+        x: the explained images.
+        explanation: what ``explain`` returned for them.
+        target: the same target as in ``explain``.
+        mask: ``(B, *spatial)`` or ``(*spatial)``, what the map should mark, for metrics of localisation.
+        seed: seed of the metric's own randomness.
+        task: as in ``explain``.
+        progress: called with ``(done, total)``.
+        **options: the metric's parameters.
+
+    Raises:
+        UnknownIdError: there is no such metric.
+        TargetError: a parameter or the mask is missing or does not fit.
+        ModelError: the model fails.
+    """
+    if metric not in metrics:
+        raise UnknownIdError(metric, metrics, "metric")
+    function = metrics[metric]
+    x = _input(model, x)
+    used = _options(metric, function, options)
+    entry = load_kb().get(metric)
+    if isinstance(entry, Metric) and "mask" in entry.needs and mask is None:
+        raise TargetError(f"{metric} needs a mask of what the map should mark; give mask=")
+    if mask is not None:
+        mask = _mask_like(mask, x)
+    values = explanation.values.to(x.device)
+    if tuple(values.shape) != (len(x), *x.shape[2:]):
+        raise ImageError(f"the explanation has shape {tuple(values.shape)}, the images {tuple(x.shape)}: give the images it explains")
+
+    def explain_again(again: Tensor, model: nn.Module = model) -> Tensor:
+        kept = {k: v for k, v in explanation.parameters.items() if k != "layer"}
+        named = explanation.parameters.get("layer")
+        fixed = resolved.score  # the score of the original decision, not of the changed one
+
+        def same(outputs: Any, rows: Tensor) -> Tensor:
+            return fixed(outputs, rows)
+
+        return explain(
+            model, again, explanation.method, same, layer=named, seed=explanation.seed, task=wired.task, **kept
+        ).values.to(x.device)
+
+    wired = profile(model, x, target if callable(target) else None, task=task)
+    with preserved(model, seed):
+        resolved, _ = _first_look(model, x, target, task)
+        extra = {
+            "profile": wired,
+            "generator": seeded(seed),
+            "progress": progress or no_progress,
+            "mask": mask,
+            "explain_again": explain_again,
+        }
+        try:
+            return function(model, x.clone(), resolved.score, values, **used, **_wanted(function, extra))
+        except AtlasError:
+            raise
+        except Exception as error:
+            raise ModelError(f"{metric} failed on this model: {type(error).__name__}: {_first_line(error)}") from error
+
+
+def _input(model: nn.Module, x: Any) -> Tensor:
+    if not isinstance(x, Tensor):
+        prepare = getattr(model, "prepare", None)
+        if prepare is None:
+            raise ImageError(
+                f"{type(x).__name__} was given; a float tensor (B, C, H, W) or (B, C, D, H, W) is needed "
+                "(an Image works with a model from load_model, which knows how to prepare it)"
+            )
+        x = prepare(x)
+    if x.ndim not in (4, 5):
+        raise ImageError(f"the input has shape {tuple(x.shape)}; (B, C, H, W) or (B, C, D, H, W) is needed")
+    if x.numel() == 0:
+        raise ImageError(f"the input of shape {tuple(x.shape)} is empty")
+    if x.is_complex():
+        raise ImageError("the input is complex; give magnitude and phase as channels")
+    x = x.detach().to(torch.float32)
+    if not torch.isfinite(x).all():
+        bad = int((~torch.isfinite(x)).sum())
+        raise ImageError(f"the input holds {bad} values that are NaN or infinite; replace them before explaining")
+    return x
+
+
+def _mask_like(mask: Tensor, x: Tensor) -> Tensor:
+    mask = torch.as_tensor(mask, device=x.device) > 0
+    if mask.ndim == x.ndim - 2:
+        mask = mask.expand(len(x), *mask.shape)
+    if tuple(mask.shape) != (len(x), *x.shape[2:]):
+        raise TargetError(f"the mask has shape {tuple(mask.shape)}; {tuple(x.shape[2:])} or {(len(x), *x.shape[2:])} is needed")
+    if not mask.flatten(1).any(1).all():
+        raise TargetError("the mask is empty: it must mark at least one pixel in every image")
+    return mask
+
+
+def _options(name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    known = parameters(function)
+    for key, value in options.items():
+        if key not in known:
+            raise TargetError(f"{name} has no parameter {key!r}; it has {', '.join(known) or 'none'}")
+        default = known[key]
+        wrong = (
+            (isinstance(default, bool) and not isinstance(value, bool))
+            or (isinstance(default, int) and not isinstance(default, bool) and type(value) is not int)
+            or (isinstance(default, float) and (isinstance(value, bool) or not isinstance(value, int | float)))
+            or (isinstance(default, str) and not isinstance(value, str))
+        )
+        if wrong:
+            raise TargetError(f"{name}: {key}={value!r} was given; a {type(default).__name__} such as {default!r} is needed")
+        if key in POSITIVE and isinstance(value, int) and value < 1:
+            raise TargetError(f"{name}: {key}={value} was given; it must be at least 1")
+    return known | dict(options)
+
+
+POSITIVE = frozenset("steps samples masks segments batch_size cell window stride channels max_channels".split())
+"""Parameters that count something."""
+
+
+def _wanted(function: Callable[..., Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: extra[name] for name in injected(function) if name in extra}
+
+
+def _first_look(model: nn.Module, x: Tensor, target: Target, task: str | None) -> tuple[Resolved, Any]:
+    card = getattr(model, "card", None)
+    with torch.no_grad():
+        outputs = run(model, x.clone())
+    if not callable(target):
+        output = primary(outputs)
+        if not torch.isfinite(output).all():
+            raise ModelError("the model's output is NaN or infinite on this image; there is nothing to explain")
+    labels = tuple(getattr(card, "labels", None) or ())
+    return resolve(target, outputs, x, task or getattr(card, "task", None), labels), outputs
+
+
+def _call(
+    function: Callable[..., Any], method: str, model: nn.Module, x: Tensor, resolved: Resolved, keywords: dict[str, Any]
+) -> Found:
+    try:
+        result = function(model, x, resolved.score, **keywords)
+    except AtlasError:
+        raise
+    except MemoryError as error:
+        raise ModelError(f"{method} ran out of memory; use a smaller batch_size or a smaller image") from error
+    except Exception as error:
+        raise ModelError(f"{method} failed on this model: {type(error).__name__}: {_first_line(error)}") from error
+    return result if isinstance(result, Found) else Found(result)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:300] if text else "no message"
+
+
+def _checked(values: Tensor, x: Tensor, method: str) -> Tensor:
+    values = values.detach().float().cpu().contiguous()
+    if tuple(values.shape) != (len(x), *x.shape[2:]):
+        raise ModelError(f"{method} gave a map of shape {tuple(values.shape)} for images of shape {tuple(x.shape)}")
+    if not torch.isfinite(values).all():
+        raise ModelError(f"{method} gave values that are NaN or infinite on this model")
+    return values
+
+
+@contextmanager
+def _counted(model: nn.Module, counts: dict[str, int]) -> Iterator[None]:
+    """Count the images that pass through the model, forwards and backwards."""
+
+    def hook(_module: nn.Module, inputs: Any, outputs: Any) -> None:
+        rows = len(inputs[0]) if inputs and isinstance(inputs[0], Tensor) else 0
+        counts["forward"] += rows
+        try:
+            tensor = primary(outputs)
+        except ModelError:  # only a callable target can read these outputs; its backward passes are not counted
+            return
+        if tensor.requires_grad:
+            tensor.register_hook(lambda _grad: counts.__setitem__("backward", counts["backward"] + rows))
+
+    handle = model.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that a map depends on."""
+    found = {"python": platform.python_version()}
+    for package in ("xai-atlas", "torch", "numpy", "captum", "monai", "scikit-image"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+

@@ -1,0 +1,583 @@
+"""What a model can offer, found by running it, and where its features and tokens are.
+
+``profile(model, x)`` runs the model once forwards and once backwards and looks: which modules gave feature maps or token
+sequences that the score depends on, which functions ran, whether attention can be read. No layer name is ever asked of the user.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from runners.modes import GATES, RELU_LIKE, Recorder
+from runners.targets import Resolved, Target, primary, resolve, task_of
+from taxonomy.errors import AtlasError, ModelError
+from taxonomy.requirements import Profile
+
+Layout = Literal["channels_first", "channels_last", "tokens"]
+MAX_PREFIX = 16
+"""Class, distillation and register tokens that may stand before the image tokens."""
+POOLS = ("AvgPool", "MaxPool", "AdaptiveAvgPool", "AdaptiveMaxPool", "Dropout", "Flatten")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A module whose output holds spatial features.
+
+    Attributes:
+        name: dotted module name.
+        layout: how the output is laid out: ``(B, C, *grid)``, ``(B, *grid, C)`` or ``(B, prefix + prod(grid), C)``.
+        grid: spatial shape of the features.
+        prefix: tokens before the image tokens.
+        call: which call of the module, when it is used more than once.
+    """
+
+    name: str
+    layout: Layout
+    grid: tuple[int, ...]
+    channels: int
+    prefix: int = 0
+    call: int = 0
+
+    def fold(self, tensor: Tensor) -> Tensor:
+        """Bring the module's output (or its gradient) to ``(B, C, *grid)``."""
+        if self.layout == "channels_last":
+            return tensor.movedim(-1, 1)
+        if self.layout == "tokens":
+            return tensor[:, self.prefix :].transpose(1, 2).reshape(len(tensor), self.channels, *self.grid)
+        return tensor
+
+    def text(self) -> str:
+        shape = "×".join(map(str, self.grid))
+        kind = "tokens" if self.layout == "tokens" else "features"
+        return f"{self.name or 'the model'} ({kind} {shape}, {self.channels} channels)"
+
+
+@dataclass(frozen=True)
+class Wired(Profile):
+    """A profile with what the explainers need to know about the model's inside.
+
+    Attributes:
+        places: modules with spatial features that the score depends on, in order of execution.
+        place: the one that class activation maps use by default.
+        place_reason: why.
+        token_grid: grid of the token sequence that runs through all attention blocks.
+        prefix: tokens before the image tokens in that sequence.
+        blocks: number of attention blocks.
+        readout: positions in the last sequence that the score reads (the class token, or the pooled image tokens).
+        outputs: number of output channels.
+    """
+
+    places: tuple[Place, ...] = ()
+    place: Place | None = None
+    place_reason: str = ""
+    token_grid: tuple[int, ...] | None = None
+    prefix: int = 0
+    blocks: int = 0
+    readout: tuple[int, ...] = ()
+    outputs: int = 0
+
+
+_CACHE: WeakKeyDictionary[nn.Module, dict[Any, Wired]] = WeakKeyDictionary()
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the module inside ``torch.compile`` and ``DataParallel`` wrappers."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and isinstance(model, nn.DataParallel):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+@contextlib.contextmanager
+def preserved(model: nn.Module, seed: int = 0) -> Iterator[None]:
+    """Evaluation mode, no parameter gradients and a fixed seed inside; everything as before afterwards, also after an error.
+
+    Restored: modes, ``requires_grad``, ``.grad``, buffers, hooks, and the random state of torch, NumPy and Python.
+    """
+    modules = list(model.modules())
+    modes = [m.training for m in modules]
+    hooks = [{key: dict(getattr(m, key)) for key in _HOOKS if hasattr(m, key)} for m in modules]
+    parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]
+    buffers = [(b, b.detach().clone()) for b in model.buffers()]
+    states = (torch.get_rng_state(), np.random.get_state(), random.getstate())
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
+    try:
+        for m in modules:
+            m.training = False  # not .eval(): exported graphs refuse it
+        for p, _, _ in parameters:
+            p.requires_grad_(False)
+        _reseed(seed)
+        yield
+    finally:
+        for m, mode, saved in zip(modules, modes, hooks, strict=True):
+            m.training = mode
+            for key, entries in saved.items():
+                current = getattr(m, key)
+                for extra in [k for k in current if k not in entries]:
+                    del current[extra]
+        for p, required, grad in parameters:
+            p.requires_grad_(required)
+            p.grad = grad
+        with torch.no_grad():
+            for buffer, before in buffers:
+                if not torch.equal(buffer, before):
+                    buffer.copy_(before)
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
+
+
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+
+
+def _reseed(seed: int) -> None:
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+def run(model: nn.Module, x: Tensor) -> Any:
+    """Run the model and turn whatever it raises into one sentence.
+
+    Raises:
+        ModelError: the forward pass failed.
+    """
+    try:
+        return model(x)
+    except AtlasError:
+        raise
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
+        raise ModelError(
+            f"the model's forward pass failed on an input of shape {tuple(x.shape)}: {type(error).__name__}: {first[:300]}"
+        ) from error
+
+
+def leaf(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``(leaf, input)``: a leaf that collects the gradient, and a copy that in-place models may change."""
+    source = x.detach().clone().requires_grad_()
+    return source, source.clone()
+
+
+def profile(
+    model: nn.Module,
+    x: Tensor,
+    target: Target = None,
+    *,
+    task: str | None = None,
+    architecture: str | None = None,
+    black_box: str | None = None,
+) -> Wired:
+    """Find out what a model can offer, by running it once forwards and once backwards on ``x``.
+
+    Args:
+        model: any module that takes one image tensor.
+        x: ``(B, C, H, W)`` or ``(B, C, D, H, W)``; only the first image is used.
+        target: as in ``explain``, when the outputs need a callable target.
+        task: "classification", "segmentation" or "regression", when it is known better than the output's shape tells.
+        architecture: an architecture id of the knowledge base, when it is known.
+        black_box: the reason why only outputs can be had, when that is known.
+
+    Returns:
+        A profile; the model is left exactly as it was.
+
+    Raises:
+        ModelError: the forward pass fails or its outputs are not understood.
+    """
+    card = getattr(model, "card", None)
+    task = task or getattr(card, "task", None)
+    architecture = architecture or getattr(card, "architecture", None)
+    if black_box is None and getattr(model, "black_box", False):
+        black_box = "it runs as a black box: only its outputs can be had"
+    key = (tuple(x.shape[1:]), task, architecture, black_box, id(target) if callable(target) else None, _structure(model))
+    known = _CACHE.setdefault(model, {})
+    if key not in known:
+        with preserved(model):
+            known.clear()
+            known[key] = _profile(unwrap(model), x[:1].detach().float(), target, task, architecture, black_box)
+    return known[key]
+
+
+def _structure(model: nn.Module) -> int:
+    return hash(tuple(id(m) for m in model.modules()))
+
+
+@dataclass
+class _Seen:
+    """One output of one module during the profiling run."""
+
+    name: str
+    module: nn.Module
+    tensor: Tensor
+    call: int
+
+
+@dataclass
+class _Trace:
+    outputs: Any
+    seen: list[_Seen]
+    recorder: Recorder
+    gradients: list[Tensor | None] = field(default_factory=list)
+
+
+def _profile(
+    model: nn.Module, x: Tensor, target: Target, task: str | None, architecture: str | None, black_box: str | None
+) -> Wired:
+    dims = x.ndim - 2
+    notes: list[str] = []
+    lacks: dict[str, str] = {"text_encoder": "the model takes an image only"}
+    if black_box:
+        with torch.no_grad():
+            outputs = run(model, x)
+        resolved = resolve(target, outputs, x, task)
+        task = task or _task(outputs, x, target)
+        lacks |= dict.fromkeys(_INSIDE, black_box)
+        return Wired(frozenset(), lacks, task, dims, architecture, tuple(notes), outputs=_channels(outputs, target))
+    trace, resolved, source = _run(model, x, target, task)
+    found_task = task or _task(trace.outputs, x, target)
+    channels = _channels(trace.outputs, target)
+    notes += _output_notes(trace, found_task, channels, task)
+    score = resolved.score(trace.outputs, torch.arange(1))
+    gradient_problem = _gradient_problem(score, source, trace)
+    if gradient_problem:
+        lacks |= dict.fromkeys(_INSIDE, gradient_problem)
+        if _scripted(model):
+            lacks |= dict.fromkeys(_HIDDEN, _SCRIPTED)
+        return Wired(frozenset(), lacks, found_task, dims, architecture, tuple(notes), outputs=channels)
+    has = {"gradients"}
+    if _scripted(model):
+        lacks |= dict.fromkeys(_HIDDEN, _SCRIPTED)
+        return Wired(frozenset(has), lacks, found_task, dims, architecture, tuple(notes), outputs=channels)
+    wiring = _wire(trace, x, found_task or "", notes)
+    if wiring["place"] is not None:
+        has.add("spatial_features")
+    else:
+        lacks["spatial_features"] = "no layer with more than one position was found that the score depends on"
+    _judge_attention(trace, wiring, has, lacks)
+    _judge_activations(trace, has, lacks)
+    _judge_head(trace, has)
+    return Wired(
+        frozenset(has),
+        lacks,
+        found_task,
+        dims,
+        architecture or _architecture(trace, wiring, found_task),
+        tuple(notes),
+        outputs=channels,
+        **wiring,
+    )
+
+
+_INSIDE = (
+    "gradients", "spatial_features", "attention_weights", "tokens", "relu_only", "elementwise_activations", "linear_head", "embedding",
+)  # fmt: skip
+_HIDDEN = tuple(need for need in _INSIDE if need != "gradients")
+_SCRIPTED = "TorchScript hides its layers; load the model as .pt2, or as a state dict with its Python code"
+
+
+def _scripted(model: nn.Module) -> bool:
+    inner: Any = getattr(model, "network", model)
+    return isinstance(inner, torch.jit.ScriptModule)
+
+
+def _run(model: nn.Module, x: Tensor, target: Target, task: str | None) -> tuple[_Trace, Resolved, Tensor]:
+    seen: list[_Seen] = []
+    calls: dict[str, int] = {}
+    handles = []
+
+    def watch(name: str, module: nn.Module) -> None:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            tensor = output[0] if isinstance(output, tuple) and output and isinstance(output[0], Tensor) else output
+            if isinstance(tensor, Tensor) and tensor.requires_grad and tensor.is_floating_point():
+                seen.append(_Seen(name, module, tensor, calls.get(name, 0)))
+            calls[name] = calls.get(name, 0) + 1
+
+        handles.append(module.register_forward_hook(hook))
+
+    if not _scripted(model):
+        for name, module in model.named_modules():
+            if name:
+                watch(name, module)
+    recorder = Recorder()
+    source, entry = leaf(x)
+    try:
+        with torch.enable_grad(), recorder:
+            outputs = run(model, entry)
+    finally:
+        for handle in handles:
+            handle.remove()
+    resolved = resolve(target, outputs, x, task)
+    return _Trace(outputs, seen, recorder), resolved, source
+
+
+def _task(outputs: Any, x: Tensor, target: Target) -> str | None:
+    return None if callable(target) else task_of(primary(outputs), x)
+
+
+def _channels(outputs: Any, target: Target) -> int:
+    if callable(target):
+        return 0
+    output = primary(outputs)
+    return output.shape[1] if output.ndim > 1 else 1
+
+
+def _output_notes(trace: _Trace, task: str | None, channels: int, told: str | None) -> list[str]:
+    notes = []
+    if task is None:
+        return notes
+    output = primary(trace.outputs).detach()
+    if task == "regression" and channels == 1 and told is None:
+        notes.append("The model has one output: it is explained as a number (regression, or the logit of a binary classifier).")
+    if task == "regression" or channels == 0:
+        return notes
+    inside = bool(((output >= 0) & (output <= 1)).all())
+    if inside and channels > 1 and torch.allclose(output.sum(1), torch.ones(()), atol=1e-4):
+        notes.append("The outputs sum to one (softmax inside the model): gradients are small where the model is certain.")
+    elif inside and trace.recorder.last in ("sigmoid", "hardsigmoid"):
+        notes.append("The outputs are probabilities (sigmoid inside the model): multi-label, each label explained by itself.")
+    if not isinstance(trace.outputs, Tensor):
+        notes.append(f"The model returns a {type(trace.outputs).__name__}; its main output of shape {tuple(output.shape)} is explained.")
+    return notes
+
+
+def _gradient_problem(score: Tensor, source: Tensor, trace: _Trace) -> str:
+    if not score.requires_grad:
+        return "its output does not depend on the input in a differentiable way"
+    wanted = [source] + [s.tensor for s in trace.seen]
+    try:
+        grads = torch.autograd.grad(score.sum(), wanted, allow_unused=True)
+    except RuntimeError as error:
+        return f"its backward pass fails: {str(error).splitlines()[0][:200]}"
+    trace.gradients = list(grads[1:])
+    if grads[0] is None:
+        return "its output does not depend on the input in a differentiable way"
+    if not torch.isfinite(grads[0]).all():
+        return "its gradient is not finite"
+    return ""
+
+
+def _fits(grid: Sequence[int], spatial: Sequence[int]) -> bool:
+    """Is this grid the image at one common stride (rounding allowed)?"""
+    strides = [s / g for s, g in zip(spatial, grid, strict=True)]
+    if min(strides) < 0.999:
+        return False
+    slack = max(1.0 / g for g in grid)
+    return max(strides) / min(strides) <= 1.0 + 1.5 * slack
+
+
+def _token_grid(count: int, spatial: Sequence[int], known: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], int] | None:
+    """Find the grid and the number of prefix tokens of a sequence of ``count`` tokens."""
+    for grid in known:  # a feature map seen in this run, e.g. of the patch embedding
+        prefix = count - int(np.prod(grid))
+        if 0 <= prefix <= MAX_PREFIX:
+            return grid, prefix
+    best: tuple[tuple[int, ...], int] | None = None
+    for patch in range(1, min(spatial) + 1):
+        for rounding in (0, patch - 1):
+            grid = tuple((s + rounding) // patch for s in spatial)
+            prefix = count - int(np.prod(grid))
+            if 0 <= prefix <= MAX_PREFIX and (best is None or prefix < best[1]):
+                best = (grid, prefix)
+    return best
+
+
+def _places(trace: _Trace, x: Tensor) -> list[tuple[Place, Tensor, Tensor]]:
+    """All module outputs with spatial features, with the gradient of the score, in order of execution."""
+    spatial = tuple(x.shape[2:])
+    dims = len(spatial)
+    output = None if isinstance(trace.outputs, int) else _maybe_primary(trace.outputs)
+    final = {id(output)} if output is not None else set()
+    maps = [tuple(s.tensor.shape[2:]) for s in trace.seen if s.tensor.ndim == dims + 2 and _fits(s.tensor.shape[2:], spatial)]
+    known = sorted(set(maps), key=lambda g: -int(np.prod(g)))
+    found = []
+    for seen, grad in zip(trace.seen, trace.gradients, strict=True):
+        t = seen.tensor
+        if grad is None or len(t) != len(x) or id(t) in final or isinstance(seen.module, nn.ModuleList | nn.ModuleDict):
+            continue
+        if type(seen.module).__name__.startswith(POOLS) and not type(seen.module).__name__.startswith("MaxPool"):
+            continue
+        place: Place | None = None
+        if t.ndim == dims + 2:
+            first, last = tuple(t.shape[2:]), tuple(t.shape[1:-1])
+            norm_last = isinstance(seen.module, nn.LayerNorm) and seen.module.normalized_shape == (t.shape[-1],)
+            if int(np.prod(first)) > 1 and _fits(first, spatial) and not (norm_last and _fits(last, spatial)):
+                place = Place(seen.name, "channels_first", first, t.shape[1], call=seen.call)
+            elif int(np.prod(last)) > 1 and _fits(last, spatial):
+                place = Place(seen.name, "channels_last", last, t.shape[-1], call=seen.call)
+        elif t.ndim == 3 and t.shape[1] > 3:
+            grid = _token_grid(t.shape[1], spatial, [g for g in known if int(np.prod(g)) > 1])
+            if grid is not None:
+                place = Place(seen.name, "tokens", grid[0], t.shape[2], grid[1], seen.call)
+        if place is not None and bool((place.fold(grad) != 0).any()):
+            found.append((place, t, grad))
+    return found
+
+
+def _maybe_primary(outputs: Any) -> Tensor | None:
+    try:
+        return primary(outputs)
+    except ModelError:
+        return None
+
+
+def _wire(trace: _Trace, x: Tensor, task: str, notes: list[str]) -> dict[str, Any]:
+    found = _places(trace, x)
+    places = tuple(p for p, _, _ in found)
+    wiring: dict[str, Any] = {"places": places, "place": None, "place_reason": ""}
+    tokens = [(p, t, g) for p, t, g in found if p.layout == "tokens"]
+    if tokens:
+        widths = [p.channels for p, _, _ in tokens]
+        width = max(set(widths), key=widths.count)  # the residual stream; q, k, v and MLP layers are wider
+        tokens = [entry for entry in tokens if entry[0].channels == width]
+        places_used = [p for p in places if p.layout != "tokens" or p.channels == width]
+    else:
+        places_used = list(places)
+    square = [shape for shape in trace.recorder.attentions]
+    if tokens and square:
+        lengths = {shape[-1] for shape in square}
+        last = tokens[-1][0]
+        total = last.prefix + int(np.prod(last.grid))
+        # windows stand in the batch dimension: 4-D weights must have one row per image
+        whole = all(shape[0] == len(x) for shape in square if len(shape) == 4)
+        if lengths == {total} and whole:
+            wiring |= {"token_grid": last.grid, "prefix": last.prefix, "blocks": len(square)}
+            wiring["readout"] = _readout(trace, total)
+    if not places_used:
+        return wiring
+    if task == "segmentation":
+        smallest = min(int(np.prod(p.grid)) for p in places_used)
+        largest = max(int(np.prod(p.grid)) for p in places_used)
+        chosen = [p for p in places_used if int(np.prod(p.grid)) == smallest][-1]
+        if smallest < largest:
+            reason = "the deepest features (lowest resolution) before the decoder; the output layer would only repeat the prediction"
+        else:
+            reason = "the last features before the output layer, which would only repeat the prediction"
+            channels = _channels(trace.outputs, None)
+            inner = [p for p in places_used if p.channels != channels]
+            chosen = inner[-1] if inner else chosen
+    else:
+        chosen = places_used[-1]
+        reason = "the last layer with spatial features that the score depends on"
+        if chosen.layout == "tokens":
+            reason = "the last token sequence in which the image tokens, not only the class token, reach the score"
+    wiring["place"], wiring["place_reason"] = chosen, reason
+    notes.append(f"Features are taken from {chosen.text()}: {reason}.")
+    return wiring
+
+
+def _readout(trace: _Trace, total: int) -> tuple[int, ...]:
+    """Which tokens of the last sequence of the whole network the score reads."""
+    for seen, grad in reversed(list(zip(trace.seen, trace.gradients, strict=True))):
+        if grad is not None and seen.tensor.ndim == 3 and seen.tensor.shape[1] == total:
+            used = (grad[0] != 0).any(-1).nonzero()[:, 0]
+            if len(used):
+                return tuple(used.tolist())
+    return ()
+
+
+def _judge_attention(trace: _Trace, wiring: Mapping[str, Any], has: set[str], lacks: dict[str, str]) -> None:
+    if not trace.recorder.attentions:
+        lacks["attention_weights"] = "no self-attention was seen while it ran"
+        lacks["tokens"] = "it has no token sequence"
+        return
+    has.add("attention_weights")
+    if wiring.get("token_grid") is not None:
+        has.add("tokens")
+    else:
+        lengths = sorted({shape[-1] for shape in trace.recorder.attentions})
+        lacks["tokens"] = (
+            f"its attention works on windows or stages of {', '.join(map(str, lengths[:4]))} tokens, "
+            "not on one sequence of image tokens through all blocks"
+        )
+
+
+def _judge_activations(trace: _Trace, has: set[str], lacks: dict[str, str]) -> None:
+    recorder = trace.recorder
+    names = {name for name, _ in recorder.activations}
+    other = sorted(names - RELU_LIKE - GATES)
+    if recorder.attentions:
+        lacks["relu_only"] = "it has attention" + (f" and {', '.join(other)}" if other else "")
+    elif other:
+        lacks["relu_only"] = f"it uses {', '.join(other)}"
+    elif not names & RELU_LIKE:
+        lacks["relu_only"] = "it has no ReLU, so the result would be the plain gradient"
+    else:
+        has.add("relu_only")
+    if recorder.attentions:
+        lacks["elementwise_activations"] = "it has attention, whose softmax mixes positions"
+    elif recorder.unknown:
+        lacks["elementwise_activations"] = f"no propagation rule is known for {', '.join(sorted(recorder.unknown))}"
+    else:
+        has.add("elementwise_activations")
+
+
+def _judge_head(trace: _Trace, has: set[str]) -> None:
+    if trace.recorder.last == "linear":
+        has.add("embedding")
+        if not any(s.tensor.ndim == 2 and s.tensor is not _maybe_primary(trace.outputs) and isinstance(s.module, nn.Linear) for s in trace.seen):
+            has.add("linear_head")
+
+
+def _architecture(trace: _Trace, wiring: Mapping[str, Any], task: str | None) -> str | None:
+    if trace.recorder.attentions:
+        return "vit" if wiring.get("token_grid") is not None else "swin"
+    if not any(name.startswith("conv") for name in trace.recorder.functions):
+        return None
+    return "unet" if task == "segmentation" else "cnn"
+
+
+def find_place(wired: Wired, layer: str | None) -> tuple[Place, tuple[str, ...]]:
+    """Return the place that a class activation map uses: the chosen one, or the module that the user names.
+
+    Raises:
+        ModelError: the named module has no spatial features that the score depends on.
+    """
+    if layer is None:
+        if wired.place is None:
+            raise ModelError("the model has no spatial features")
+        return wired.place, (f"Features: {wired.place.text()}, {wired.place_reason}.",)
+    named = [p for p in wired.places if p.name == layer]
+    if not named:
+        near = ", ".join(p.name for p in wired.places[-8:])
+        raise ModelError(f"layer {layer!r} gives no spatial features that the score depends on; layers that do: {near}")
+    return named[-1], (f"Features: {named[-1].text()}, named by the user.",)
+
+
+@contextlib.contextmanager
+def captured(model: nn.Module, place: Place) -> Iterator[list[Tensor]]:
+    """Collect the output of a place during forward passes: the list's last entry is the current one."""
+    kept: list[Tensor] = []
+    calls = 0
+
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        nonlocal calls
+        if calls == place.call:
+            kept.append(output[0] if isinstance(output, tuple) else output)
+        calls += 1
+
+    handle = unwrap(model).get_submodule(place.name).register_forward_hook(hook)
+    try:
+        yield kept
+    finally:
+        handle.remove()

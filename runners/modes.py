@@ -1,0 +1,688 @@
+"""Seeing and changing what a model computes, function by function, without touching the model.
+
+A ``TorchFunctionMode`` sees every torch call of a forward pass, whether it comes from a module, from functional code, from
+an in-place variant or from a fused kernel. Rules live here as handlers by function name; nothing is registered on the model, so
+nothing can be left behind. Hook-based rules miss functional ReLUs, reused modules and fused attention.
+
+* :class:`Recorder` notes which functions a model uses (for the profile).
+* :class:`Guided` is guided backpropagation.
+* :class:`DeepLift` is the rescale rule, pairing every image with its baseline.
+* :class:`Relevance` turns the backward pass into layer-wise relevance propagation.
+* :class:`Attention` records attention weights, also of fused implementations.
+
+TorchScript code is opaque to modes; the profile says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+ACTIVATIONS = frozenset(
+    "relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish softplus softsign tanh sigmoid hardsigmoid hardswish hardtanh "
+    "logsigmoid threshold clamp clamp_min clamp_max erf".split()
+)
+"""Element-wise activations."""
+RELU_LIKE = frozenset(("relu", "relu6", "threshold"))
+GATES = frozenset(("sigmoid", "hardsigmoid", "softmax"))
+"""Functions whose outputs scale other features."""
+ELEMENTWISE = frozenset("exp log sqrt rsqrt square abs reciprocal pow".split())
+"""Further element-wise functions, exact under the rescale rule."""
+CONVOLUTIONS = frozenset(f"{kind}{d}d" for kind in ("conv", "conv_transpose") for d in (1, 2, 3))
+NORMS = frozenset("batch_norm layer_norm group_norm instance_norm rms_norm".split())
+MAX_POOLS = frozenset(f"max_pool{d}d" for d in (1, 2, 3))
+LINEAR_POOLS = frozenset(
+    ["mean", "sum", "interpolate", "upsample"] + [f"{a}avg_pool{d}d" for a in ("", "adaptive_") for d in (1, 2, 3)]
+)
+PASSIVE = frozenset(
+    "cat concat concatenate stack pad getitem reshape view view_as reshape_as flatten unflatten permute transpose t squeeze unsqueeze expand expand_as "
+    "contiguous clone dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout chunk split tensor_split unbind to "
+    "float double half type type_as roll narrow select index_select repeat repeat_interleave movedim swapaxes swapdims pixel_shuffle "
+    "pixel_unshuffle channel_shuffle unfold fold detach amax max adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d flip "
+    "gather neg diagonal cpu cuda identity masked_fill where tile atleast_2d atleast_3d hsplit vsplit positive ravel".split()
+)
+"""Functions that move values about; their plain backward pass carries relevance as it is."""
+ARITHMETIC = frozenset("add sub mul div".split())
+PRODUCTS = frozenset("matmul bmm baddbmm einsum".split())
+
+_ALIAS = {
+    "truediv": "div",
+    "divide": "div",
+    "true_divide": "div",
+    "multiply": "mul",
+    "subtract": "sub",
+    "concat": "cat",
+    "rtruediv": "rdiv",
+    "addmm": "linear",
+    "special_softmax": "softmax",
+}
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Return the plain name of a torch function: ``Tensor.__iadd__`` and ``torch.add`` are both ``add``."""
+    name: str = getattr(function, "__name__", "")
+    name = name.strip("_")
+    if name.startswith("i") and name[1:] in ("add", "sub", "mul", "truediv", "div"):
+        name = name[1:]
+    if name.startswith("r") and name[1:] in ("add", "mul"):
+        name = name[1:]
+    if name.endswith("_with_indices"):
+        name = name.removesuffix("_with_indices")
+    return _ALIAS.get(name, name)
+
+
+def _in_place(function: Callable[..., Any], kwargs: dict[str, Any], args: Sequence[Any]) -> bool:
+    name: str = getattr(function, "__name__", "")
+    if name.startswith("__i") and name[3:].strip("_") in ("add", "sub", "mul", "truediv", "div"):
+        return True
+    if name.endswith("_") and not name.endswith("__"):
+        return True
+    return bool(kwargs.get("inplace", False)) or (name in ("relu", "relu6", "silu", "mish") and len(args) > 1 and args[1] is True)
+
+
+def _differentiable(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+def _is_square_attention(weights: Tensor) -> bool:
+    return weights.ndim >= 3 and weights.shape[-1] == weights.shape[-2] and weights.shape[-1] > 1
+
+
+class Mode(TorchFunctionMode):
+    """Dispatch by function name to ``handle(name, function, args, kwargs)``.
+
+    In-place calls are computed out of place on a copy and written back, so that rules may keep their inputs.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        name = name_of(func)
+        if not self.wants(name, args):
+            return func(*args, **kwargs)
+        if args and isinstance(args[0], Tensor) and _in_place(func, kwargs, args):
+            kwargs.pop("inplace", None)
+            flat = list(args)
+            if name in ("relu", "relu6", "silu", "mish"):
+                flat = flat[:1]
+            flat[0] = args[0].clone()
+            result = self.handle(name, _out_of_place(func, name), flat, kwargs)
+            return args[0].copy_(result)
+        return self.handle(name, func, list(args), kwargs)
+
+    def wants(self, name: str, args: Sequence[Any]) -> bool:
+        raise NotImplementedError
+
+    def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        raise NotImplementedError
+
+
+def _out_of_place(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    raw: str = function.__name__
+    if not raw.endswith("_"):
+        return function  # a functional with inplace=True: the flag is dropped
+    if hasattr(torch, name):
+        return getattr(torch, name)  # type: ignore[no-any-return]
+    return getattr(F, name)  # type: ignore[no-any-return]
+
+
+def attention(mode: Mode, record: Callable[[Tensor], None], args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor:
+    """Scaled dot-product attention written out, its steps running under ``mode`` and its weights recorded."""
+    names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
+    given = dict(zip(names, args, strict=False)) | kwargs
+    query, key, value = given["query"], given["key"], given["value"]
+    scale = given.get("scale") or 1.0 / math.sqrt(query.shape[-1])
+    if given.get("enable_gqa"):
+        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
+        value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
+    mask = given.get("attn_mask")
+    if given.get("is_causal"):
+        mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
+    with mode:
+        logits = torch.matmul(query * scale, key.transpose(-2, -1))
+    if mask is not None:
+        logits = logits.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else logits + mask
+    _tag(logits, "logits", True)
+    with mode:
+        weights = F.softmax(logits, dim=-1)
+    record(weights)
+    with mode:
+        return torch.matmul(weights, value)
+
+
+def multi_head_attention(
+    mode: Mode, record: Callable[[Tensor], None], args: Sequence[Any], kwargs: dict[str, Any]
+) -> tuple[Tensor, Tensor | None]:
+    """``F.multi_head_attention_forward`` written out (query, key, value ``(L, B, E)``).
+
+    Raises:
+        NotImplementedError: an option that image transformers do not use (bias_k, add_zero_attn, static keys).
+    """
+    names = (
+        "query key value embed_dim num_heads in_proj_weight in_proj_bias bias_k bias_v add_zero_attn dropout_p out_proj_weight out_proj_bias "
+        "training key_padding_mask need_weights attn_mask use_separate_proj_weight q_proj_weight k_proj_weight v_proj_weight static_k static_v "
+        "average_attn_weights is_causal"
+    ).split()
+    given = {"need_weights": True, "average_attn_weights": True} | dict(zip(names, args, strict=False)) | kwargs
+    rare = [n for n in ("bias_k", "bias_v", "static_k", "static_v", "key_padding_mask") if given.get(n) is not None]
+    if rare or given.get("add_zero_attn"):
+        raise NotImplementedError(f"MultiheadAttention with {', '.join(rare) or 'add_zero_attn'}")
+    query, key, value, heads = given["query"], given["key"], given["value"], given["num_heads"]
+    single = query.ndim == 2
+    if single:
+        query, key, value = query[:, None], key[:, None], value[:, None]
+    if given.get("use_separate_proj_weight"):
+        parts = (given["q_proj_weight"], given["k_proj_weight"], given["v_proj_weight"])
+    else:
+        parts = given["in_proj_weight"].chunk(3)
+    biases = given["in_proj_bias"].chunk(3) if given["in_proj_bias"] is not None else (None, None, None)
+    with mode:
+        projected = [F.linear(t, w, b) for t, w, b in zip((query, key, value), parts, biases, strict=True)]
+    length, batch, width = projected[0].shape
+    q, k, v = (t.reshape(t.shape[0], batch, heads, -1).permute(1, 2, 0, 3) for t in projected)
+    seen: list[Tensor] = []
+
+    def keep(weights: Tensor) -> None:
+        seen.append(weights)
+        record(weights)
+
+    mask = given.get("attn_mask")
+    if mask is not None and mask.ndim == 3:
+        mask = mask.view(batch, heads, *mask.shape[1:])
+    if mask is not None and mask.dtype == torch.bool:
+        mask = ~mask  # here True means masked out, in scaled_dot_product_attention it means kept
+    mixed = attention(mode, keep, (q, k, v), {"attn_mask": mask})
+    mixed = mixed.permute(2, 0, 1, 3).reshape(length, batch, width)
+    with mode:
+        out = F.linear(mixed, given["out_proj_weight"], given["out_proj_bias"])
+    weights = None
+    if given["need_weights"]:
+        weights = seen[0].mean(1) if given["average_attn_weights"] else seen[0]
+        weights = weights[0] if single else weights
+    return (out[:, 0] if single else out), weights
+
+
+class Recorder(Mode):
+    """Note which functions the differentiable part of a forward pass uses.
+
+    Attributes:
+        activations: names of element-wise activations.
+        unknown: names of functions for which no propagation rule is known.
+        attentions: ``(leading dims, tokens)`` of every square self-attention, in order.
+        last: the name of the last differentiable function.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.activations: list[tuple[str, int]] = []
+        self.unknown: set[str] = set()
+        self.attentions: list[tuple[int, ...]] = []
+        self.functions: set[str] = set()
+        self.last = ""
+
+    def wants(self, name: str, args: Sequence[Any]) -> bool:  # noqa: ARG002
+        return name not in ("get", "set", "backward", "size", "dim", "numel", "len", "requires_grad")
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        name = name_of(func)
+        if not self.wants(name, args):
+            return func(*args, **kwargs)
+        return self.handle(name, func, list(args), kwargs)
+
+    def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        if name == "scaled_dot_product_attention":
+            self._attend(tuple(args[0].shape[:-2]) + (args[0].shape[-2], args[1].shape[-2]))
+            result = function(*args, **kwargs)
+        elif name == "multi_head_attention_forward":
+            query, key = args[0], args[1]
+            batch = query.shape[1] if query.ndim == 3 else 1
+            heads = kwargs.get("num_heads", args[4] if len(args) > 4 else 1)
+            self._attend((batch, heads, query.shape[0], key.shape[0]))
+            result = function(*args, **kwargs)
+        else:
+            result = function(*args, **kwargs)
+        outputs = result if isinstance(result, tuple | list) else (result,)
+        if not any(_differentiable(t) for t in outputs):
+            return result
+        self.functions.add(name)
+        self.last = name
+        if name in ACTIVATIONS:
+            self.activations.append((name, id(result)))
+        elif name == "softmax" and isinstance(result, Tensor) and _is_square_attention(result):
+            self._attend(tuple(result.shape))
+        elif name not in _KNOWN:
+            self.unknown.add(name)
+        return result
+
+    def _attend(self, shape: tuple[int, ...]) -> None:
+        if shape[-1] == shape[-2] and shape[-1] > 1:
+            self.attentions.append(shape)
+
+
+_KNOWN = (
+    ACTIVATIONS
+    | CONVOLUTIONS
+    | NORMS
+    | MAX_POOLS
+    | LINEAR_POOLS
+    | PASSIVE
+    | ARITHMETIC
+    | PRODUCTS
+    | frozenset(("linear", "softmax", "scaled_dot_product_attention", "multi_head_attention_forward", "cls_token"))
+)
+
+
+class _GuidedReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+        ctx.save_for_backward(x > 0)
+        return y.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (positive,) = ctx.saved_tensors
+        return grads[0].clamp(min=0) * positive, None
+
+
+class Guided(Mode):
+    """Guided backpropagation: a ReLU passes back only positive gradients of positive inputs."""
+
+    def wants(self, name: str, args: Sequence[Any]) -> bool:
+        return name in RELU_LIKE and bool(args) and _differentiable(args[0])
+
+    def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ARG002
+        with torch.no_grad():
+            y = function(*args, **kwargs)
+        return _GuidedReLU.apply(args[0], y)  # type: ignore[no-untyped-call]
+
+
+class _Rule(torch.autograd.Function):
+    """A function with its own backward rule: ``backward(grad, *inputs) -> grads``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        forward: Callable[..., Tensor],
+        backward: Callable[..., tuple[Tensor | None, ...]],
+        *inputs: Tensor,
+    ) -> Tensor:
+        ctx.rule = backward
+        ctx.save_for_backward(*inputs)
+        return forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:
+        return (None, None, *ctx.rule(grads[0], *ctx.saved_tensors))
+
+
+def _apply(
+    forward: Callable[..., Tensor], backward: Callable[..., tuple[Tensor | None, ...]], *inputs: Tensor
+) -> Tensor:
+    return _Rule.apply(forward, backward, *inputs)  # type: ignore[no-untyped-call,no-any-return]
+
+
+def _vjp(function: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> Tensor:
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(function(x), x, grad)[0]
+
+
+def _fit(grad: Tensor, like: Tensor) -> Tensor:
+    """Sum a gradient over the dimensions that broadcasting added."""
+    return grad.sum_to_size(like.shape) if grad.shape != like.shape else grad
+
+
+class DeepLift(Mode):
+    """The rescale rule. The batch holds the images first and their baselines after them, in equal number.
+
+    Element-wise functions multiply by the ratio of differences; products take the mid-point rule, and normalisation and softmax
+    are taken apart into such steps, so that completeness holds through them as well.
+    """
+
+    def wants(self, name: str, args: Sequence[Any]) -> bool:
+        if name in ACTIVATIONS or name in ELEMENTWISE or name in MAX_POOLS or name == "softmax":
+            return bool(args) and _differentiable(args[0])
+        if name in ("mul", "div", "matmul", "bmm"):
+            return len(args) > 1 and _differentiable(args[0]) and _differentiable(args[1])
+        return name in ("layer_norm", "group_norm", "instance_norm") and _differentiable(args[0])
+
+    def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        if name in ("layer_norm", "group_norm", "instance_norm"):
+            return self._normalise(name, function, args, kwargs)
+        if name == "softmax":
+            dim = kwargs.get("dim", args[1] if len(args) > 1 else -1)
+            # the shift must be the same constant for image and baseline, or it would carry a difference
+            shift = args[0].detach().amax(dim, keepdim=True)
+            shift = torch.maximum(*shift.chunk(2)).repeat(2, *[1] * (shift.ndim - 1))
+            shifted = args[0] - shift
+            with self:
+                e = torch.exp(shifted)
+                return e / e.sum(dim, keepdim=True)
+        if name in MAX_POOLS:
+            return self._max_pool(function, args, kwargs)
+        if name == "mul":
+            return _apply(torch.mul, lambda g, a, b: (_fit(g * _middle(b), a), _fit(g * _middle(a), b)), args[0], args[1])
+        if name == "div":
+            with self:
+                return args[0] * torch.reciprocal(args[1])
+        if name in ("matmul", "bmm"):
+            return _apply(
+                torch.matmul,
+                lambda g, a, b: (
+                    _fit(g @ _middle(b).transpose(-2, -1), a),
+                    _fit(_middle(a).transpose(-2, -1) @ g, b),
+                ),
+                args[0],
+                args[1],
+            )
+        rest = args[1:]
+
+        def forward(x: Tensor) -> Tensor:
+            return function(x, *rest, **kwargs)  # type: ignore[no-any-return]
+
+        return _apply(forward, lambda g, x: (_rescale(forward, x, g),), args[0])
+
+    def _normalise(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
+        x = args[0]
+        if name == "layer_norm":
+            names = ("input", "normalized_shape", "weight", "bias", "eps")
+        elif name == "group_norm":
+            names = ("input", "num_groups", "weight", "bias", "eps")
+        else:
+            names = ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps")
+        given = dict(zip(names, args, strict=False)) | kwargs
+        if name == "instance_norm" and not given.get("use_input_stats", True):
+            return function(*args, **kwargs)  # type: ignore[no-any-return]
+        if name == "layer_norm":
+            grouped, dims = x, tuple(range(-len(given["normalized_shape"]), 0))
+        else:
+            groups = given["num_groups"] if name == "group_norm" else x.shape[1]
+            grouped, dims = x.reshape(x.shape[0], groups, -1), (-1,)
+        with self:
+            centred = grouped - grouped.mean(dims, keepdim=True)
+            variance = (centred * centred).mean(dims, keepdim=True)
+            out = (centred * torch.rsqrt(variance + given.get("eps", 1e-5))).reshape(x.shape)
+        shape = out.shape[-len(given["normalized_shape"]) :] if name == "layer_norm" else (-1, *[1] * (x.ndim - 2))
+        if given.get("weight") is not None:
+            out = out * given["weight"].view(shape)
+        if given.get("bias") is not None:
+            out = out + given["bias"].view(shape)
+        return out
+
+    @staticmethod
+    def _max_pool(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
+        x, rest = args[0], args[1:]
+
+        def forward(x: Tensor) -> Tensor:
+            out = function(x, *rest, **kwargs)
+            return out[0] if isinstance(out, tuple) else out  # type: ignore[no-any-return]
+
+        def backward(g: Tensor, x: Tensor) -> tuple[Tensor]:
+            # the difference of two maxima is shared between the places of both (DeepLIFT's rule for max pooling)
+            out, reference = forward(x).chunk(2)
+            top = torch.maximum(out, reference)
+            half = g.chunk(2)[0]
+            here, there = x.chunk(2)
+            gained = _vjp(forward, here, half * (top - reference))
+            lost = _vjp(forward, there, half * (out - top))
+            delta = here - there
+            small = delta.abs() < _tiny(here)
+            m = torch.where(small, _vjp(forward, here, half), (gained + lost) / torch.where(small, torch.ones_like(delta), delta))
+            return (torch.cat([m, torch.zeros_like(m)]),)
+
+        return _apply(forward, backward, x)
+
+
+def _middle(x: Tensor) -> Tensor:
+    a, b = x.chunk(2)
+    return ((a + b) / 2).repeat(2, *[1] * (x.ndim - 1))
+
+
+def _tiny(x: Tensor) -> Tensor:
+    return 1e-6 * x.abs().clamp(min=1)
+
+
+def _rescale(forward: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> Tensor:
+    here, there = x.chunk(2)
+    out, reference = forward(x).chunk(2)
+    delta = here - there
+    small = delta.abs() < _tiny(here)
+    ratio = (out - reference) / torch.where(small, torch.ones_like(delta), delta)
+    slope = _vjp(forward, here, torch.ones_like(out))
+    m = torch.where(small, slope, ratio)
+    return grad * m.repeat(2, *[1] * (x.ndim - 1))
+
+
+def _stabilise(z: Tensor, epsilon: float) -> Tensor:
+    return z + torch.where(z >= 0, epsilon, -epsilon)
+
+
+class Relevance(Mode):
+    """Layer-wise relevance propagation: inside this mode the backward pass carries relevance instead of gradients.
+
+    ``composite="epsilon_plus"`` (for networks of convolutions): z-plus rule for convolutions, epsilon rule for linear layers, batch normalisation
+    merged into the layer before it, other normalisation and activations pass, sums share in proportion, pooling and
+    up-sampling share in proportion, max pooling is winner-take-all, gates pass all to the gated signal.
+    ``composite="transformer"``: z-plus rule for linear layers too, products of two activations share half and half, and
+    attention weights are recorded (the relevance that reaches them is the gradient with respect to them).
+    """
+
+    def __init__(self, composite: str = "epsilon_plus", epsilon: float = 1e-6) -> None:
+        super().__init__()
+        self.transformer = composite == "transformer"
+        self.epsilon = epsilon
+        self.attentions: list[Tensor] = []
+
+    def wants(self, name: str, args: Sequence[Any]) -> bool:
+        if name in ("scaled_dot_product_attention", "multi_head_attention_forward"):
+            return True
+        if name in ("add", "sub", "mul", "div", "matmul", "bmm", "linear"):
+            return any(_differentiable(a) for a in args[:3])
+        known = name in ACTIVATIONS or name in CONVOLUTIONS or name in NORMS or name in LINEAR_POOLS or name == "softmax"
+        return (known or name in _KEEPS_TAG) and bool(args) and _differentiable(args[0])
+
+    def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        if name == "scaled_dot_product_attention":
+            return attention(self, self.attentions.append, args, kwargs)
+        if name == "multi_head_attention_forward":
+            return multi_head_attention(self, self.attentions.append, args, kwargs)
+        if name in _KEEPS_TAG:
+            out = function(*args, **kwargs)
+            _tag(out, "gate", getattr(args[0], "_atlas_gate", None))
+            return out
+        if name in CONVOLUTIONS:
+            return self._convolution(name, function, args, kwargs)
+        if name == "linear":
+            return self._linear(function, args, kwargs)
+        if name == "batch_norm":
+            return self._batch_norm(function, args, kwargs)
+        if name in NORMS or name in ACTIVATIONS or name == "softmax":
+            out = _passing(function, args, kwargs)
+            if name == "softmax" and _is_square_attention(out) and self.transformer and not _inside_attention(args):
+                self.attentions.append(out)
+            if name in GATES:
+                _tag(out, "gate", True)
+            return out
+        if name in LINEAR_POOLS:
+            return self._proportional(lambda x: function(x, *args[1:], **kwargs), args[0])
+        if name in ("add", "sub"):
+            return self._sum(name, args, kwargs)
+        if name in ("mul", "div"):
+            return self._product(name, args)
+        return self._bilinear(args)
+
+    def _proportional(self, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        def backward(r: Tensor, x: Tensor) -> tuple[Tensor]:
+            return (x * _vjp(forward, x, r / _stabilise(forward(x), self.epsilon)),)
+
+        return _apply(forward, backward, x)
+
+    def _plus(self, apply: Callable[[Tensor, Tensor, Tensor | None], Tensor], weight: Tensor, bias: Tensor | None) -> Any:
+        """The z-plus rule of a layer ``apply(x, weight, bias)``, for inputs of either sign."""
+        positive, negative = weight.clamp(min=0), weight.clamp(max=0)
+        offset = None if bias is None or self.transformer else bias.clamp(min=0)
+
+        def backward(r: Tensor, x: Tensor) -> tuple[Tensor]:
+            up, down = x.clamp(min=0), x.clamp(max=0)
+            signed = bool((x < 0).any())
+            z = apply(up, positive, offset)
+            if signed:
+                z = z + apply(down, negative, None)
+            s = r / _stabilise(z, self.epsilon)
+            back = up * _vjp(lambda t: apply(t, positive, None), up, s)
+            if signed:
+                back = back + down * _vjp(lambda t: apply(t, negative, None), down, s)
+            return (back,)
+
+        return backward
+
+    def _epsilon(self, apply: Callable[[Tensor, Tensor, Tensor | None], Tensor], weight: Tensor, bias: Tensor | None) -> Any:
+        def backward(r: Tensor, x: Tensor) -> tuple[Tensor]:
+            s = r / _stabilise(apply(x, weight, bias), self.epsilon)
+            return (x * _vjp(lambda t: apply(t, weight, None), x, s),)
+
+        return backward
+
+    def _convolution(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
+        given = dict(zip(("input", "weight", "bias"), args[:3], strict=False)) | kwargs
+        x, weight, bias = given.pop("input"), given.pop("weight"), given.pop("bias", None)
+        options, rest = given, args[3:]
+
+        def apply(t: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+            return function(t, w, b, *rest, **options)  # type: ignore[no-any-return]
+
+        out = _apply(lambda t: apply(t, weight, bias), self._plus(apply, weight, bias), x)
+        groups = options.get("groups", rest[4 if "transpose" in name else 3] if len(rest) > 3 + ("transpose" in name) else 1)
+        if "transpose" not in name or groups == 1:
+            _tag(out, "layer", (apply, x, weight, bias, 1 if "transpose" in name else 0, self._plus))
+        return out
+
+    def _linear(self, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
+        if function.__name__ == "addmm":  # addmm(bias, x, weight transposed)
+            bias, x, weight = args[0], args[1], args[2].transpose(0, 1)
+        else:
+            given = dict(zip(("input", "weight", "bias"), args, strict=False)) | kwargs
+            x, weight, bias = given["input"], given["weight"], given.get("bias")
+        rule = (self._plus if self.transformer else self._epsilon)(F.linear, weight, bias)
+        out = _apply(lambda t: F.linear(t, weight, bias), rule, x)
+        _tag(out, "layer", (F.linear, x, weight, bias, 0, self._plus if self.transformer else self._epsilon))
+        return out
+
+    def _batch_norm(self, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
+        names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+        given = dict(zip(names, args, strict=False)) | kwargs
+        layer = getattr(given["input"], "_atlas_layer", None)
+        mean, variance = given.get("running_mean"), given.get("running_var")
+        if layer is None or mean is None or given.get("training", False):
+            return _passing(function, args, kwargs)
+        apply, x, weight, bias, axis, rule = layer
+        scale = torch.rsqrt(variance + given.get("eps", 1e-5))
+        if given.get("weight") is not None:
+            scale = scale * given["weight"]
+        shift = -mean if bias is None else bias - mean
+        shift = shift * scale + (0 if given.get("bias") is None else given["bias"])
+        merged = weight * scale.view([-1 if d == axis else 1 for d in range(weight.ndim)])
+        value = function(*args, **kwargs).detach()
+        return _apply(lambda _: value.clone(), rule(apply, merged, shift), x)
+
+    def _sum(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Tensor:
+        a, b = args[0], args[1]
+        factor = kwargs.get("alpha", 1) * (-1 if name == "sub" else 1)
+        if not (_differentiable(a) and _differentiable(b)):
+            if _differentiable(a):
+                return _apply(lambda t: t + factor * b, lambda r, t: (_fit(r, t),), a)
+            return _apply(lambda t: a + factor * t, lambda r, t: (_fit(r, t),), b)
+
+        def backward(r: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+            s = r / _stabilise(a + factor * b, self.epsilon)
+            return _fit(a * s, a), _fit(factor * b * s, b)
+
+        return _apply(lambda a, b: a + factor * b, backward, a, b)
+
+    def _product(self, name: str, args: list[Any]) -> Tensor:
+        a, b = args[0], args[1]
+        function = torch.mul if name == "mul" else torch.div
+        if not _differentiable(b):
+            return _apply(lambda t: function(t, b), lambda r, t: (_fit(r, t),), a)
+        if not _differentiable(a):
+            return _apply(lambda t: function(a, t), lambda r, t: (_fit(r, t),), b)
+        gate_a, gate_b = getattr(a, "_atlas_gate", False), getattr(b, "_atlas_gate", False)
+        share = 1.0 if name == "div" or (gate_b and not gate_a) else 0.0 if gate_a and not gate_b else 0.5
+        return _apply(function, lambda r, a, b: (_fit(share * r, a), _fit((1 - share) * r, b)), a, b)
+
+    def _bilinear(self, args: list[Any]) -> Tensor:
+        a, b = args[0], args[1]
+        if not _differentiable(b):
+            return self._proportional(lambda t: t @ b, a)
+        if not _differentiable(a):
+            return self._proportional(lambda t: a @ t, b)
+
+        def backward(r: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+            s = r / _stabilise(a @ b, self.epsilon)
+            return (
+                _fit(a * (s @ b.transpose(-2, -1)), a) / 2,
+                _fit(b * (a.transpose(-2, -1) @ s), b) / 2,
+            )
+
+        return _apply(torch.matmul, backward, a, b)
+
+
+_KEEPS_TAG = frozenset(("view", "reshape", "unsqueeze", "expand", "expand_as", "squeeze", "flatten", "permute", "unflatten"))
+
+
+def _tag(tensor: Any, kind: str, value: Any) -> None:
+    if value is not None and isinstance(tensor, Tensor):
+        setattr(tensor, f"_atlas_{kind}", value)
+
+
+def _inside_attention(args: Sequence[Any]) -> bool:
+    return getattr(args[0], "_atlas_logits", False)
+
+
+def _passing(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
+    """A function through which relevance passes unchanged."""
+    rest = args[1:]
+    return _apply(lambda t: function(t, *rest, **kwargs), lambda r, _: (r,), args[0])
+
+
+class Attention(Mode):
+    """Record the weights of every self-attention, ``(B, heads, N, N)`` or ``(B * heads, N, N)``, in order of execution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attentions: list[Tensor] = []
+
+    def wants(self, name: str, args: Sequence[Any]) -> bool:  # noqa: ARG002
+        return name in ("scaled_dot_product_attention", "multi_head_attention_forward", "softmax")
+
+    def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        if name == "softmax":
+            out = function(*args, **kwargs)
+            if _is_square_attention(out):
+                self.attentions.append(out)
+            return out
+        own = _Silent()
+        if name == "scaled_dot_product_attention":
+            return attention(own, self._record, args, kwargs)
+        return multi_head_attention(own, self._record, args, kwargs)
+
+    def _record(self, weights: Tensor) -> None:
+        if _is_square_attention(weights):
+            self.attentions.append(weights)
+
+
+class _Silent(Mode):
+    """A mode that wants nothing, for writing attention out without recording it twice."""
+
+    def wants(self, name: str, args: Sequence[Any]) -> bool:  # noqa: ARG002
+        return False
