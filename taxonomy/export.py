@@ -1,0 +1,294 @@
+"""Write the knowledge base in other people's formats, and its schema for editors.
+
+- ``.json``: every entity and word as it stands in the files, with its id as key.
+- ``.graphml``: the graph, for Gephi, yEd, Cytoscape.
+- ``.jsonld``: linked data in the words of schema.org and SKOS; what these lack is under ``urn:xai-atlas:``.
+- ``.csv``: the claims, one row for each claim, method and modality.
+- ``.zip``: one CSV file for each kind, and the claims.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import zipfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taxonomy.errors import AtlasError, UnknownIdError
+from taxonomy.graph import RELATIONS
+from taxonomy.schema import KINDS, Part, Publication, Tool, Vocabulary
+
+if TYPE_CHECKING:
+    from taxonomy.loader import KB
+
+SEPARATOR = "; "
+"""Between the values of a list in one cell of a table."""
+
+
+def export(kb: KB, file: str | os.PathLike[str]) -> None:
+    """Write the knowledge base to a file in the format of its suffix; see the module's list.
+
+    Raises:
+        UnknownIdError: A suffix without a format.
+        AtlasError: The file cannot be written.
+    """
+    target = Path(file)
+    suffix = target.suffix.lower()
+    if suffix not in FORMATS:
+        raise UnknownIdError(suffix or target.name, FORMATS, "suffix of an export file")
+    _write(target, FORMATS[suffix](kb))
+
+
+def json_schema(folder: str | os.PathLike[str]) -> list[Path]:
+    """Write one JSON Schema for each kind of file, for editors that complete and check YAML.
+
+    Returns:
+        The files written: ``<kind>.schema.json`` for each folder of the knowledge base, and ``vocabulary.schema.json``.
+
+    Raises:
+        AtlasError: The folder cannot be written.
+    """
+    written = []
+    models: dict[str, type[Part]] = {**KINDS, "vocabulary": Vocabulary}
+    for kind, model in models.items():
+        target = Path(folder) / f"{kind}.schema.json"
+        _write(target, _json(_file_schema(model)))
+        written.append(target)
+    return written
+
+
+def _file_schema(model: type[Part]) -> dict[str, Any]:
+    schema = model.model_json_schema()
+    if "id" in model.model_fields:  # the id is the file's name and never stands inside
+        del schema["properties"]["id"]
+        schema["required"].remove("id")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _write(target: Path, content: bytes) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    except OSError as error:
+        raise AtlasError(
+            f"cannot write {target}: {error.strerror}; give a file in a folder you may write to"
+        ) from error
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode()
+
+
+# --- formats ---------------------------------------------------------------------------------------------------------
+
+
+def _to_json(kb: KB) -> bytes:
+    kinds = {kind: {i: e.model_dump(mode="json") for i, e in entities.items()} for kind, entities in kb.kinds().items()}
+    return _json({"vocabulary": kb.vocabulary.model_dump(mode="json"), **kinds})
+
+
+def _to_graphml(kb: KB) -> bytes:
+    import networkx
+
+    buffer = io.BytesIO()
+    networkx.write_graphml(kb.graph, buffer)
+    return buffer.getvalue()
+
+
+def _to_claims_csv(kb: KB) -> bytes:
+    return _table(_claim_rows(kb))
+
+
+def _claim_rows(kb: KB) -> Iterator[dict[str, Any]]:
+    for pub_id, publication in kb.publications.items():
+        study = publication.study
+        for number, claim in enumerate(publication.claims, start=1):
+            for method in claim.methods:
+                for modality in study.modalities if study else [None]:
+                    yield {
+                        "claim": f"{pub_id}#{number}",
+                        "method": method,
+                        "family": kb.methods[method].family,
+                        "branch": kb.branch(method),
+                        "modality": modality,
+                        "task": study.task if study else None,
+                        "architecture": study.architecture if study else None,
+                        "criterion": claim.criterion,
+                        "outcome": claim.outcome,
+                        "versus": SEPARATOR.join(claim.versus),
+                        "text": claim.text,
+                        "where": claim.where,
+                        "self_reported": claim.self_reported,
+                        "publication": pub_id,
+                        "title": publication.title,
+                        "year": publication.year,
+                        "link": publication.link,
+                        "read": publication.read,
+                        "clinicians": publication.clinicians,
+                    }
+
+
+def _to_csv_zip(kb: KB) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+
+        def add(name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+            # a fixed date, so that one knowledge base gives one file
+            archive.writestr(zipfile.ZipInfo(f"{name}.csv"), _table(rows), zipfile.ZIP_DEFLATED)
+
+        everything: dict[str, Mapping[str, Part]] = {**kb.kinds(), **kb.words()}
+        for kind, entities in everything.items():
+            add(kind, ({"id": i, **_cells(entity.model_dump(mode="json"))} for i, entity in entities.items()))
+        add("claims", _claim_rows(kb))
+    return buffer.getvalue()
+
+
+def _cells(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten an entity into cells: a part into dotted columns, a plain list into one cell, the rest into JSON."""
+    cells: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, dict):
+            cells |= _cells(item, f"{prefix}{key}.")
+        elif isinstance(item, list) and not any(isinstance(part, (dict, list)) for part in item):
+            cells[prefix + key] = SEPARATOR.join(map(str, item))
+        elif isinstance(item, list):
+            cells[prefix + key] = json.dumps(item, ensure_ascii=False)
+        else:
+            cells[prefix + key] = item
+    return cells
+
+
+def _table(rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Write rows as CSV (RFC 4180, UTF-8 with a mark, so that spreadsheets see it); true and false in lower case."""
+    listed = list(rows)
+    columns = dict.fromkeys(column for row in listed for column in row)
+    # a part that is null in some rows would leave an empty column beside those of its fields
+    parts = {column.rpartition(".")[0] for column in columns}
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, [c for c in columns if c not in parts], extrasaction="ignore")
+    writer.writeheader()
+    for row in listed:
+        writer.writerow({k: str(v).lower() if isinstance(v, bool) else v for k, v in row.items()})
+    return buffer.getvalue().encode("utf-8-sig")
+
+
+# --- linked data -----------------------------------------------------------------------------------------------------
+
+_STANDARD = {
+    "variant_of": "skos:broader",
+    "in_family": "skos:broader",
+    "part_of": "skos:broader",
+    "introduced_in": "schema:citation",
+    "sourced_by": "schema:citation",
+    "used": "schema:mentions",
+    "studied": "schema:about",
+}
+"""Relations that schema.org or SKOS have a word for."""
+
+CONTEXT = {
+    "@vocab": "https://schema.org/",
+    "schema": "https://schema.org/",
+    "skos": "http://www.w3.org/2004/02/skos/core#",
+    "atlas": "urn:xai-atlas:",
+    "criterion": "atlas:criterion",
+    "outcome": "atlas:outcome",
+    "self_reported": "atlas:self_reported",
+    "versus": {"@id": "atlas:versus", "@type": "@id"},
+    "sameAs": {"@type": "@id"},
+    "url": {"@type": "@id"},
+    "codeRepository": {"@type": "@id"},
+    **{name: {"@id": _STANDARD.get(name, f"atlas:{name}"), "@type": "@id"} for name in RELATIONS if name != "judged"},
+}
+"""The ``@context`` of the JSON-LD export."""
+
+
+def _to_jsonld(kb: KB) -> bytes:
+    links: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for source, target, statement in kb.graph.edges(data=True):
+        targets = links[source][statement["relation"]]
+        if f"atlas:{target}" not in targets:
+            targets.append(f"atlas:{target}")
+    nodes = []
+    for node, facts in kb.graph.nodes(data=True):
+        kind = facts["kind"]
+        word = node.partition(":")[2] or node
+        entity = {**kb.kinds(), **kb.words()}[kind][word]
+        described = _DESCRIBE.get(kind, _term)(entity)
+        nodes.append({"@id": f"atlas:{node}", "name": facts["name"], **_given(described), **links[node]})
+        nodes[-1].pop("judged", None)  # a claim is a node of its own
+    for pub_id, publication in kb.publications.items():
+        nodes += [
+            {
+                "@id": f"atlas:{pub_id}#{number}",
+                "@type": "Claim",
+                "appearance": {"@id": f"atlas:{pub_id}"},
+                "about": [{"@id": f"atlas:{method}"} for method in claim.methods],
+                "versus": [f"atlas:{method}" for method in claim.versus],
+                "criterion": claim.criterion,
+                "outcome": claim.outcome,
+                "self_reported": claim.self_reported,
+                "text": claim.text,
+            }
+            for number, claim in enumerate(publication.claims, start=1)
+        ]
+    return _json({"@context": CONTEXT, "@graph": nodes})
+
+
+def _given(described: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in described.items() if value not in (None, [], {})}
+
+
+def _term(entity: Any) -> dict[str, Any]:
+    """A word of the taxonomy: schema.org's DefinedTerm, SKOS's concept."""
+    translated = getattr(entity, "translations", {})
+    return {
+        "@type": ["DefinedTerm", "skos:Concept"],
+        "description": getattr(entity, "definition", None),
+        "alternateName": [
+            *getattr(entity, "aliases", ()),
+            *({"@value": word, "@language": language} for language, words in translated.items() for word in words),
+        ],
+    }
+
+
+def _article(publication: Publication) -> dict[str, Any]:
+    names = {"DOI": publication.doi, "arXiv": publication.arxiv}
+    return {
+        "@type": "ScholarlyArticle",
+        "headline": publication.title,
+        "datePublished": str(publication.year) if publication.year else None,
+        "author": {"@type": "Person", "familyName": publication.first_author} if publication.first_author else None,
+        "isPartOf": {"@type": "Periodical", "name": publication.venue} if publication.venue else None,
+        "identifier": [{"@type": "PropertyValue", "propertyID": k, "value": v} for k, v in names.items() if v],
+        "sameAs": publication.link,
+        "url": publication.url,
+    }
+
+
+def _software(tool: Tool) -> dict[str, Any]:
+    return {
+        "@type": "SoftwareSourceCode",
+        "alternateName": tool.aliases,
+        "codeRepository": tool.repository,
+        "license": tool.licence,
+        "version": tool.version,
+        "applicationCategory": tool.category,
+    }
+
+
+_DESCRIBE: dict[str, Callable[[Any], dict[str, Any]]] = {"publications": _article, "tools": _software}
+"""Kind to how JSON-LD describes it; every other kind is a term."""
+
+FORMATS: dict[str, Callable[[KB], bytes]] = {
+    ".json": _to_json,
+    ".graphml": _to_graphml,
+    ".jsonld": _to_jsonld,
+    ".csv": _to_claims_csv,
+    ".zip": _to_csv_zip,
+}
+"""Suffix of a file to the function that makes its content."""
