@@ -1,0 +1,249 @@
+"""A case: an image, what the model answered, and what the explainers found. Export, report and store all speak of it.
+
+A case is the same whether it was just computed or read back from the store, and holds nothing of a patient: no tags, no
+file names, only the image's hash.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from runners.explain import Explanation
+from runners.images import Image
+from runners.load import Model, ModelCard
+from runners.models import preserved, run
+from runners.registry import MetricResult
+from runners.targets import Region, Target, marked, primary, task_of
+from taxonomy.errors import TargetError
+
+Fit = Literal["stretch", "crop"]
+"""How a map returns from the model's input to the image: resized, or cut where the input was padded at the end."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One line of a model's answer.
+
+    Attributes:
+        label: name or number of the output.
+        value: probability, predicted value, or size of the marked region.
+        unit: what ``value`` is.
+        share: fraction of the image that is marked; None unless the model segments.
+    """
+
+    label: str
+    value: float
+    unit: Literal["probability", "value", "pixels", "voxels", "mm²", "ml"]
+    share: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What was explained.
+
+    Attributes:
+        image: the image; read back from the store, an 8-bit preview of it on the same grid.
+        source: id of the bundled sample, or "upload".
+        modality: modality id, or None.
+        model: id, name, task, labels, architecture and sha256 of the model.
+        answer: what the model said.
+        marked: label map on the image's grid, when the model segments.
+        mask: the reference region the user gave, bool on the image's grid.
+        fit: how maps return to the image's grid.
+        key: what the results of one press of "Run" have in common.
+    """
+
+    image: Image
+    model: Mapping[str, Any]
+    answer: tuple[Answered, ...] = ()
+    source: str = "upload"
+    modality: str | None = None
+    marked: Tensor | None = None
+    mask: Tensor | None = None
+    fit: Fit = "stretch"
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def place(self, values: Tensor, *, labels: bool = False) -> Tensor:
+        """Lay a map ``(*input spatial)`` over the image ``(*spatial)``; label maps keep whole numbers."""
+        return place(values, self.image.shape, self.fit, labels=labels)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One metric on one explanation.
+
+    Attributes:
+        metric: metric id.
+        value: the score; None when it is not defined for this map.
+        curve: the curve under which the score is the area, if it is one.
+        notes: what was assumed.
+    """
+
+    metric: str
+    value: float | None
+    curve: tuple[float, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What came of one method: an explanation, or the sentence why there is none."""
+
+    method: str
+    explanation: Explanation | None = None
+    measured: tuple[Measured, ...] = ()
+    error: str | None = None
+    id: int | None = field(default=None, compare=False)
+    """Number of the row in the store."""
+
+
+def place(values: Tensor, shape: tuple[int, ...], fit: Fit, *, labels: bool = False) -> Tensor:
+    """Bring ``(*input spatial)`` to ``(*shape)``."""
+    if tuple(values.shape) == shape:
+        return values
+    if fit == "crop":
+        return values[tuple(slice(side) for side in shape)]
+    mode = "nearest-exact" if labels else {2: "bilinear", 3: "trilinear"}[len(shape)]
+    resized = F.interpolate(values[None, None].float(), size=shape, mode=mode)[0, 0]
+    return resized.to(values.dtype)
+
+
+def to_input(mask: Tensor, shape: tuple[int, ...], fit: Fit) -> Tensor:
+    """Bring a mask ``(*image spatial)`` to the model's input grid ``(*shape)``, as ``prepare`` brings the image."""
+    if fit == "crop":
+        pads = [(0, side - own) for side, own in zip(reversed(shape), reversed(mask.shape), strict=True)]
+        return F.pad(mask.float(), [one for pad in pads for one in pad]) > 0
+    return place(mask.float(), shape, fit, labels=True) > 0
+
+
+def measured(metric: str, result: MetricResult) -> Measured:
+    """Turn the result of a metric on one image into plain numbers."""
+    value = float(result.score[0])
+    curve = None if result.curve is None else tuple(result.curve[0].tolist())
+    return Measured(metric, value if value == value else None, curve, tuple(result.notes))
+
+
+def open_case(
+    image: Image,
+    model: Model,
+    x: Tensor,
+    *,
+    source: str = "upload",
+    modality: str | None = None,
+    mask: Tensor | None = None,
+) -> Case:
+    """Run the model once and take down what it says.
+
+    Args:
+        image: the image.
+        model: the model, with its card.
+        x: what ``model.prepare(image)`` gave, ``(1, C, *spatial)``.
+        source: id of the bundled sample, or "upload".
+        modality: modality id, when it is known better than the image and the card tell.
+        mask: reference region, bool ``(*image.shape)``.
+
+    Raises:
+        ModelError: the model fails on the image.
+    """
+    card = model.card
+    with preserved(model), torch.no_grad():
+        output = primary(run(model, x.clone())).detach().float().cpu()
+    task = card.task or task_of(output, x)
+    fit: Fit = "crop" if card.multiple_of else "stretch"
+    labels = None
+    if output.ndim == x.ndim:
+        labels = place(
+            place(marked(output)[0], tuple(x.shape[2:]), "stretch", labels=True), image.shape, fit, labels=True
+        )
+    return Case(
+        image=image,
+        model={
+            "id": card.id,
+            "name": card.name,
+            "task": task,
+            "labels": list(card.labels),
+            "architecture": card.architecture,
+            "sha256": model.sha256,
+        },
+        answer=_regions(labels, output.shape[1], card, image) if labels is not None else _outputs(output, task, card),
+        source=source,
+        modality=modality or image.modality or card.modality,
+        marked=labels,
+        mask=mask,
+        fit=fit,
+    )
+
+
+def _outputs(output: Tensor, task: str, card: ModelCard) -> tuple[Answered, ...]:
+    row = output.reshape(len(output), -1)[0]
+    if task == "regression":
+        return tuple(Answered(label_name(card.labels, i), v, "value") for i, v in enumerate(row.tolist()))
+    if bool((row >= 0).all()) and bool((row <= 1).all()) and (card.multilabel or abs(float(row.sum()) - 1) < 1e-3):
+        probabilities = row  # the model ends in its own softmax or sigmoid
+    elif len(row) == 1:
+        positive = row.sigmoid()
+        probabilities = torch.cat([1 - positive, positive]) if len(card.labels) == 2 else positive
+    else:
+        probabilities = row.sigmoid() if card.multilabel else row.softmax(0)
+    return tuple(Answered(label_name(card.labels, i), v, "probability") for i, v in enumerate(probabilities.tolist()))
+
+
+def _regions(labels: Tensor, channels: int, card: ModelCard, image: Image) -> tuple[Answered, ...]:
+    found = []
+    for index in range(1, max(channels, 2)):
+        count = int((labels == index).sum())
+        size: float
+        unit: Literal["pixels", "voxels", "mm²", "ml"]
+        if image.spacing is None:
+            size, unit = float(count), "pixels" if image.dims == 2 else "voxels"
+        else:
+            size = count * math.prod(image.spacing)
+            size, unit = (size, "mm²") if image.dims == 2 else (size / 1000, "ml")
+        name = label_name(card.labels, index if channels > 1 else index - 1)
+        found.append(Answered(name, size, unit, share=count / labels.numel()))
+    return tuple(found)
+
+
+def label_name(labels: Sequence[str], index: int) -> str:
+    """Return the name of an output, or its number when it has none."""
+    return labels[index] if index < len(labels) else f"label {index}"
+
+
+def read_target(text: str | None, card: ModelCard, mask: Tensor | None = None) -> Target:
+    """Turn what a user typed into a target.
+
+    Args:
+        text: a label's name or number; None for what the model decided.
+        card: the model's card.
+        mask: region to explain, on the model's input grid; segmentation only.
+
+    Raises:
+        TargetError: there is no such label, or a region is given to a model that does not segment.
+    """
+    segments = card.task == "segmentation"
+    offset = 1 if segments and len(card.labels) == 1 else 0  # one channel: its label is the structure, 0 the background
+    if text is None:
+        index = None
+    elif text.strip().isdecimal():
+        index = int(text)
+    else:
+        names = {name.casefold(): number + offset for number, name in enumerate(card.labels)}
+        if text.strip().casefold() not in names:
+            known = ", ".join(card.labels) or "none; give a label's number"
+            raise TargetError(f"the model has no label {text!r}; its labels are: {known}")
+        index = names[text.strip().casefold()]
+    if mask is None:
+        return Region(index) if segments and index is not None else index
+    if not segments:
+        raise TargetError("a region can only be explained of a model that segments; leave the region out")
+    if index is None:
+        raise TargetError("a region needs the label it was marked as; give the target too")
+    return Region(index, mask)
