@@ -341,7 +341,7 @@ def load_mask(source: Source, *, like: Image, frame: int | None = None, name: st
         values = values[:1]
     if mask.shape != like.shape:
         raise ImageError(
-            f"{called} is {_by(mask.shape)}, the image is {_by(like.shape)}; a mask must have the size of its image."
+            f"{called} is {times(mask.shape)}, the image is {times(like.shape)}; a mask has the size of its image."
         )
     if mask.affine is not None and like.affine is not None:
         corners = np.array(
@@ -359,7 +359,8 @@ def load_mask(source: Source, *, like: Image, frame: int | None = None, name: st
     return found != 0 if len(kinds) <= 2 and (len(kinds) == 1 or 0 in kinds) else found
 
 
-def _by(shape: Sequence[int]) -> str:
+def times(shape: Sequence[int]) -> str:
+    """Return a shape for messages: ``35×50×35``."""
     return "×".join(map(str, shape))
 
 
@@ -507,7 +508,9 @@ def _finish(read: _Read, sha256: str, called: str, window: Window) -> Image:
     """The common end: check values, orient, window."""
     values = read.values.astype(np.float32, copy=False)
     if values.ndim not in (3, 4) or 0 in values.shape:
-        raise ImageError(f"{called} holds an array of shape {_by(values.shape[1:])}; images have 2 or 3 spatial axes.")
+        raise ImageError(
+            f"{called} holds an array of shape {times(values.shape[1:])}; images have 2 or 3 spatial axes."
+        )
     bad = int(values.size - np.count_nonzero(np.isfinite(values)))
     if bad:
         raise ImageError(f"{called} holds {bad:,} values that are NaN or infinite; replace them before explaining.")
@@ -745,7 +748,7 @@ def _nifti(data: bytes, called: str, frame: int | Literal["channels"] | None) ->
     while pixels.ndim > 3 and pixels.shape[-1] == 1:
         pixels = pixels[..., 0]
     if pixels.ndim == 5:
-        raise ImageError(f"{called} has five axes ({_by(pixels.shape)}), a vector field; an image has at most four.")
+        raise ImageError(f"{called} has five axes ({times(pixels.shape)}), a vector field; an image has at most four.")
     if pixels.ndim == 4 and frame == "channels":
         pixels = np.moveaxis(pixels, -1, 0)
     elif pixels.ndim == 4:
