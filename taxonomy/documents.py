@@ -239,5 +239,6 @@ def read_entity(file: str, content: bytes) -> tuple[dict[str, Any], Part | None,
     try:
         entity = model.model_validate(document.value)
     except pydantic.ValidationError as error:
-        document.problems += _translated(document, error, model)
+        told = {problem.field for problem in document.problems}  # one problem a field: what YAML shows comes first
+        document.problems += [p for p in _translated(document, error, model) if p.field not in told]
     return document.value, None if document.problems else entity, document.problems
