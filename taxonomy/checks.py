@@ -143,11 +143,11 @@ def references_resolve(kb: KB) -> Iterator[Problem]:
     for own_kind, at, _, entity, file in _entities(kb):
         for field, kind, given in references(entity, own_kind, at):
             if given not in known[kind]:
-                near = get_close_matches(given, known[kind], n=3, cutoff=0.6)
+                near = get_close_matches(given, known[kind], n=1, cutoff=0.6)
                 where = (
                     f"an entry of {kind} in {VOCABULARY}" if kind in kb.words() else f"a file {file_of(kind, given)}"
                 )
-                hint = f"; did you mean {', '.join(near)}?" if near else ""
+                hint = f"; did you mean {near[0]}?" if near else ""
                 yield Problem(file, field, given, where + hint)
 
 

@@ -153,9 +153,9 @@ _TYPES = {
     "list_type": "a list",
     "dict_type": "a mapping",
     "model_type": "a mapping of fields to values",
-    "string_too_short": "text that is not empty",
 }
 _PATTERNS = {
+    get_args(schema.Text)[1].pattern: "text that is not empty",
     get_args(schema.Id)[1].pattern: "an id: lower-case letters, digits and single underscores, first a letter",
     get_args(schema.Doi)[1].pattern: "a DOI as 10.1234/abc, without https://doi.org/",
     get_args(schema.Arxiv)[1].pattern: 'an arXiv id in quotes as "1807.06420", without a version',

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")]
-Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=False)]
+Text = Annotated[str, StringConstraints(pattern=r"\S")]
 Doi = Annotated[str, StringConstraints(pattern=r"^10\.\d{4,9}/\S+$")]
 Arxiv = Annotated[str, StringConstraints(pattern=r"^(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})$")]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://\S+$")]
@@ -103,6 +103,8 @@ class Cost(Part):
 
 
 class Hyperparameter(Part):
+    """A parameter of a method, with the value it usually has."""
+
     name: Text
     default: str | int | float | bool | None = None
     note: Text | None = None
@@ -279,6 +281,7 @@ class Publication(Part):
 
     @property
     def name(self) -> str:
+        """The title, so that every entity has a name."""
         return self.title
 
     @property
@@ -330,6 +333,8 @@ class Goal(Word):
 
 
 class Audience(Word):
+    """Somebody who reads explanations."""
+
     criteria: list[Criterion] = Field(default_factory=list)
     """Criteria this audience cares about most."""
 

@@ -154,6 +154,11 @@ BROKEN_FILES = [
         [f'{RISE}:1: name: "": text that is not empty'],
     ),
     Mutation(
+        "blank text",
+        replaced(RISE, "name: RISE", "name: ' '"),
+        [f'{RISE}:1: name: "": text that is not empty'],
+    ),
+    Mutation(
         "empty list of sources",
         replaced("challenges/overlap.yaml", "sources: [toy_2020_cxr]", "sources: []"),
         ["challenges/overlap.yaml:3: sources: an empty list: at least 1 entry"],
