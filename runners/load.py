@@ -49,8 +49,8 @@ class Normalise(Part):
     scale: Literal["display", "minmax", "percentile", "zscore", "none"] | list[float] = "display"
     """``[low, high]``: these values in the units of the training images become 0 and 1, clipped; ``[0, 255]`` takes the
     displayed range of an image that is not 8-bit, ``[-160, 240]`` is a CT window in HU. ``minmax``, ``percentile`` (1st
-    to 99th, clipped) and ``zscore`` are those of each image. ``display`` is what a viewer shows: 0..255 for 8-bit, the stored
-    window, else the 0.5th to 99.5th percentile."""
+    to 99th, clipped) and ``zscore`` are those of each image. ``display`` is what a viewer shows: 0..255 for 8-bit, the
+    stored window, else the 0.5th to 99.5th percentile."""
     mean: list[float] = Field(default_factory=list)
     """One per channel, or one for all, in units of the scaled values."""
     std: list[float] = Field(default_factory=list)
