@@ -1,0 +1,1060 @@
+"""Rank the methods for a question: every point comes with its sentence and its citations.
+
+A criterion is a function that yields reasons for one method; a reason holds the points and the words from the same
+lines, so number and sentence cannot disagree. The score is the sum of the points. All weights stand in :class:`Points`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final, NamedTuple
+
+from recommender.query import Query, parse
+from taxonomy import KB, Gap, Profile, UnknownIdError, gaps
+from taxonomy.graph import relatives
+from taxonomy.schema import Claim, Effect, Method, Need, Output, Publication, Statement
+
+
+class Points:
+    """All weights of the ranking, in points; a strong body of evidence is worth about 4."""
+
+    # what the question asks for
+    NAMED: Final = 8.0
+    """The method, or an umbrella it belongs to, is named."""
+    FAMILY: Final = 4.0
+    """Its family is named."""
+    GOAL: Final = 4.0
+    """It gives what the goal asks for; the family of the goal counts in full, its kind of output alone by half."""
+    OFF_GOAL: Final = -3.0
+    MAP: Final = 1.0
+    """No goal is said: most people want to see where."""
+    MADE_FOR_TASK: Final = 1.0
+    """It was made for this task, and only for it."""
+    MADE_FOR_ARCHITECTURE: Final = 1.5
+    """It reads what only such a model has, e.g. attention weights."""
+    # evidence
+    USED: Final = 2.5
+    """Studies that used it, before closeness and shrinking."""
+    FINDINGS: Final = 3.0
+    """Findings about its quality, all for or all against."""
+    COMPARISONS: Final = 3.0
+    EXPERTS: Final = 3.0
+    SHRINK_USED: Final = 3.0
+    """Studies to add in thought before a share of them counts: few studies say little."""
+    SHRINK_FOUND: Final = 3.0
+    SELF_REPORTED: Final = 0.4
+    """Factor for findings of authors about their own method."""
+    READ: Final[Mapping[str, float]] = {"fulltext": 1.0, "abstract": 0.8, "title": 0.4}
+    """Factor by what was read of the paper."""
+    ASKED_CRITERION: Final = 1.6
+    """Factor for findings on a quality that the goal, the audience or the question cares about."""
+    UMBRELLA: Final = 0.3
+    """Factor for studies that name only the umbrella ("SHAP"), not the variant."""
+    ANATOMY: Final = 0.5
+    DIMENSION: Final = 0.3
+    ARCHITECTURE: Final = 0.3
+    """How much more a study counts that shares the organ, the dimension, the architecture."""
+    # the modality
+    CHALLENGE: Final = 0.8
+    """One challenge eased or worsened; each further one counts half of the one before."""
+    # what it takes
+    PASSES: Final = -0.15
+    """Per factor of ten in model passes, when no budget is given."""
+    WITHIN_BUDGET: Final = 0.5
+    OVER_BUDGET: Final = -4.0
+    INTRINSIC: Final = -6.0
+    """It must be built into the model, and nobody asked for that."""
+    UNKNOWN: Final = -0.1
+    """A need that the model may or may not meet."""
+    NO_TOOL: Final = -1.0
+    """Nobody is known to have put it into a tool."""
+    EFFORT: Final[Mapping[str, float]] = {
+        "training_data": -0.6,
+        "labelled_concepts": -1.2,
+        "reference_images": -0.4,
+        "generator": -1.5,
+        "mask": -0.4,
+        "clinical_features": -1.0,
+        "retraining": -1.0,
+    }
+    """What the owner has to bring."""
+    WANTED_EFFORT: Final = 0.4
+    """Factor for that effort when the asker wants just such a method."""
+    NOT_DISCRIMINATIVE: Final = -0.6
+    """The map does not depend on the class or region that is asked about."""
+    GLOBAL: Final = -0.8
+    """It describes the model as a whole, not this image."""
+    # here
+    RUNNABLE: Final = 1.0
+    MEASURED: Final = 1.5
+    """The best of all methods measured here; the worst gets as much less."""
+
+
+SECONDS_PER_PASS: Final[Mapping[int | None, float]] = {None: 0.05, 2: 0.05, 3: 0.5}
+"""What one forward or backward pass is taken to cost on an ordinary machine, by dimensions, until it was measured."""
+
+CLOSENESS: Final[Mapping[tuple[str, bool], float]] = {
+    ("same", True): 1.0,
+    ("same", False): 0.5,
+    ("near", True): 0.5,
+    ("near", False): 0.25,
+    ("far", True): 0.3,
+    ("far", False): 0.08,
+}
+"""How much a study counts by (modality, same task): near is a relative in the tree of modalities."""
+
+_MODEL_NEEDS: Final[tuple[Need, ...]] = (
+    "gradients",
+    "spatial_features",
+    "attention_weights",
+    "tokens",
+    "relu_only",
+    "elementwise_activations",
+    "linear_head",
+    "embedding",
+    "text_encoder",
+    "retraining",
+)
+"""What a black box lacks."""
+
+_NO_ATTENTION = {
+    "attention_weights": "a convolutional network has no self-attention",
+    "tokens": "a convolutional network has no tokens",
+}
+_TRANSFORMER = {
+    "relu_only": "a transformer uses GELU and attention",
+    "elementwise_activations": "self-attention multiplies features",
+    "linear_head": "a transformer reads tokens, not averaged feature maps",
+}
+ARCHITECTURES: Final[Mapping[str, tuple[frozenset[str], Mapping[str, str]]]] = {
+    "cnn": (frozenset({"gradients", "spatial_features", "embedding"}), _NO_ATTENTION),
+    "unet": (
+        frozenset({"gradients", "spatial_features"}),
+        {**_NO_ATTENTION, "linear_head": "a segmenter gives one output per pixel"},
+    ),
+    "vit": (frozenset({"gradients", "attention_weights", "tokens", "embedding"}), _TRANSFORMER),
+    "swin": (frozenset({"gradients", "spatial_features", "embedding"}), _TRANSFORMER),
+    "detector": (
+        frozenset({"gradients", "spatial_features"}),
+        {"linear_head": "a detector has several outputs per place"},
+    ),
+    "gnn": (
+        frozenset({"gradients", "embedding"}),
+        {"spatial_features": "a graph has no image layout", "tokens": "a graph has no tokens"},
+    ),
+    "gan": (frozenset({"gradients", "generator"}), {}),
+    "vae": (frozenset({"gradients", "generator", "embedding"}), {}),
+    "diffusion": (frozenset({"gradients", "generator"}), {}),
+    "mil": (frozenset({"gradients", "embedding"}), {"relu_only": "its attention pooling multiplies features"}),
+    "rnn": (
+        frozenset({"gradients"}),
+        {"relu_only": "its gates are not ReLU", "elementwise_activations": "its gates multiply features"},
+    ),
+    "vlm": (frozenset({"gradients", "text_encoder", "embedding"}), {"relu_only": "a language tower uses attention"}),
+}
+"""What a named architecture has and lacks, until the real model was profiled; what is in neither is unknown."""
+
+_HYBRID = re.compile(r"trans|unetr|swin|former", re.IGNORECASE)
+"""Segmenters that hold a transformer: nothing is known of their attention from the name."""
+
+_PROPERTIES: Final[Mapping[Output, tuple[tuple[str, int], ...]]] = {
+    "map": (("faithfulness", 2), ("randomisation", 1), ("robustness", 1), ("localisation", 2), ("complexity", 1)),
+    "concepts": (("concept", 3), ("faithfulness", 1), ("human", 1)),
+    "examples": (("human", 2), ("concept", 1)),
+    "counterfactual": (("counterfactual", 4), ("human", 1)),
+    "text": (("text", 4), ("human", 1)),
+    "embedding": (("human", 1),),
+    "scores": (("modality_importance", 2), ("faithfulness", 2)),
+    "rules": (("faithfulness", 2), ("human", 1)),
+}
+"""Properties that say something about an output, and how many metrics of each to name."""
+
+_CITED = 8
+"""Citations that one reason names at most; the sentence tells the whole number."""
+
+
+class Measured(NamedTuple):
+    """A score that was measured on the asker's own model and images."""
+
+    method: str
+    metric: str
+    value: float
+    images: int = 1
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a method stands where it stands."""
+
+    criterion: str
+    points: float
+    text: str
+    cites: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the public form."""
+        return {"criterion": self.criterion, "points": self.points, "text": self.text, "cites": list(self.cites)}
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A method with its reasons.
+
+    Attributes:
+        method: Method id.
+        name: Its name.
+        branch: Branch id.
+        family: Family id.
+        score: Sum of the points of the reasons.
+        runnable: It can be run here.
+        reasons: Strongest first.
+        conditions: What must hold, as clauses ("if ...").
+        cautions: Known limits, with their sources.
+        metrics: Metrics that can check its explanation, the most fitting first.
+        mask_metrics: Those of them that need a mask of the finding.
+        tools: Tools that implement it, those that fit the question first.
+    """
+
+    method: str
+    name: str
+    branch: str
+    family: str
+    score: float
+    runnable: bool
+    reasons: tuple[Reason, ...]
+    conditions: tuple[str, ...]
+    cautions: tuple[Statement, ...]
+    metrics: tuple[str, ...]
+    mask_metrics: tuple[str, ...]
+    tools: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the public form; a caution is its sentence with its sources in brackets."""
+        return {
+            "method": self.method,
+            "name": self.name,
+            "branch": self.branch,
+            "family": self.family,
+            "score": self.score,
+            "runnable": self.runnable,
+            "reasons": [reason.as_json() for reason in self.reasons],
+            "conditions": list(self.conditions),
+            "cautions": [f"{c.text} [{', '.join(c.sources)}]" for c in self.cautions],
+            "metrics": list(self.metrics),
+            "tools": list(self.tools),
+        }
+
+
+@dataclass(frozen=True)
+class RuledOut:
+    """A method that cannot serve, with the sentence that says why."""
+
+    method: str
+    gap: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer.
+
+    Attributes:
+        query: What was understood.
+        recommendations: All methods that can serve, best first.
+        panel: Three to five complementary methods to run together; fewer where fewer fit.
+        ruled_out: Methods that cannot serve, the most promising of them first.
+        protocol: How to check the explanations, in sentences.
+        cautions: What makes explaining hard in the modality.
+        tools: Tools that implement the panel.
+        message: What was not understood or is missing; None when there is nothing to say.
+    """
+
+    query: Query
+    recommendations: tuple[Recommendation, ...] = ()
+    panel: tuple[str, ...] = ()
+    ruled_out: tuple[RuledOut, ...] = ()
+    protocol: tuple[str, ...] = ()
+    cautions: tuple[Statement, ...] = ()
+    tools: tuple[str, ...] = ()
+    message: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the public JSON of ``xai-atlas ask``."""
+        return {
+            "query": self.query.as_json(),
+            "recommendations": [r.as_json() for r in self.recommendations],
+            "panel": list(self.panel),
+            "ruled_out": [{"method": r.method, "gap": r.gap} for r in self.ruled_out],
+            "message": self.message,
+        }
+
+
+# --- what a question means for the methods ---------------------------------------------------------------------------
+
+
+class _Finding(NamedTuple):
+    """One claim about one method, seen from the question."""
+
+    publication: Publication
+    claim: Claim
+    value: float
+    """From -1 (against) to 1 (for); 0 is mixed or equal."""
+    weight: float
+    via: str | None
+    """The umbrella that the claim names instead of the method."""
+
+
+_FOR = {"better": 1.0, "adequate": 0.5, "equal": 0.0, "mixed": 0.0, "inadequate": -0.8, "worse": -1.0}
+_AGAINST = {"better": -0.8, "worse": 0.8}
+"""Value for the method that others are compared with."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """A question, the knowledge base and what is known of the model, with what all criteria share."""
+
+    query: Query
+    kb: KB
+    given: Profile | None
+    measured: Sequence[Measured]
+    runnable: Collection[str]
+
+    @cached_property
+    def profile(self) -> Profile:
+        """What the question says of the model; what a real profile states wins."""
+        query, given = self.query, self.given
+        has, lacks = set(query.has), dict.fromkeys(query.lacks, "you said so")
+        for need in query.lacks:
+            has.discard(need)
+        if query.architecture and query.architecture in ARCHITECTURES:
+            own, missing = ARCHITECTURES[query.architecture]
+            hybrid = query.architecture == "unet" and _HYBRID.search(query.spans.get("architecture", ""))
+            has |= own - lacks.keys()
+            lacks |= {n: why for n, why in missing.items() if n not in has and not (hybrid and n in _NO_ATTENTION)}
+        if query.access == "black_box":
+            lacks |= dict.fromkeys((n for n in _MODEL_NEEDS if n not in query.has), "")
+            has -= lacks.keys()
+        dims = int(query.dimension[0]) if query.dimension else self._only_dims()
+        task = query.task if query.task != "other" else None
+        if given is None:
+            return Profile(frozenset(has), lacks, task, dims, query.architecture)
+        merged = {need: why for need, why in lacks.items() if need not in given.has} | dict(given.lacks)
+        return Profile(
+            frozenset(given.has | (has - merged.keys())),
+            merged,
+            given.task or task,
+            given.dims or dims,
+            given.architecture or query.architecture,
+            given.notes,
+        )
+
+    def _only_dims(self) -> int | None:
+        """The dimensions of the named modalities when there is no choice."""
+        dims = {d for m in self.query.modality for d in self.kb.modalities[m].dims}
+        return dims.pop() if len(dims) == 1 else None
+
+    @cached_property
+    def modality_names(self) -> str:
+        return " or ".join(_lower(self.kb.modalities[m].name) for m in self.query.modality)
+
+    @cached_property
+    def task_name(self) -> str:
+        return _lower(self.kb.vocabulary.tasks[self.profile.task].name) if self.profile.task else ""
+
+    @cached_property
+    def distances(self) -> Mapping[str, str]:
+        """Modality to "same", "near" or "far"; all are the same when none is asked for."""
+        if not self.query.modality:
+            return dict.fromkeys(self.kb.modalities, "same")
+        found = dict.fromkeys(self.kb.modalities, "far")
+        for modality in self.query.modality:
+            found |= {other: "near" for other, steps in relatives(self.kb, modality) if steps <= 2}
+        return found | dict.fromkeys(self.query.modality, "same")
+
+    @cached_property
+    def places(self) -> Mapping[str, tuple[str, bool]]:
+        """Publication to its closeness: the key of ``CLOSENESS``."""
+        found = {}
+        order = ("same", "near", "far")
+        for pub_id, publication in self.kb.publications.items():
+            study = publication.study
+            if study is None:
+                found[pub_id] = ("far" if self.query.modality else "same", self.profile.task is None)
+                continue
+            near = min((self.distances[m] for m in study.modalities), key=order.index)
+            found[pub_id] = (near, self.profile.task is None or study.task == self.profile.task)
+        return found
+
+    @cached_property
+    def criteria(self) -> frozenset[str]:
+        """Qualities that the question, its goal or its audience cares about."""
+        vocabulary, query = self.kb.vocabulary, self.query
+        found = set(query.criteria)
+        if query.goal:
+            found |= set(vocabulary.goals[query.goal].criteria)
+        if query.audience:
+            found |= set(vocabulary.audiences[query.audience].criteria)
+        return frozenset(found)
+
+    @cached_property
+    def challenges(self) -> tuple[str, ...]:
+        """Challenges of the modality, of what it is a kind of, and those named."""
+        found = dict.fromkeys(o for o in self.query.others if o in self.kb.challenges)
+        for modality in self.query.modality:
+            above: str | None = modality
+            while above:
+                found |= dict.fromkeys(self.kb.modalities[above].challenges)
+                above = self.kb.modalities[above].parent
+        return tuple(found)
+
+    def umbrellas(self, method: str) -> list[str]:
+        """The umbrellas above a method."""
+        found, above = [], self.kb.methods[method].parent
+        while above:
+            if self.kb.methods[above].umbrella:
+                found.append(above)
+            above = self.kb.methods[above].parent
+        return found
+
+    def families(self, method: Method) -> list[str]:
+        """The family of a method and the families above it."""
+        found, above = [], method.family
+        while above:
+            found.append(above)
+            above = self.kb.vocabulary.families[above].parent or ""
+        return found
+
+    def sources(self, method: str) -> list[tuple[str, float, str | None]]:
+        """Whose evidence counts for a method: (id, factor, umbrella)."""
+        return [(method, 1.0, None), *((u, Points.UMBRELLA, u) for u in self.umbrellas(method))]
+
+    def study_weight(self, publication: Publication) -> float:
+        """How much more than one a study counts that shares organ, dimension or architecture."""
+        study = publication.study
+        if study is None:
+            return 1.0
+        weight = 1.0
+        if self.query.anatomy and study.anatomy and any(a in study.anatomy.lower() for a in self.query.anatomy):
+            weight += Points.ANATOMY
+        if self.profile.dims and study.dims and self.profile.dims in study.dims and self.query.dimension:
+            weight += Points.DIMENSION
+        if self.profile.architecture and study.architecture == self.profile.architecture:
+            weight += Points.ARCHITECTURE
+        return weight
+
+    def where(self, place: tuple[str, bool]) -> str:
+        """A place in words, as it follows "studies"."""
+        modality, same_task = place
+        words = []
+        if self.query.modality:
+            words.append(
+                {"same": f"on {self.modality_names}", "near": "on related modalities", "far": "on other modalities"}[
+                    modality
+                ]
+            )
+        if self.profile.task:
+            words.append(f"for {self.task_name}" if same_task else "for other tasks")
+        return " ".join(words)
+
+    def findings(self, method: str) -> list[_Finding]:
+        """All findings about the quality of a method's explanations, by weight."""
+        found = []
+        index = self.kb.index
+        for source, factor, via in self.sources(method):
+            sides = ((index.claims.get(source, ()), _FOR), (index.versus.get(source, ()), _AGAINST))
+            for claims, values in sides:
+                for pub_id, claim in claims:
+                    if claim.criterion in ("feasibility", "diagnosis_gain") or claim.outcome not in values:
+                        continue
+                    publication = self.kb.publications[pub_id]
+                    weight = (
+                        factor
+                        * CLOSENESS[self.places[pub_id]]
+                        * self.study_weight(publication)
+                        * Points.READ[publication.read]
+                    )
+                    weight *= Points.SELF_REPORTED if claim.self_reported else 1.0
+                    weight *= Points.ASKED_CRITERION if claim.criterion in self.criteria else 1.0
+                    found.append(_Finding(publication, claim, values[claim.outcome], weight, via))
+        # one paper, one voice: its findings share its weight
+        voices = Counter(f.publication.id for f in found)
+        found = [f._replace(weight=f.weight / voices[f.publication.id]) for f in found]
+        return sorted(found, key=lambda f: (-f.weight, f.publication.id, f.claim.text))
+
+
+def _lower(name: str) -> str:
+    """A name inside a sentence: lower case unless it is an abbreviation."""
+    return name if any(map(str.isupper, name[1:])) or name[1:2] == "-" else name[:1].lower() + name[1:]
+
+
+def _count(number: int, word: str) -> str:
+    plural = word[:-1] + "ies" if word.endswith("y") else word + ("es" if word.endswith("s") else "s")
+    return f"{number} {word if number == 1 else plural}"
+
+
+def _sentence(text: str) -> str:
+    return text.rstrip(" .;") + "."
+
+
+# --- criteria --------------------------------------------------------------------------------------------------------
+
+Criterion = Callable[[_Case, Method], Iterator[Reason]]
+
+
+def named(case: _Case, method: Method) -> Iterator[Reason]:
+    """The question names the method, an umbrella of it, or its family."""
+    wanted = set(case.query.methods)
+    if method.id in wanted:
+        yield Reason("named", Points.NAMED, f"You asked about {method.name}.")
+    else:
+        for umbrella in case.umbrellas(method.id):
+            if umbrella in wanted:
+                yield Reason(
+                    "named",
+                    Points.NAMED - 1,
+                    f"You asked about {case.kb.methods[umbrella].name}; {method.name} is a variant of it.",
+                )
+                return
+    for family in case.families(method):
+        if family in case.query.families:
+            yield Reason(
+                "named", Points.FAMILY, f"You asked for the family “{case.kb.vocabulary.families[family].name}”."
+            )
+            return
+
+
+def used(case: _Case, method: Method) -> Iterator[Reason]:
+    """Studies that used the method, from this modality and task outwards."""
+    by_place: dict[tuple[str, bool], list[Publication]] = {}
+    for pub_id in case.kb.index.by_method.get(method.id, ()):
+        publication = case.kb.publications[pub_id]
+        if publication.study:  # a paper without a study introduces the method and applies it to nothing of ours
+            by_place.setdefault(case.places[pub_id], []).append(publication)
+    asked = bool(case.query.modality or case.profile.task)
+    if asked and by_place and ("same", True) not in by_place:
+        yield Reason("evidence", 0.0, f"No study {case.where(('same', True))} that used {method.name} was found.")
+    told = 0
+    for place, closeness in CLOSENESS.items():
+        studies = by_place.get(place, [])
+        if not studies or told == 2:
+            continue
+        told += 1
+        number = sum(map(case.study_weight, studies))
+        points = Points.USED * closeness * number / (number + Points.SHRINK_USED)
+        studies.sort(key=lambda p: (-case.study_weight(p), -(p.year or 0), p.id))
+        where = case.where(place)
+        text = f"{_count(len(studies), 'study')}{' ' + where if where else ''} used it"
+        anatomy = [
+            p
+            for p in studies
+            if case.query.anatomy and p.study and any(a in (p.study.anatomy or "").lower() for a in case.query.anatomy)
+        ]
+        if anatomy:
+            text += f", {len(anatomy)} of them on the {' or '.join(case.query.anatomy)}"
+        if len(studies) < 3:
+            text += " (few, so they count little)"
+        yield Reason("evidence", round(points, 3), text + ".", tuple(p.id for p in studies[:_CITED]))
+    for umbrella in case.umbrellas(method.id):
+        studies = [case.kb.publications[p] for p in case.kb.index.by_method.get(umbrella, ())]
+        number = sum(CLOSENESS[case.places[p.id]] for p in studies)
+        if number:
+            points = Points.UMBRELLA * Points.USED * number / (number + Points.SHRINK_USED)
+            text = (
+                f"{_count(len(studies), 'study')} used {case.kb.methods[umbrella].name} without saying which variant."
+            )
+            studies.sort(key=lambda p: (-CLOSENESS[case.places[p.id]], -(p.year or 0), p.id))
+            yield Reason("evidence", round(points, 3), text, tuple(p.id for p in studies[:_CITED]))
+            told += 1
+    if not told:
+        yield Reason(
+            "evidence", 0.0, f"No study in the knowledge base that used {method.name} on biomedical images was found."
+        )
+
+
+def findings(case: _Case, method: Method) -> Iterator[Reason]:
+    """What studies found: comparisons, experts' judgement and other findings, each for and against."""
+    groups: dict[str, list[_Finding]] = {"comparison": [], "experts": [], "findings": []}
+    for finding in case.findings(method.id):
+        if finding.claim.versus:
+            groups["comparison"].append(finding)
+        elif finding.claim.criterion in ("agreement_with_experts", "usefulness") or finding.publication.clinicians:
+            groups["experts"].append(finding)
+        else:
+            groups["findings"].append(finding)
+    weights = {"comparison": Points.COMPARISONS, "experts": Points.EXPERTS, "findings": Points.FINDINGS}
+    for group, found in groups.items():
+        total = sum(f.weight for f in found) + Points.SHRINK_FOUND
+        for side, label in ((1, "For"), (-1, "Against"), (0, "Mixed or equal")):
+            part = [f for f in found if (f.value > 0) - (f.value < 0) == side]
+            if part:
+                points = weights[group] * sum(f.weight * f.value for f in part) / total
+                cites = tuple(dict.fromkeys(f.publication.id for f in part))[:_CITED]
+                yield Reason(group, round(points, 3), f"{label}: {_told(case, part)}", cites)
+
+
+def _told(case: _Case, part: Sequence[_Finding]) -> str:
+    """The two weightiest findings in words, and how many more there are."""
+    told: list[str] = []
+    seen: set[str] = set()
+    for finding in part:
+        if finding.claim.text in seen or len(told) == 2:
+            continue
+        seen.add(finding.claim.text)
+        study = finding.publication.study
+        where = "/".join(case.kb.modalities[m].name for m in study.modalities[:2]) if study else "general"
+        criterion = _lower(case.kb.vocabulary.criteria[finding.claim.criterion].name)
+        notes = [where, criterion]
+        if finding.via:
+            notes.append(f"said of {case.kb.methods[finding.via].name}")
+        if finding.claim.self_reported:
+            notes.append("reported by its own authors")
+        told.append(f"{finding.claim.text.rstrip(' .')} ({', '.join(notes)})")
+    more = len({f.claim.text for f in part}) - len(told)
+    return "; ".join(told) + (f"; and {_count(more, 'more finding')}." if more else ".")
+
+
+def goal(case: _Case, method: Method) -> Iterator[Reason]:
+    """Whether the explanation answers what the asker wants to know."""
+    if case.query.goal is None:
+        where = case.kb.vocabulary.goals.get("where")
+        if where and not case.query.families and set(case.families(method)) & set(where.families):
+            yield Reason("goal", Points.MAP, "It shows where in the image the evidence lies.")
+        return
+    wanted = case.kb.vocabulary.goals[case.query.goal]
+    aim = f"“{wanted.name}”"
+    if set(case.families(method)) & set(wanted.families):
+        family = _lower(case.kb.vocabulary.families[method.family].name)
+        yield Reason("goal", Points.GOAL, f"It serves your goal {aim}: its family is {family}.")
+    elif method.output in wanted.outputs:
+        yield Reason("goal", Points.GOAL / 2, f"It serves your goal {aim} by its kind of output ({method.output}).")
+    else:
+        yield Reason("goal", Points.OFF_GOAL, f"Its output ({method.output}) does not answer your goal {aim}.")
+
+
+def audience(case: _Case, method: Method) -> Iterator[Reason]:
+    """What was found, on any modality, about the qualities that the audience cares about."""
+    if case.query.audience is None:
+        return
+    who = case.kb.vocabulary.audiences[case.query.audience]
+    found = [f for f in case.findings(method.id) if f.claim.criterion in who.criteria and f.via is None]
+    names = ", ".join(_lower(case.kb.vocabulary.criteria[c].name) for c in who.criteria)
+    if not found:
+        yield Reason("audience", 0.0, f"Nothing was found about what {_lower(who.name)} care about ({names}).")
+        return
+    number = len(found)
+    good, bad = sum(f.value > 0 for f in found), sum(f.value < 0 for f in found)
+    points = sum(f.value for f in found) / (number + Points.SHRINK_FOUND)
+    counts = f"{_count(good, 'finding')} for it, {bad} against, {number - good - bad} mixed"
+    text = f"What {_lower(who.name)} care about ({names}): {counts}."
+    yield Reason("audience", round(points, 3), text, tuple(dict.fromkeys(f.publication.id for f in found))[:_CITED])
+
+
+def challenges(case: _Case, method: Method) -> Iterator[Reason]:
+    """Challenges of the modality that the method eases or suffers from."""
+    families = case.families(method)
+
+    def concerns(effect: Effect) -> bool:
+        return effect.method == method.id or effect.family in families
+
+    eased = worsened = Points.CHALLENGE
+    for challenge_id in case.challenges:
+        challenge = case.kb.challenges[challenge_id]
+        for effect in filter(concerns, challenge.eased_by):
+            yield Reason(
+                "challenge",
+                round(eased, 3),
+                f"Eases “{_lower(challenge.name)}”: {_sentence(effect.text)}",
+                tuple(effect.sources),
+            )
+            eased /= 2
+        for effect in filter(concerns, challenge.worsened_by):
+            text = f"Suffers from “{_lower(challenge.name)}”: {_sentence(effect.text)}"
+            yield Reason("challenge", round(-worsened, 3), text, tuple(effect.sources))
+            worsened /= 2
+
+
+def fit(case: _Case, method: Method) -> Iterator[Reason]:
+    """Fit to the task and to the architecture."""
+    if case.profile.task and method.requires.tasks == [case.profile.task] and case.profile.task != "classification":
+        yield Reason("task", Points.MADE_FOR_TASK, f"It was made for {case.task_name}.")
+    special = {"attention_weights", "tokens"} & set(method.requires.needs)
+    if special and special <= case.profile.has:
+        yield Reason(
+            "architecture",
+            Points.MADE_FOR_ARCHITECTURE,
+            "It reads the attention of a transformer, which your model has.",
+        )
+    if method.class_discriminative is False and case.profile.task in ("classification", "segmentation", "detection"):
+        text = "Its map is the same whichever class or region is asked about."
+        yield Reason("target", Points.NOT_DISCRIMINATIVE, text)
+    if method.scope == "global" and case.query.goal not in ("debug", "evaluate_maps"):
+        yield Reason("scope", Points.GLOBAL, "It describes the model as a whole, not the decision on one image.")
+
+
+def effort(case: _Case, method: Method) -> Iterator[Reason]:
+    """What the owner has to bring, and what is unknown of the model."""
+    families = set(case.families(method))
+    wanted = case.query.intrinsic or method.id in case.query.methods or bool(families & set(case.query.families))
+    aimed = wanted or bool(case.query.goal and families & set(case.kb.vocabulary.goals[case.query.goal].families))
+    if method.stage == "intrinsic" and not wanted:
+        yield Reason(
+            "stage",
+            Points.INTRINSIC,
+            "It is part of a model that has to be built and trained for it; it cannot be added to a finished one.",
+        )
+    unknown = [n for n in method.requires.needs if n not in case.profile.has and n not in case.profile.lacks]
+    words = case.kb.vocabulary.needs
+    for need in unknown:
+        if need == "retraining" and (wanted or method.stage == "intrinsic"):
+            continue
+        points = Points.EFFORT.get(need, Points.UNKNOWN) * (Points.WANTED_EFFORT if aimed else 1.0)
+        yield Reason("effort", round(points, 3), f"It serves only {_sentence(words[need].condition)}")
+
+
+def cost(case: _Case, method: Method) -> Iterator[Reason]:
+    """Model passes, against the budget when there is one."""
+    passes = method.cost.passes
+    budget = case.query.budget
+    if passes is None:
+        if budget is not None:
+            yield Reason("cost", 0.0, "How many model passes it takes is not known.")
+        return
+    if budget is None:
+        points = round(Points.PASSES * math.log10(max(passes, 1)), 3)
+        yield Reason("cost", points, f"One explanation takes about {_count(passes, 'model pass')}.")
+        return
+    each = SECONDS_PER_PASS[case.profile.dims]
+    text = f"About {_count(passes, 'model pass')}, some {passes * each:.3g} s where a pass takes {each} s"
+    if passes * each > budget:
+        yield Reason("cost", Points.OVER_BUDGET, f"{text}: over your budget of {budget:g} s.")
+    else:
+        yield Reason("cost", Points.WITHIN_BUDGET, f"{text}: within your budget of {budget:g} s.")
+
+
+def estimate(method: Method, dims: int | None) -> float | None:
+    """Return the seconds one explanation takes at :data:`SECONDS_PER_PASS`; None where the passes are not known."""
+    return None if method.cost.passes is None else method.cost.passes * SECONDS_PER_PASS[dims]
+
+
+def tools(case: _Case, method: Method) -> Iterator[Reason]:
+    """Whether a tool implements the method, and whether it is one that was named."""
+    known = case.kb.index.tools.get(method.id, ())
+    if not known and method.id not in case.runnable:
+        yield Reason("tool", Points.NO_TOOL, "No tool of the knowledge base implements it.")
+    for tool in known:
+        if tool in case.query.others:
+            yield Reason("tool", 1.0, f"{case.kb.tools[tool].name}, which you named, implements it.")
+
+
+def here(case: _Case, method: Method) -> Iterator[Reason]:
+    """What can be run, and what was measured, on this machine."""
+    if method.id in case.runnable:
+        yield Reason("runnable", Points.RUNNABLE, "It can be run here.")
+    for metric_id in sorted({m.metric for m in case.measured if m.method == method.id}):
+        metric = case.kb.metrics[metric_id]
+        means: dict[str, tuple[float, int]] = {}
+        for row in case.measured:
+            if row.metric == metric_id and math.isfinite(row.value):
+                total, images = means.get(row.method, (0.0, 0))
+                means[row.method] = (total + row.value * row.images, images + row.images)
+        if method.id not in means:
+            continue
+        value, images = means[method.id][0] / means[method.id][1], means[method.id][1]
+        text = f"Measured here: {metric.name} {value:.3g} over {_count(images, 'image')}"
+        if metric.direction is None or len(means) < 2:
+            yield Reason("measured", 0.0, text + ".")
+            continue
+        sign = 1 if metric.direction == "higher" else -1
+        others = [sign * (t / n) for m, (t, n) in means.items() if m != method.id]
+        beaten = sum((sign * value > o) + 0.5 * (sign * value == o) for o in others) / len(others)
+        points = Points.MEASURED * (2 * beaten - 1) * images / (images + 2)
+        rank = 1 + sum(o > sign * value for o in others)
+        yield Reason("measured", round(points, 3), f"{text}, place {rank} of {len(means)} methods.")
+
+
+CRITERIA: Final[tuple[Criterion, ...]] = (
+    named, goal, used, findings, audience, challenges, fit, effort, cost, tools, here,
+)  # fmt: skip
+"""All criteria; the score of a method is the sum of the points of what they yield."""
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def recommend(
+    query: Query,
+    kb: KB,
+    *,
+    profile: Profile | None = None,
+    measured: Iterable[Measured] = (),
+    runnable: Iterable[str] = (),
+) -> list[Recommendation]:
+    """Rank all methods that can serve a question, best first; ties go by id.
+
+    Args:
+        query: The question, from :func:`recommender.parse` or made by hand.
+        kb: The knowledge base.
+        profile: What the real model offers; it wins over what the question says.
+        measured: Scores measured on the asker's model and images.
+        runnable: Ids of methods that can be run here.
+
+    Returns:
+        One recommendation for each method without a known gap; none when the question says nothing.
+
+    Raises:
+        UnknownIdError: An id of the query or a metric of ``measured`` that is not in the knowledge base.
+    """
+    return _rank(_case(query, kb, profile, measured, runnable))[0]
+
+
+def answer(
+    question: str | Query,
+    kb: KB,
+    *,
+    profile: Profile | None = None,
+    measured: Iterable[Measured] = (),
+    runnable: Iterable[str] = (),
+    top: int | None = None,
+) -> Answer:
+    """Answer a question in full.
+
+    Args:
+        question: Words, or a query.
+        kb: The knowledge base.
+        profile: What the real model offers; it wins over what the question says.
+        measured: Scores measured on the asker's model and images.
+        runnable: Ids of methods that can be run here; when given, the panel holds only such.
+        top: How many recommendations to keep; None for all.
+
+    Raises:
+        UnknownIdError: As for :func:`recommend`.
+    """
+    query = parse(question, kb) if isinstance(question, str) else question
+    case = _case(query, kb, profile, measured, runnable)
+    found, out = _rank(case)
+    chosen = _panel(case, found)
+    cautions = tuple(
+        Statement(text=f"{kb.challenges[c].name}: {kb.challenges[c].definition}", sources=kb.challenges[c].sources)
+        for c in case.challenges
+    )
+    return Answer(
+        query=query,
+        recommendations=tuple(found if top is None else found[:top]),
+        panel=tuple(r.method for r in chosen),
+        ruled_out=tuple(out),
+        protocol=_protocol(case, chosen),
+        cautions=cautions if found else (),
+        tools=tuple(dict.fromkeys(t for r in chosen for t in r.tools)),
+        message=_message(case, found),
+    )
+
+
+def _case(
+    query: Query, kb: KB, profile: Profile | None, measured: Iterable[Measured], runnable: Iterable[str]
+) -> _Case:
+    rows = tuple(measured)
+    vocabulary = kb.vocabulary
+    given: list[tuple[Iterable[str | None], Iterable[str], str]] = [
+        (query.modality, kb.modalities, "modality"),
+        (query.methods, kb.methods, "method"),
+        ([query.task, profile.task if profile else None], vocabulary.tasks, "task"),
+        ([query.architecture], vocabulary.architectures, "architecture"),
+        ([query.audience], vocabulary.audiences, "audience"),
+        ([query.goal], vocabulary.goals, "goal"),
+        ((row.metric for row in rows), kb.metrics, "metric"),
+    ]
+    for ids, allowed, what in given:
+        for entity_id in ids:
+            if entity_id is not None and entity_id not in allowed:
+                raise UnknownIdError(entity_id, allowed, what)
+    return _Case(query, kb, profile, rows, frozenset(runnable))
+
+
+def _rank(case: _Case) -> tuple[list[Recommendation], list[RuledOut]]:
+    """Return the ranked recommendations and what is ruled out, both best first."""
+    if case.query.empty and case.given is None:
+        return [], []
+    found, out = [], []
+    excluded = set(case.query.excluded)
+    for method_id, method in case.kb.methods.items():
+        if method.umbrella:
+            continue
+        problems = _gaps(case, method)
+        if excluded & {method_id, method.family, *case.umbrellas(method_id)}:
+            problems.insert(0, Gap("excluded", "you asked to leave it out."))
+        reasons = [reason for criterion in CRITERIA for reason in criterion(case, method)]
+        score = round(sum(r.points for r in reasons), 3)
+        if problems:
+            out.append(
+                (
+                    score,
+                    RuledOut(
+                        method_id,
+                        " ".join(
+                            f"{method.name} is out: {p.sentence}" if not i else f"Also, {p.sentence}"
+                            for i, p in enumerate(problems)
+                        ),
+                    ),
+                )
+            )
+        else:
+            found.append(_recommendation(case, method, reasons, score))
+    found.sort(key=lambda r: (-r.score, r.method))
+    out.sort(key=lambda o: (-o[0], o[1].method))
+    return found, [o for _, o in out]
+
+
+def _gaps(case: _Case, method: Method) -> list[Gap]:
+    found = gaps(method.requires, case.profile, case.kb.words()["needs"])
+    if (
+        method.stage == "intrinsic"
+        and case.query.access == "black_box"
+        and not any(g.need == "retraining" for g in found)
+    ):
+        found.append(Gap("retraining", "it is built into a model, and a black box cannot be rebuilt."))
+    return found
+
+
+def _recommendation(case: _Case, method: Method, reasons: list[Reason], score: float) -> Recommendation:
+    kb = case.kb
+    reasons.sort(key=lambda r: -abs(r.points))
+    needs = [n for n in method.requires.needs if n not in case.profile.has and n not in case.profile.lacks]
+    metrics = _metrics(case, method)
+    return Recommendation(
+        method=method.id,
+        name=method.name,
+        branch=kb.branch(method.id),
+        family=method.family,
+        score=score,
+        runnable=method.id in case.runnable,
+        reasons=tuple(reasons),
+        conditions=tuple(kb.vocabulary.needs[n].condition for n in needs),
+        cautions=tuple(method.limitations),
+        metrics=metrics,
+        mask_metrics=tuple(m for m in metrics if "mask" in kb.metrics[m].needs),
+        tools=_tools(case, method.id),
+    )
+
+
+def _tools(case: _Case, method_id: str) -> tuple[str, ...]:
+    """Tools that implement a method, those that fit the dimensions, the task and the architecture first."""
+
+    def misfit(tool_id: str) -> int:
+        tool = case.kb.tools[tool_id]
+        return sum((
+            tool_id not in case.query.others,
+            case.profile.dims == 3 and not tool.supports_3d,
+            case.profile.task == "segmentation" and not tool.supports_segmentation,
+            case.profile.architecture in ("vit", "swin") and not tool.supports_vit,
+        ))  # fmt: skip
+
+    return tuple(sorted(case.kb.index.tools.get(method_id, ()), key=misfit))
+
+
+def _metrics(case: _Case, method: Method) -> tuple[str, ...]:
+    """Metrics for the output and the task: the challenges' own first, then by property, the most implemented first."""
+    kb = case.kb
+    wanted = list(_PROPERTIES[method.output])
+    if case.profile.task == "segmentation" and method.output == "map":
+        wanted.insert(0, ("segmentation", 1))
+    fitting = {name for name, _ in wanted}
+    found = dict.fromkeys(
+        m for c in case.challenges for m in kb.challenges[c].metrics if kb.metrics[m].property in fitting
+    )
+    for name, number in wanted:
+        # what needs a new training, a generator or people is not a first check
+        easy = [
+            (m_id not in case.runnable, -len(kb.index.tools.get(m_id, ())), m_id)
+            for m_id, m in kb.metrics.items()
+            if m.property == name and (name == "human" or not {"retraining", "generator", "human"} & set(m.needs))
+        ]
+        have = sum(kb.metrics[m].property == name for m in found)
+        found |= dict.fromkeys([m for _, _, m in sorted(easy) if m not in found][: max(number - have, 0)])
+    return tuple(found)
+
+
+def _panel(case: _Case, found: Sequence[Recommendation]) -> list[Recommendation]:
+    """Choose methods that complement each other: one of a family, then, up to three, a second of one."""
+
+    def fits(r: Recommendation) -> bool:
+        method = case.kb.methods[r.method]
+        if case.runnable and not r.runnable:
+            return False
+        seconds = estimate(method, case.profile.dims)
+        dear = case.query.budget is not None and (seconds is None or seconds > case.query.budget)
+        return not dear and (method.stage == "post_hoc" or r.method in case.query.methods or case.query.intrinsic)
+
+    # what the owner would have to bring first comes last
+    owner = set(Points.EFFORT)
+    ready = [r for r in found if fits(r)]
+    ready.sort(
+        key=lambda r: (
+            bool(owner & (set(case.kb.methods[r.method].requires.needs) - case.profile.has))
+            and r.method not in case.query.methods
+        )
+    )
+    asked = [r for r in ready if r.method in case.query.methods][:5]
+    chosen = list(asked)
+    aim = case.kb.vocabulary.goals.get(case.query.goal or "where")
+
+    def serves(r: Recommendation) -> bool:
+        if case.query.families:
+            return bool(set(case.families(case.kb.methods[r.method])) & set(case.query.families))
+        return (
+            aim is None
+            or r.family in aim.families
+            or (not aim.families and case.kb.methods[r.method].output in aim.outputs)
+        )
+
+    ready = [r for r in ready if serves(r)]
+    for r in ready:
+        if len(chosen) < 4 and all(c.family != r.family for c in chosen):
+            chosen.append(r)
+    for r in ready:
+        if len(chosen) < 3 and r not in chosen:
+            chosen.append(r)
+    return chosen
+
+
+def _protocol(case: _Case, chosen: Sequence[Recommendation]) -> tuple[str, ...]:
+    """How to check the panel's explanations."""
+    if not chosen:
+        return ()
+    kb = case.kb
+    metrics = dict.fromkeys(m for r in chosen for m in r.metrics)
+    masked = [kb.metrics[m].name for m in metrics if "mask" in kb.metrics[m].needs]
+    plain = [kb.metrics[m].name for m in metrics if "mask" not in kb.metrics[m].needs]
+    steps = []
+    if len(chosen) > 1:
+        steps.append(f"Run {', '.join(r.name for r in chosen)} on the same images and look where they disagree.")
+    if plain:
+        steps.append(f"Measure {', '.join(plain[:5])} on several images, not on one.")
+    if masked:
+        steps.append(f"With a mask of the finding, measure {', '.join(masked[:3])} too.")
+    return tuple(steps)
+
+
+def _message(case: _Case, found: Sequence[Recommendation]) -> str | None:
+    """What to tell the asker beside the answer."""
+    query, parts = case.query, []
+    taken = [f"“{typed}” as “{word}”" for typed, word in query.corrections.items()]
+    if taken:
+        parts.append(f"Read {', '.join(taken)}.")
+    if "modality" in query.implied:
+        parts.append(f"Took {case.modality_names} from “{query.spans['modality']}”.")
+    if query.unmatched:
+        parts.append(f"Not understood: {', '.join(query.unmatched)}.")
+    if query.empty and case.given is None:
+        some = ", ".join(_lower(m.name) for m in list(case.kb.modalities.values())[:6])
+        parts.append(
+            "Nothing was found to rest a recommendation on. Name an imaging modality "
+            f"({some}, …), a task (classification, segmentation, …), a model (CNN, ViT, U-Net, black box) or a method, "
+            "as in “which method for ultrasound segmentation?”"
+        )
+    elif not found:
+        parts.append("No method of the knowledge base can serve this; the reasons are listed under what is ruled out.")
+    return " ".join(parts) or None
