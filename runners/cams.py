@@ -157,7 +157,7 @@ def score_cam(
     with torch.no_grad():
         a = _features(model, x, place)
         kept = min(channels, a.shape[1])
-        order = a.flatten(2).std(2).argsort(1, descending=True, stable=True)[:, :kept]
+        order = a.flatten(2).std(2).argsort(dim=1, descending=True, stable=True)[:, :kept]
         a = torch.gather(a, 1, order.view(*order.shape, *[1] * (a.ndim - 2)).expand(-1, -1, *a.shape[2:]))
         rows_all = torch.arange(len(x))
         base = score(run(model, hidden.clone()), rows_all)
@@ -172,6 +172,8 @@ def score_cam(
             seen = hidden[rows] + mask[:, None] * (x[rows] - hidden[rows])
             weights[rows, channel] = score(run(model, seen), rows) - base[rows]
             progress(int(index[-1]) + 1, len(x) * kept)
+        # softmax as in the paper's algorithm; sums of many logits (regions) are first brought to ordinary size, or one channel took all
+        weights = (weights / weights.std(1, correction=0, keepdim=True).clamp(min=1)).softmax(1)
         maps = (weights.view(len(x), kept, *[1] * len(size)) * a).sum(1).clamp(min=0)
     cautions = list(_coarse(place, x))
     if kept < place.channels:

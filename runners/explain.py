@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runners.models import Wired, preserved, profile, run
+from runners.models import Wired, preserved, profile, run, unwrap
 from runners.registry import (
     Found,
     MetricResult,
@@ -103,7 +103,7 @@ def explain(
     if method not in explainers:
         raise UnknownIdError(method, explainers, "explainer")
     function = explainers[method]
-    x = _input(model, x)
+    model, x = unwrap(model), _input(model, x)
     wired = profile(model, x, target if callable(target) else None, task=task)
     kb = load_kb()
     missing = gaps(kb.methods[method].requires, wired, kb.vocabulary.needs)
@@ -122,6 +122,8 @@ def explain(
         found = _call(function, method, model, x.clone(), resolved, {**used, **_wanted(function, extra)})
         seconds = time.perf_counter() - start
         scores = resolved.score(outputs, torch.arange(len(x))).detach().float().cpu()
+    if "layer" in used and used["layer"] is None and wired.place is not None:
+        used["layer"] = wired.place.name  # the record says which features were taken
     values = _checked(found.values, x, method)
     cautions = list(resolved.cautions + found.cautions)
     if not values.any():
@@ -182,7 +184,7 @@ def measure(
     if metric not in metrics:
         raise UnknownIdError(metric, metrics, "metric")
     function = metrics[metric]
-    x = _input(model, x)
+    model, x = unwrap(model), _input(model, x)
     used = _options(metric, function, options)
     entry = load_kb().get(metric)
     if isinstance(entry, Metric) and "mask" in entry.needs and mask is None:
@@ -196,13 +198,9 @@ def measure(
     def explain_again(again: Tensor, model: nn.Module = model) -> Tensor:
         kept = {k: v for k, v in explanation.parameters.items() if k != "layer"}
         named = explanation.parameters.get("layer")
-        fixed = resolved.score  # the score of the original decision, not of the changed one
-
-        def same(outputs: Any, rows: Tensor) -> Tensor:
-            return fixed(outputs, rows)
-
+        # the score of the original decision, not of the changed one
         return explain(
-            model, again, explanation.method, same, layer=named, seed=explanation.seed, task=wired.task, **kept
+            model, again, explanation.method, resolved.score, layer=named, seed=explanation.seed, task=wired.task, **kept
         ).values.to(x.device)
 
     wired = profile(model, x, target if callable(target) else None, task=task)

@@ -129,7 +129,10 @@ def completeness_text(total: Tensor, gap: Tensor) -> tuple[tuple[str, ...], tupl
     error = ((total - gap).abs() / gap.abs().clamp(min=1e-6)).max().item()
     note = f"Completeness: the map sums to the change of the score from the baseline within {100 * error:.2g} %."
     if error > 0.05:
-        return (), (f"Completeness holds only within {100 * error:.2g} %: the map misses or doubles part of the score's change.",)
+        return (), (
+            f"Completeness holds only within {100 * error:.2g} %: the map misses or doubles part of the score's change "
+            "(more steps or another baseline may help).",
+        )
     return (note,), ()
 
 

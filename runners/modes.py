@@ -146,7 +146,7 @@ def attention(mode: Mode, record: Callable[[Tensor], None], args: Sequence[Any],
     if given.get("is_causal"):
         mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
     with mode:
-        logits = torch.matmul(query * scale, key.transpose(-2, -1))
+        logits = torch.matmul(query, key.transpose(-2, -1)) * scale
     if mask is not None:
         logits = logits.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else logits + mask
     _tag(logits, "logits", True)
@@ -318,7 +318,8 @@ class _Rule(torch.autograd.Function):
     ) -> Tensor:
         ctx.rule = backward
         ctx.save_for_backward(*inputs)
-        return forward(*inputs)
+        out = forward(*inputs)
+        return out.clone() if out._is_view() else out  # a later in-place function may not write into a view made here
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Any, ...]:

@@ -1,0 +1,160 @@
+"""Rollout and transformer relevance against independent writings, for fused and unfused attention."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from toys import ViT, images
+from torch import Tensor
+from torch.nn import functional as F
+
+from runners import explain
+
+
+def vit(kind: str = "handwritten", **options: object) -> ViT:
+    torch.manual_seed(5)
+    return ViT(kind=kind, **options).eval()  # type: ignore[arg-type]
+
+
+def weights_of(model: ViT, x: Tensor) -> list[Tensor]:
+    """Attention weights of the hand-written toy, recomputed from its layers."""
+    found = []
+    t = model.embed(x).flatten(2).transpose(1, 2)
+    t = torch.cat([model.extra.expand(len(t), -1, -1), t], 1) + model.position
+    for block in model.blocks:
+        b, n, d = t.shape
+        q, k, _ = block.attn.qkv(block.norm1(t)).reshape(b, n, 3, 4, d // 4).permute(2, 0, 3, 1, 4)
+        found.append((q @ k.transpose(-2, -1) / (d // 4) ** 0.5).softmax(-1).detach())
+        t = block(t)
+    return found
+
+
+def test_rollout_by_hand() -> None:
+    model, x = vit(), images("vit_fused")
+    joint = torch.eye(17).expand(2, -1, -1)
+    for a in weights_of(model, x):
+        joint = (0.5 * a.mean(1) + 0.5 * torch.eye(17)) @ joint
+    expected = F.interpolate(joint[:, 0, 1:].reshape(2, 1, 4, 4), (32, 32), mode="bilinear")[:, 0]
+    assert torch.allclose(explain(model, x, "attention_rollout").values, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["attention_rollout", "chefer_lrp", "grad_cam", "vanilla_gradient"])
+def test_fused_attention_gives_the_same_map(method: str) -> None:
+    plain, fused = vit("handwritten"), vit("fused")
+    fused.load_state_dict(plain.state_dict())
+    x = images("vit_fused")
+    one, other = (explain(m, x, method, 0).values for m in (plain, fused))
+    assert one.any()
+    assert torch.allclose(one, other, atol=1e-5 * float(one.abs().max()))
+
+
+@pytest.mark.parametrize("method", ["attention_rollout", "chefer_lrp"])
+def test_multi_head_attention_module_gives_the_same_map(method: str) -> None:
+    plain, module = vit("handwritten"), vit("module")
+    module.load_state_dict(
+        {k: v for k, v in plain.state_dict().items() if not k.startswith("blocks")} | {k: v for k, v in module.state_dict().items() if k.startswith("blocks")}
+    )
+    with torch.no_grad():
+        for ours, theirs in zip(plain.blocks, module.blocks.layers, strict=True):
+            theirs.self_attn.in_proj_weight.copy_(ours.attn.qkv.weight)
+            theirs.self_attn.in_proj_bias.copy_(ours.attn.qkv.bias)
+            theirs.self_attn.out_proj.load_state_dict(ours.attn.out.state_dict())
+            theirs.linear1.load_state_dict(ours.mlp[0].state_dict())
+            theirs.linear2.load_state_dict(ours.mlp[2].state_dict())
+            theirs.norm1.load_state_dict(ours.norm1.state_dict())
+            theirs.norm2.load_state_dict(ours.norm2.state_dict())
+    x = images("vit_fused")
+    assert torch.allclose(plain(x), module(x), atol=1e-5)
+    one, other = (explain(m, x, method, 0).values for m in (plain, module))
+    assert torch.allclose(one, other, atol=1e-5 * float(one.abs().max()))
+
+
+def slow_chefer(model: ViT, x: Tensor, target: int) -> Tensor:
+    """Transformer relevance of one image, every rule written out layer by layer (z-plus without bias, halves for products)."""
+    eps = 1e-6
+
+    def div(r: Tensor, z: Tensor) -> Tensor:
+        return r / (z + eps * torch.where(z >= 0, 1.0, -1.0))
+
+    def lin(layer: torch.nn.Linear, a: Tensor, r: Tensor) -> Tensor:
+        wp, wn = layer.weight.clamp(min=0), layer.weight.clamp(max=0)
+        ap, an = a.clamp(min=0), a.clamp(max=0)
+        s = div(r, ap @ wp.T + an @ wn.T)
+        return ap * (s @ wp) + an * (s @ wn)
+
+    def share(a: Tensor, b: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+        s = div(r, a + b)
+        return a * s, b * s
+
+    t = model.embed(x).flatten(2).transpose(1, 2)[0]
+    t = torch.cat([model.extra[0], t]) + model.position[0]
+    kept = []
+    n, d = t.shape
+    h = 4
+    gradients = []
+    source = t.clone().requires_grad_()
+    u = source
+    for block in model.blocks:
+        n1 = block.norm1(u)
+        qkv = block.attn.qkv(n1)
+        q, k, v = qkv.reshape(n, 3, h, d // h).permute(1, 2, 0, 3)
+        logits = q @ k.transpose(-2, -1) * (d // h) ** -0.5
+        a = logits.softmax(-1)
+        gradients.append(a)
+        mixed = (a @ v).transpose(0, 1).reshape(n, d)
+        o = block.attn.out(mixed)
+        mid = u + o
+        n2 = block.norm2(mid)
+        h1 = block.mlp[0](n2)
+        g = block.mlp[1](h1)
+        h2 = block.mlp[2](g)
+        kept.append((u, n1, qkv, q, k, v, a, mixed, o, mid, n2, g, h2))
+        u = mid + h2
+    out = model.head(model.norm(u)[0])
+    grads = torch.autograd.grad(out[target], gradients)
+    with torch.no_grad():
+        start = torch.zeros_like(out)
+        start[target] = out[target].abs()
+        final = model.norm(u)
+        r = torch.zeros_like(u)
+        r[0] = lin(model.head, final[0], start)
+        joint = torch.eye(n)
+        steps = []
+        for (u0, n1, qkv, q, k, v, a, mixed, o, mid, n2, g, h2), grad in zip(reversed(kept), reversed(grads), strict=True):
+            r_mid, r_h2 = share(mid, h2, r)
+            block = owner(model, kept, mid)
+            r_g = lin(block.mlp[2], g, r_h2)
+            r_n2 = lin(block.mlp[0], n2, r_g)
+            r_mid = r_mid + r_n2
+            r_u, r_o = share(u0, o, r_mid)
+            r_mixed = lin(block.attn.out, mixed, r_o).reshape(n, h, d // h).transpose(0, 1)
+            s = div(r_mixed, a @ v)
+            r_a, r_v = a * (s @ v.transpose(-2, -1)) / 2, v * (a.transpose(-2, -1) @ s) / 2
+            steps.append((grad * r_a).clamp(min=0).mean(0))
+            s = div(r_a, q @ k.transpose(-2, -1))
+            r_q, r_k = q * (s @ k) / 2, k * (s.transpose(-2, -1) @ q) / 2
+            r_qkv = torch.stack([r_q, r_k, r_v]).permute(2, 0, 1, 3).reshape(n, 3 * d)
+            r = r_u + lin(block.attn.qkv, n1, r_qkv)
+        for step in reversed(steps):
+            joint = (torch.eye(n) + step) @ joint
+    return joint[0, 1:].reshape(4, 4)
+
+
+def owner(model: ViT, kept: list[tuple[Tensor, ...]], mid: Tensor):  # type: ignore[no-untyped-def]
+    return model.blocks[next(i for i, entry in enumerate(kept) if entry[9] is mid)]
+
+
+def test_transformer_relevance_equals_a_slow_second_writing() -> None:
+    model, x = vit(), images("vit_fused", 1)
+    expected = slow_chefer(model, x, 1)
+    ours = explain(model, x, "chefer_lrp", 1).values
+    slow = F.interpolate(expected[None, None], (32, 32), mode="bilinear")[0]
+    assert slow.any()
+    assert torch.allclose(ours, slow, atol=1e-3 * float(slow.max()))
+
+
+def test_transformer_relevance_depends_on_the_target() -> None:
+    model, x = vit("fused"), images("vit_fused")
+    assert not torch.allclose(explain(model, x, "chefer_lrp", 0).values, explain(model, x, "chefer_lrp", 1).values)
+    with_caution = explain(model, x, "attention_rollout", 0)
+    assert any("does not depend on the target" in caution for caution in with_caution.cautions)

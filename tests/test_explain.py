@@ -1,0 +1,290 @@
+"""The gate: checks, targets, restoring, errors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from toys import CNN, Linear, UNet, images, make
+from torch import Tensor, nn
+
+from runners import Region, explain, measure, profile
+from runners.models import preserved
+from taxonomy import ImageError, ModelError, RequirementError, TargetError, UnknownIdError
+
+
+def test_linear_model_has_exact_answers() -> None:
+    torch.manual_seed(0)
+    model, x = Linear((1, 4, 4)).eval(), torch.rand(2, 1, 4, 4)
+    weight = model.layer.weight[1].view(4, 4).detach()
+    assert torch.allclose(explain(model, x, "vanilla_gradient", 1).values, weight.abs().expand(2, 4, 4))
+    assert torch.allclose(explain(model, x, "input_x_gradient", 1).values, weight * x[:, 0])
+    ig = explain(model, x, "integrated_gradients", 1, baseline="zero").values
+    assert torch.allclose(ig, weight * x[:, 0], atol=1e-6)
+    low = x.amin((2, 3), keepdim=True)
+    assert torch.allclose(explain(model, x, "deeplift", 1).values, (weight * (x - low))[:, 0], atol=1e-6)
+
+
+def test_target_per_image_and_default() -> None:
+    torch.manual_seed(0)
+    model, x = Linear((1, 4, 4), 3).eval(), torch.rand(2, 1, 4, 4)
+    weight = model.layer.weight.view(3, 4, 4).detach()
+    both = explain(model, x, "vanilla_gradient", [2, 0])
+    assert torch.allclose(both.values, weight[[2, 0]].abs())
+    chosen = model(x).argmax(1)
+    assert torch.allclose(explain(model, x, "vanilla_gradient").values, weight[chosen].abs())
+    assert torch.allclose(both.target_scores, model(x).detach()[[0, 1], [2, 0]])
+
+
+def test_callable_target() -> None:
+    torch.manual_seed(0)
+    model, x = Linear((1, 4, 4), 3).eval(), torch.rand(2, 1, 4, 4)
+    weight = model.layer.weight.view(3, 4, 4).detach()
+    found = explain(model, x, "vanilla_gradient", lambda out: out[:, 0] - out[:, 2])
+    assert torch.allclose(found.values, (weight[0] - weight[2]).abs().expand(2, 4, 4))
+    by_row = explain(model, x, "vanilla_gradient", lambda out, rows: out[torch.arange(len(rows)), rows])
+    assert torch.allclose(by_row.values, weight[[0, 1]].abs())
+    with pytest.raises(TargetError, match="one number per row"):
+        explain(model, x, "vanilla_gradient", lambda out: out)
+
+
+def test_segmentation_target_is_the_whole_region_of_each_image() -> None:
+    model, x = make("unet2d"), images("unet2d")
+    output = model(x).detach()
+    mask = torch.zeros(32, 32, dtype=torch.bool)
+    mask[5:9, 6:20] = True
+    source = x.clone().requires_grad_()
+    expected = torch.autograd.grad(model(source)[:, 1, mask].sum(), source)[0].abs().amax(1)
+    found = explain(model, x, "vanilla_gradient", Region(1, mask))
+    assert torch.allclose(found.values, expected, atol=1e-6)
+    assert torch.allclose(found.target_scores, output[:, 1, mask].sum(1), rtol=1e-4)
+    source = x.clone().requires_grad_()
+    region = output.argmax(1) == 0
+    expected = torch.autograd.grad((model(source)[:, 0] * region).sum(), source)[0].abs().amax(1)
+    assert torch.allclose(explain(model, x, "vanilla_gradient", 0).values, expected, atol=1e-6)
+
+
+def test_one_logit_segmentation_background_is_the_opposite_sign() -> None:
+    model, x = make("unet2d_one_logit"), images("unet2d_one_logit")
+    mask = torch.ones(32, 32)
+    up = explain(model, x, "input_x_gradient", Region(1, mask)).values
+    down = explain(model, x, "input_x_gradient", Region(0, mask)).values
+    assert torch.allclose(up, -down, atol=1e-6)
+
+
+def test_empty_region_is_said() -> None:
+    class Nothing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([x + 10, x], 1)
+
+    x = torch.rand(1, 1, 8, 8)
+    found = explain(Nothing(), x, "vanilla_gradient", 1)
+    assert any("marks no pixel" in caution for caution in found.cautions)
+    assert found.values.flatten().argmax() == x.flatten().argmax()
+    assert found.values.sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (3, "label 3 does not exist: the model has 3, numbered 0 to 2"),
+        (-1, "label -1 does not exist"),
+        ([0], "1 targets for 2 images"),
+        ("heart", "'heart' is not understood"),
+        (1.5, "1.5 is not understood"),
+        (True, "True is not understood"),
+        (Region(1), "a Region needs a segmentation model"),
+    ],
+)
+def test_wrong_target(target: object, message: str) -> None:
+    with pytest.raises(TargetError, match=message.replace("(", r"\(")):
+        explain(make("cnn2d"), images("cnn2d"), "vanilla_gradient", target)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (torch.zeros(32, 32), "mask is empty"),
+        (torch.ones(3, 32, 32), r"mask has shape \(3, 32, 32\)"),
+        (torch.ones(5), r"mask has shape \(5,\)"),
+    ],
+)
+def test_wrong_region(mask: Tensor, message: str) -> None:
+    with pytest.raises(TargetError, match=message):
+        explain(make("unet2d"), images("unet2d"), "vanilla_gradient", Region(1, mask))
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.rand(1, 32, 32), r"shape \(1, 32, 32\)"),
+        (torch.full((1, 1, 32, 32), float("nan")), "1024 values that are NaN"),
+        (torch.rand(0, 1, 32, 32), "is empty"),
+        ([1, 2], "list was given"),
+    ],
+)
+def test_wrong_input(x: object, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        explain(make("cnn2d"), x, "vanilla_gradient")
+
+
+def test_wrong_channels_are_one_sentence() -> None:
+    with pytest.raises(ModelError, match=r"input of shape \(1, 5, 32, 32\)") as caught:
+        explain(make("cnn2d_inplace"), torch.rand(2, 5, 32, 32), "vanilla_gradient")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"step": 3}, "no parameter 'step'; it has steps, baseline, batch_size"),
+        ({"steps": 2.5}, "steps=2.5 was given; a int"),
+        ({"steps": 0}, "steps=0 was given; it must be at least 1"),
+        ({"baseline": "green"}, "green"),
+        ({"layer": "head"}, "does not use a layer"),
+    ],
+)
+def test_wrong_parameters(options: dict[str, object], message: str) -> None:
+    with pytest.raises(TargetError, match=message):
+        explain(make("cnn2d"), images("cnn2d"), "integrated_gradients", **options)  # type: ignore[arg-type]
+
+
+def test_unknown_method_names_the_nearest() -> None:
+    with pytest.raises(UnknownIdError, match="did you mean grad_cam"):
+        explain(make("cnn2d"), images("cnn2d"), "gradcam")
+
+
+def test_layer_can_be_named() -> None:
+    model, x = make("cnn2d"), images("cnn2d")
+    named = explain(model, x, "grad_cam", layer="block")
+    assert any("block" in note for note in named.notes)
+    assert not torch.equal(named.values, explain(model, x, "grad_cam").values)
+    with pytest.raises(ModelError, match="layers that do: "):
+        explain(model, x, "grad_cam", layer="head")
+
+
+class Raises(nn.Module):
+    """Raises from its second call on, after it has touched whatever it can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.calls = CNN(2), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls > 4:
+            torch.rand(3)
+            raise RuntimeError("out of luck\nand more lines")
+        return self.inner(x)
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "integrated_gradients", "lrp", "occlusion", "guided_backprop"])
+def test_nothing_is_left_after_an_error(method: str) -> None:
+    from test_matrix import state
+
+    model = Raises().train()
+    x = images("cnn2d")
+    profile(model, x)
+    model.calls = 3
+    before = state(model)
+    with pytest.raises(ModelError, match="RuntimeError: out of luck") as caught:
+        explain(model, x, method)
+    assert "more lines" not in str(caught.value)
+    assert state(model) == before
+
+
+def test_grads_of_the_user_survive() -> None:
+    model, x = make("cnn2d"), images("cnn2d")
+    model(x).sum().backward()
+    before = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    assert before
+    explain(model, x, "integrated_gradients", steps=3)
+    assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), before, strict=True))
+
+
+def test_dropout_and_random_layers_repeat() -> None:
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = CNN(2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x + 0.1 * torch.randn_like(x))
+
+    model, x = Noisy(), images("cnn2d")
+    first, second = (explain(model, x, "smoothgrad", samples=3, seed=5).values for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, explain(model, x, "smoothgrad", samples=3, seed=6).values)
+
+
+def test_preserved_restores_buffers_that_a_model_changes() -> None:
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(1))
+            self.inner = CNN(2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen += 1
+            return self.inner(x)
+
+    model = Counts()
+    explain(model, images("cnn2d"), "vanilla_gradient")
+    assert model.seen.item() == 0
+    with pytest.raises(ValueError, match="inside"), preserved(model):
+        model.seen += 1
+        raise ValueError("inside")
+    assert model.seen.item() == 0
+
+
+def test_black_box_names_all_gaps() -> None:
+    with pytest.raises(RequirementError) as caught:
+        explain(make("box"), images("box"), "grad_cam")
+    assert [gap.need for gap in caught.value.gaps] == ["gradients", "spatial_features"]
+    assert explain(make("box"), images("box"), "occlusion").values.any()
+
+
+def test_nan_output_is_an_error() -> None:
+    class Broken(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1)[:, :3] / 0.0 * 0.0
+
+    with pytest.raises(ModelError, match="NaN"):
+        explain(Broken(), images("cnn2d"), "occlusion")
+
+
+def test_integer_output_asks_for_logits() -> None:
+    class Labels(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x > 0.5).long()
+
+    with pytest.raises(ModelError, match=r"torch.int64 tensor of shape \(1, 1, 32, 32\).*let it return logits"):
+        explain(Labels(), images("cnn2d"), "occlusion")
+
+
+def test_volumes_and_multi_label() -> None:
+    model = nn.Sequential(CNN(3, labels=4), nn.Sigmoid()).eval()
+    x = images("cnn3d")
+    found = profile(model, x)
+    assert found.task == "classification"
+    assert any("multi-label" in note for note in found.notes)
+    assert explain(model, x, "grad_cam", 2).values.shape == (2, 16, 16, 16)
+
+
+def test_measure_uses_the_same_target() -> None:
+    model, x = make("cnn2d"), images("cnn2d")
+    found = explain(model, x, "input_x_gradient", 1)
+    result = measure("deletion", model, x, found, 1)
+    assert result.score.shape == (2,)
+    assert torch.isfinite(result.score).all()
+    with pytest.raises(TargetError, match="needs a mask"):
+        measure("pointing_game", model, x, found, 1)
+    with pytest.raises(UnknownIdError):
+        measure("deletionn", model, x, found, 1)
+
+
+def test_regression_of_segmenter_head_layer_is_not_the_output() -> None:
+    model = UNet(2).eval()
+    place = profile(model, images("unet2d")).place
+    assert place is not None
+    assert place.name == "bottom"
+    assert "deepest features" in profile(model, images("unet2d")).place_reason

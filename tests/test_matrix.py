@@ -1,0 +1,98 @@
+"""Every registered explainer on every toy model: no gap and a valid explanation, or gaps and a RequirementError."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from toys import TOYS, images, make
+
+from runners import explain, explainers, profile
+from taxonomy import RequirementError, gaps, load_kb
+
+FAST = {
+    "rise": {"masks": 12},
+    "lime": {"samples": 40, "segments": 8},
+    "kernel_shap": {"samples": 40, "segments": 8},
+    "smoothgrad": {"samples": 4},
+    "gradient_shap": {"samples": 4},
+    "integrated_gradients": {"steps": 8},
+    "score_cam": {"channels": 6},
+}
+
+# What a radiographer of the matrix should see: which toys each structural need rules out.
+WITHOUT = {
+    "guided_backprop": {"cnn2d_gated", *[n for n in TOYS if n.startswith(("vit", "swin"))], "dataclass", "box"},
+    "deeplift": {*[n for n in TOYS if n.startswith(("vit", "swin"))], "dataclass", "box"},
+    "lrp": {*[n for n in TOYS if n.startswith(("vit", "swin"))], "dataclass", "box"},
+    "attention_rollout": {n for n in TOYS if not n.startswith("vit") and n != "dataclass"},
+    "chefer_lrp": {n for n in TOYS if not n.startswith("vit") and n != "dataclass"},
+    "occlusion": set(),
+    "rise": set(),
+    "lime": set(),
+    "kernel_shap": set(),
+}
+
+
+def state(model: torch.nn.Module) -> list[object]:
+    """Everything that an explanation must leave as it was."""
+    found: list[object] = [torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()]
+    for name, module in model.named_modules():
+        found.append((name, module.training, len(module._forward_hooks), len(module._backward_hooks), len(module._forward_pre_hooks)))
+    for name, parameter in model.named_parameters():
+        found.append((name, parameter.requires_grad, parameter.grad is None, parameter.detach().clone().tolist()))
+    for name, buffer in model.named_buffers():
+        found.append((name, buffer.tolist()))
+    return found
+
+
+@pytest.mark.parametrize("toy", sorted(TOYS))
+@pytest.mark.parametrize("method", sorted(explainers))
+def test_explainer_on_toy(method: str, toy: str) -> None:
+    model, x = make(toy), images(toy)
+    model.train()  # the gate must explain in evaluation mode and put this back
+    before, given = state(model), x.clone()
+    kb = load_kb()
+    missing = gaps(kb.methods[method].requires, profile(model, x), kb.vocabulary.needs)
+    without = WITHOUT.get(method, {"box"})
+    assert bool(missing) == (toy in without), [gap.sentence for gap in missing]
+    options = FAST.get(method, {})
+    if missing:
+        with pytest.raises(RequirementError) as caught:
+            explain(model, x, method, **options)
+        assert [gap.need for gap in caught.value.gaps] == [gap.need for gap in missing]
+        assert state(model) == before
+        return
+    first = explain(model, x, method, **options)
+    assert state(model) == before
+    assert torch.equal(x, given)
+    assert first.values.shape == (len(x), *x.shape[2:])
+    assert first.values.dtype == torch.float32
+    assert torch.isfinite(first.values).all()
+    assert first.signed or (first.values >= 0).all()
+    assert first.passes["forward"] >= len(x)
+    again = explain(model, x, method, **options)
+    assert torch.equal(first.values, again.values), "the same seed must give the same map, bit for bit"
+    alone = explain(model, x[1:], method, **options)
+    scale = first.values[1].abs().max().clamp(min=1e-12)
+    assert ((alone.values[0] - first.values[1]).abs().max() / scale) < 1e-3, "a map must not depend on the batch"
+
+
+@pytest.mark.parametrize("toy", sorted(TOYS))
+def test_profile_of_toy(toy: str) -> None:
+    model, x = make(toy), images(toy)
+    before = state(model)
+    found = profile(model, x)
+    assert state(model) == before
+    assert found.task == TOYS[toy].task
+    assert found.architecture == TOYS[toy].architecture
+    assert found.dims == x.ndim - 2
+    assert not found.has & set(found.lacks)
+
+
+def test_every_explainer_is_a_method_with_its_branch() -> None:
+    kb = load_kb()
+    for method in explainers:
+        assert kb.methods[method].output == "map"
+        assert kb.branch(method) == "visualization"
+        assert not kb.methods[method].umbrella
