@@ -374,11 +374,15 @@ def path(kb: KB, start: str, end: str) -> list[Step]:
     for node in (start, end):
         name(kb, node)
 
-    def length(_source: str, _target: str, edges: Mapping[str, Mapping[str, str]]) -> int:
-        return min(RELATIONS[edge["relation"]].length for edge in edges.values())
-
+    # a plain graph of our own: networkx's undirected views walk neighbours in the order of a set, new in each process
+    ways: networkx.Graph[str] = networkx.Graph()
+    ways.add_nodes_from(kb.graph)
+    for source, target, edge in kb.graph.edges(data=True):
+        length = RELATIONS[edge["relation"]].length
+        known = ways.get_edge_data(source, target, {"length": length})["length"]
+        ways.add_edge(source, target, length=min(length, known))
     try:
-        nodes = networkx.dijkstra_path(kb.graph.to_undirected(as_view=True), start, end, weight=length)
+        nodes = networkx.dijkstra_path(ways, start, end, weight="length")
     except networkx.NetworkXNoPath:
         return []
     return [_step(kb, source, target) for source, target in pairwise(nodes)]

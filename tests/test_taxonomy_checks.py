@@ -204,7 +204,8 @@ OTHERS = [
         "names_unambiguous: words of the vocabulary",
         replaced(VOCABULARY, "aliases: [multi-label]", "aliases: [Segmentation]"),
         [
-            f"{VOCABULARY}:27: tasks.segmentation.name: Segmentation: a word that means one entity; classification has it too"
+            f"{VOCABULARY}:27: tasks.segmentation.name: Segmentation: "
+            "a word that means one entity; classification has it too"
         ],
     ),
     Mutation(
