@@ -411,7 +411,7 @@ def _read(data: bytes, called: str, frame: int | Literal["channels"] | None, *, 
                 return _numpy(data, called)
             if kind == "TIFF":
                 return _tiff(data, called, frame if isinstance(frame, int) else None, labels)
-            return _picture(data, called, frame if isinstance(frame, int) else None, labels)
+            return _picture(data, kind, called, frame if isinstance(frame, int) else None, labels)
         except ImageError:
             raise
         # decoders of damaged files raise whatever their C libraries and parsers stumble over
@@ -576,10 +576,9 @@ def _display_range(values: Array, read: _Read, window: Window) -> tuple[float, f
 # --- pictures ---
 
 
-def _picture(data: bytes, called: str, frame: int | None, labels: bool) -> _Read:
+def _picture(data: bytes, kind: str, called: str, frame: int | None, labels: bool) -> _Read:
     """PNG, JPEG, BMP and WebP through Pillow."""
-    with PillowImage.open(io.BytesIO(data), formats=("PNG", "JPEG", "MPO", "BMP", "WEBP")) as picture:
-        kind = {"MPO": "JPEG", "WEBP": "WebP"}.get(str(picture.format), str(picture.format))
+    with PillowImage.open(io.BytesIO(data), formats=(kind.upper(),)) as picture:
         _check_size(picture.width * picture.height * 4, called)
         count = int(getattr(picture, "n_frames", 1)) if kind in ("PNG", "WebP") else 1
         notes: list[str] = []
