@@ -106,6 +106,20 @@ def sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
+def address(seen: str) -> str | None:
+    """Return the web address of a place where a paper was seen; the repository for a file of one."""
+    repository = re.match(r"github\.com/[\w.-]+/[\w.-]+", seen)
+    if repository:
+        return f"https://{repository[0]}"
+    return seen if re.fullmatch(r"https?://\S+", seen) else None
+
+
+def provenance(source: str) -> str:
+    """Return where a default was read, without commit and path."""
+    repository = re.match(r"github\.com/([\w.-]+/[\w.-]+)@", source)
+    return f"default in {repository[1]}" if repository else source.replace("signature of", "default of")
+
+
 def aliases(row: Row) -> list[str]:
     """Return a row's aliases without repetitions of its name."""
     return [alias for alias in row["aliases"] if alias.casefold() != row["name"].casefold()]
@@ -164,8 +178,8 @@ class Shelf:
     def cite(self, paper: Row, read: str) -> str | None:
         """Return the id of a cited paper, adding it when it is new; None when it cannot be traced."""
         fields = {key: paper.get(key) for key in ("title", "year", "venue", "doi", "arxiv")}
-        seen = str(paper.get("url_seen"))
-        fields["url"] = seen if re.fullmatch(r"https?://\S+", seen) else None
+        fields["title"] = re.sub(r" \([^()]*\b(?:code|documentation|given there)\)$", "", fields["title"])
+        fields["url"] = None if fields["doi"] or fields["arxiv"] else address(str(paper.get("url_seen")))
         if not (fields["doi"] or fields["arxiv"] or fields["url"]):
             return None
         found = self.find(fields)
@@ -248,6 +262,8 @@ class Importer:
                 "claims": claims,
             }
             fields |= self.words.get("publications", {}).get(row["id"]) or {}
+            if fields["doi"] or fields["arxiv"]:
+                fields["url"] = None
             if fields["title"] is None:
                 self.left_out.append(f"publications/{row['id']}: no title")
                 continue
@@ -359,7 +375,7 @@ class Importer:
                     {
                         "name": item["name"],
                         "default": item["default"],
-                        "note": item["source"].replace("signature of", "default of"),
+                        "note": provenance(item["source"]),
                     }
                     for item in row["hyperparameters"]
                     if item["verified"]
