@@ -1,70 +1,142 @@
 """Architectures of the bundled models, one factory per model card, named like the card.
 
-Every factory takes no arguments and returns a freshly initialised network; the card's weights are loaded into it. The
-convolutional ones are MONAI networks (in-place ReLU, batch or instance norm); the transformer is written here so that
-its attention runs through the fused kernel, which returns no attention weights.
+Every factory takes no arguments and returns a freshly initialised network; the card's weights are loaded into it. They
+are written here, in plain PyTorch, so that the committed weights depend on no other package's class layout. On purpose
+they have what explainers stumble over: in-place ReLU, skip connections, and attention through the fused kernel, which
+returns no attention weights.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
-from monai.networks.nets import BasicUNet, DenseNet
 from torch import Tensor, nn
-
-RELU = ("relu", {"inplace": True})
-
-
-def _unet(dims: int, channels: int, classes: int, features: tuple[int, ...], norm: str) -> nn.Module:
-    """A five-level U-Net that takes any image of at least 16 pixels a side and returns ``classes`` logit maps."""
-    return BasicUNet(
-        spatial_dims=dims,
-        in_channels=channels,
-        out_channels=classes,
-        features=features,
-        act=RELU,
-        norm=(norm, {"affine": True}),
-        upsample="nontrainable",
-    )
 
 
 def breast_us_unet() -> nn.Module:
     """U-Net, (B, 1, H, W) → (B, 2, H, W) logits of background and lesion."""
-    return _unet(2, 1, 2, (16, 24, 40, 64, 96, 16), "batch")
+    return UNet(2, 1, 2, (16, 24, 40, 64, 80), nn.BatchNorm2d)
 
 
 def nuclei_unet() -> nn.Module:
     """U-Net, (B, 3, H, W) → (B, 2, H, W) logits of background and nucleus."""
-    return _unet(2, 3, 2, (16, 24, 32, 48, 64, 16), "batch")
-
-
-def larynx_unet() -> nn.Module:
-    """U-Net, (B, 3, H, W) → (B, 4, H, W) logits of background, vocal folds, glottal space and surgical tool."""
-    return _unet(2, 3, 4, (16, 24, 40, 64, 96, 16), "batch")
+    return UNet(2, 3, 2, (16, 24, 32, 48, 64), nn.BatchNorm2d)
 
 
 def hippocampus_unet3d() -> nn.Module:
     """3D U-Net, (B, 1, D, H, W) → (B, 3, D, H, W) logits of background, anterior and posterior hippocampus."""
-    return _unet(3, 1, 3, (12, 16, 24, 40, 56, 12), "instance")
+    return UNet(3, 1, 3, (10, 20, 40, 56), _instance_norm)
 
 
 def chest_xray_cnn() -> nn.Module:
-    """Small DenseNet, (B, 1, H, W) → (B, 2) logits of normal and pneumonia."""
-    return DenseNet(
-        spatial_dims=2, in_channels=1, out_channels=2, init_features=24, growth_rate=12, block_config=(4, 6, 8)
-    )
-
-
-def lung_histology_cnn() -> nn.Module:
-    """Small DenseNet, (B, 3, H, W) → (B, 3) logits of normal lung, adenocarcinoma and squamous cell carcinoma."""
-    return DenseNet(
-        spatial_dims=2, in_channels=3, out_channels=3, init_features=24, growth_rate=12, block_config=(4, 4, 6)
-    )
+    """Residual network, (B, 1, H, W) → (B, 2) logits of normal and pneumonia."""
+    return ResNet(channels=1, classes=2, widths=(16, 32, 64))
 
 
 def brain_mri_vit() -> nn.Module:
     """Vision transformer, (B, 1, 96, 96) → (B, 4) logits of glioma, meningioma, no tumour and pituitary tumour."""
     return VisionTransformer(channels=1, size=96, classes=4, width=96, depth=5, heads=4)
+
+
+def _instance_norm(channels: int) -> nn.Module:
+    return nn.InstanceNorm3d(channels, affine=True)
+
+
+class UNet(nn.Module):
+    """A U-Net for images of any size of at least 16 pixels a side, in two or three dimensions.
+
+    Args:
+        dims: 2 or 3.
+        channels: Input channels.
+        classes: Number of logit maps.
+        widths: Channels per level, finest first.
+        norm: Makes a normalisation layer for a number of channels.
+    """
+
+    def __init__(
+        self, dims: int, channels: int, classes: int, widths: Sequence[int], norm: Callable[[int], nn.Module]
+    ) -> None:
+        super().__init__()
+        conv = nn.Conv2d if dims == 2 else nn.Conv3d
+
+        def level(before: int, after: int) -> nn.Sequential:
+            layers: list[nn.Module] = []
+            for width in (before, after):
+                layers += [conv(width, after, 3, padding=1, bias=False), norm(after), nn.ReLU(inplace=True)]
+            return nn.Sequential(*layers)
+
+        self.pool = nn.MaxPool2d(2) if dims == 2 else nn.MaxPool3d(2)
+        self.mode = "bilinear" if dims == 2 else "trilinear"
+        self.down = nn.ModuleList(level(*pair) for pair in zip((channels, *widths), widths, strict=False))
+        coarse = list(reversed(widths))
+        self.up = nn.ModuleList(level(low + fine, fine) for low, fine in zip(coarse, coarse[1:], strict=False))
+        self.head = conv(widths[0], classes, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logit maps ``(B, classes, *spatial)`` of ``(B, channels, *spatial)``."""
+        skips = [self.down[0](image)]
+        for level in self.down[1:]:
+            skips.append(level(self.pool(skips[-1])))
+        features = skips.pop()
+        for level in self.up:
+            skip = skips.pop()
+            wide = F.interpolate(features, skip.shape[2:], mode=self.mode, align_corners=False)
+            features = level(torch.cat([skip, wide], dim=1))
+        logits: Tensor = self.head(features)
+        return logits
+
+
+class Residual(nn.Module):
+    """Two 3×3 convolutions with a shortcut; the first may halve the image."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(after)
+        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(after)
+        self.relu = nn.ReLU(inplace=True)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or before != after:
+            self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return ``(B, after, H / stride, W / stride)`` of ``(B, before, H, W)``."""
+        inner = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(features)))))
+        out: Tensor = self.relu(inner + self.shortcut(features))
+        return out
+
+
+class ResNet(nn.Module):
+    """A small residual classifier; its last feature map is 16 times coarser than the image.
+
+    Args:
+        channels: Input channels.
+        classes: Number of output logits.
+        widths: Channels of the three stages of two blocks each.
+    """
+
+    def __init__(self, channels: int, classes: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels, widths[0], 5, stride=2, padding=2, bias=False),
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+        )
+        self.stages = nn.Sequential()
+        for before, after in zip((widths[0], *widths), widths, strict=False):
+            stride = 1 if len(self.stages) == 0 else 2
+            self.stages.append(nn.Sequential(Residual(before, after, stride), Residual(after, after, 1)))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(widths[-1], classes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits ``(B, classes)`` of ``(B, channels, H, W)``."""
+        logits: Tensor = self.fc(self.pool(self.stages(self.stem(image))).flatten(1))
+        return logits
 
 
 class Attention(nn.Module):
@@ -77,6 +149,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Return mixed tokens ``(B, N, width)``."""
         batch, count, width = tokens.shape
         query, key, value = self.qkv(tokens).view(batch, count, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(query, key, value)
@@ -95,6 +168,7 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 3 * width), nn.GELU(), nn.Linear(3 * width, width))
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Return tokens ``(B, N, width)``."""
         tokens = tokens + self.attn(self.norm1(tokens))
         out: Tensor = tokens + self.mlp(self.norm2(tokens))
         return out
@@ -129,6 +203,7 @@ class VisionTransformer(nn.Module):
         self.head = nn.Linear(width, classes)
 
     def forward(self, image: Tensor) -> Tensor:
+        """Return logits ``(B, classes)`` of ``(B, channels, size, size)``."""
         patches = self.patch_embed(image).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.cls_token.expand(len(image), -1, -1), patches], dim=1) + self.pos_embed
         logits: Tensor = self.head(self.norm(self.blocks(tokens))[:, 0])

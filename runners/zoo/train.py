@@ -2,11 +2,11 @@
 
     python -m runners.zoo.train breast_us_unet --data /path/to/assets
 
-The recipe reads its data set below ``--data``, splits it by patient (or by groups of look-alike images where no patient is
-known), trains with a fixed seed and a fixed number of epochs on the training split, rounds the weights to float16, writes
-``<id>.safetensors``, reads it back and measures *those* weights on the test split. The numbers go into the ``measured``
-block of ``<id>.yaml``. Nothing is chosen by the test split: recipes are judged on the validation split, which the script
-prints. ``--measure`` only measures the weights that are there.
+The recipe reads its data set below ``--data``, splits it by patient (or by groups of look-alike images where no patient
+is known), trains with a fixed seed and a fixed number of epochs on the training split, rounds the weights to float16,
+writes ``<id>.safetensors``, reads it back and measures *those* weights on the test split. The numbers go into the
+``measured`` block of ``<id>.yaml``. Nothing is chosen by the test split: recipes are judged on the validation split,
+which the script prints. ``--measure`` only measures the weights that are there.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import hashlib
 import math
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import nibabel
 import numpy as np
@@ -29,8 +29,9 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from scipy.sparse.csgraph import connected_components
-from sklearn.metrics import roc_auc_score
+from scipy.stats import rankdata
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from runners.zoo import nets
 from runners.zoo.phantoms import breast_phantom, insert_lesion
@@ -39,6 +40,7 @@ FOLDER = Path(__file__).parent
 UNKNOWN = -1
 """The label of pixels whose truth is not known: somewhere in this image there is a lesion."""
 Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class Case:
 class Recipe:
     """How a model is trained; geometric ranges are half-widths around "unchanged"."""
 
-    cases: Callable[[Path, Recipe], list[Case]]
+    cases: Callable[[Path, tuple[int, ...], Collection[Split]], Iterator[Case]]
+    """Reads the images of some splits below a folder, fitted to a size."""
     size: tuple[int, ...]
     """Height and width of the input; for volumes the box that training batches are padded or cropped to."""
     epochs: int
@@ -72,8 +75,8 @@ class Recipe:
     flips: tuple[int, ...] = ()
     """Spatial axes that may be mirrored."""
     gamma: float = 0.3
+    contrast: float = 0.0
     noise: float = 0.05
-    mixup: float = 0.0
     smoothing: float = 0.0
     seed: int = 0
 
@@ -82,7 +85,7 @@ class Recipe:
 
 
 def normalise(image: Tensor) -> Tensor:
-    """Return ``(C, *spatial)`` with zero mean and unit variance over the whole image, as the cards declare (``zscore``)."""
+    """Return ``(C, *spatial)`` with zero mean and unit variance over the whole image: the cards' ``zscore``."""
     image = image.float()
     return (image - image.mean()) / image.std(correction=0).clamp_min(1e-6)
 
@@ -95,8 +98,8 @@ def pixels(path: Path, mode: str | None = None) -> Tensor:
 
 
 def fit_image(values: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Return ``(C, H, W)`` resized and normalised, as :meth:`runners.load.Model.prepare` does by the card."""
-    return normalise(F.interpolate(values[None], size, mode="bilinear", antialias=True, align_corners=False)[0])
+    """Return ``(C, H, W)`` normalised and resized, as :meth:`runners.load.Model.prepare` does by the card."""
+    return F.interpolate(normalise(values)[None], size, mode="bilinear", antialias=True, align_corners=False)[0]
 
 
 def fit_labels(labels: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -134,114 +137,81 @@ def look_alikes(paths: Sequence[Path], correlation: float = 0.9) -> list[str]:
 # ---------------------------------------------------------------- data sets
 
 
-def busi(data: Path, recipe: Recipe) -> list[Case]:
+def busi(data: Path, size: tuple[int, ...], parts: Collection[Split] = SPLITS) -> Iterator[Case]:
     """Breast ultrasound without lesion masks: what a lesion looks like comes from two sources.
 
-    Lesions inserted into the normal images (and into phantoms, for training) have exact masks; of the benign and malignant
-    images only the class is known: there is a lesion somewhere (``UNKNOWN``). Look-alikes share a split, since the set has
-    many repeats of one scan.
+    Lesions inserted into the normal images (and into phantoms, for training) have exact masks; of the benign and
+    malignant images only the class is known: there is a lesion somewhere (``UNKNOWN``). Look-alikes share a split,
+    since the set has many repeats of one scan.
     """
     paths = sorted((data / "ultrasound/busi").glob("*/*.png"))
-    cases = []
     for path, group in zip(paths, look_alikes(paths), strict=True):
-        values, part = pixels(path, "L"), split_of(group)
+        part = split_of(group)
+        if part not in parts:
+            continue
+        values = pixels(path, "L")
         normal = path.parent.name == "normal"
-        truth = torch.full(recipe.size, 0 if normal else UNKNOWN)
-        cases.append(Case(path.stem, fit_image(values, recipe.size), truth, path.parent.name, part))
+        yield Case(
+            path.stem, fit_image(values, size), torch.full(size, 0 if normal else UNKNOWN), path.parent.name, part
+        )
         if normal:
             generator = torch.Generator().manual_seed(int(path.stem.split("_")[1]))
             for copy in range(12 if part == "train" else 3):
                 image, mask = insert_lesion(values[0], generator)
-                truth = fit_labels(mask, recipe.size)
                 name = f"{path.stem}_inserted_{copy}"
-                cases.append(Case(name, fit_image(image[None], recipe.size), truth, "inserted", part))
-    for seed in range(1000, 1120):
+                yield Case(name, fit_image(image[None], size), fit_labels(mask, size), "inserted", part)
+    for seed in range(1000, 1120) if "train" in parts else ():
         image, mask = breast_phantom(seed, lesion=seed % 4 > 0)
-        truth = fit_labels(mask, recipe.size)
-        cases.append(Case(f"phantom_{seed}", fit_image(image[None], recipe.size), truth, "phantom", "train"))
-    return cases
+        yield Case(f"phantom_{seed}", fit_image(image[None], size), fit_labels(mask, size), "phantom", "train")
 
 
-def pneumonia(data: Path, recipe: Recipe) -> list[Case]:
+def pneumonia(data: Path, size: tuple[int, ...], parts: Collection[Split] = SPLITS) -> Iterator[Case]:
     """Chest radiographs of children, split by the person id in the file name."""
-    cases = []
     for path in sorted((data / "xray/pneumonia").glob("*/*.jpeg")):
-        sick = path.parent.name == "PNEUMONIA"
         person = re.match(r"person\d+|(NORMAL2-)?IM-\d+", path.stem)
         if person is None:
             raise ValueError(f"{path.name}: no person id in the file name")
-        truth = torch.tensor(int(sick))
-        cases.append(
-            Case(
-                path.stem,
-                fit_image(pixels(path, "L"), recipe.size),
-                truth,
-                path.parent.name.lower(),
-                split_of(person[0]),
-            )
-        )
-    return cases
+        if (part := split_of(person[0])) in parts:
+            truth = torch.tensor(int(path.parent.name == "PNEUMONIA"))
+            yield Case(path.stem, fit_image(pixels(path, "L"), size), truth, path.parent.name.lower(), part)
 
 
-def brain_tumour(data: Path, recipe: Recipe) -> list[Case]:
+def brain_tumour(data: Path, size: tuple[int, ...], parts: Collection[Split] = SPLITS) -> Iterator[Case]:
     """Brain MRI slices: the set's own test folder; training slices that look like a test slice are left out."""
     classes = ("glioma", "meningioma", "notumor", "pituitary")
-    folder = data / "mri/brain_tumor"
-    train, test = (sorted((folder / part).glob("*/*.jpg")) for part in ("train", "test"))
-    leak = (_thumbnails(train) @ _thumbnails(test).T).max(1) > 0.95
-    kept = [path for path, leaks in zip(train, leak, strict=True) if not leaks]
-    split: dict[Path, Split] = {path: "test" for path in test}
-    for path, group in zip(kept, look_alikes(kept), strict=True):
-        split[path] = "train" if split_of(group) != "validation" else "validation"
-    return [
-        Case(
-            path.stem,
-            fit_image(pixels(path, "L"), recipe.size),
-            torch.tensor(classes.index(path.parent.name)),
-            path.parent.name,
-            part,
-        )
-        for path, part in split.items()
-    ]
+    train, test = (sorted((data / "mri/brain_tumor" / folder).glob("*/*.jpg")) for folder in ("train", "test"))
+    split: dict[Path, Split] = dict.fromkeys(test, "test")
+    if set(parts) != {"test"}:
+        leaks = (_thumbnails(train) @ _thumbnails(test).T).max(1) > 0.95
+        kept = [path for path, leak in zip(train, leaks, strict=True) if not leak]
+        for path, group in zip(kept, look_alikes(kept), strict=True):
+            split[path] = "validation" if split_of(group) == "validation" else "train"
+    for path, part in split.items():
+        if part in parts:
+            truth = torch.tensor(classes.index(path.parent.name))
+            yield Case(path.stem, fit_image(pixels(path, "L"), size), truth, path.parent.name, part)
 
 
-def nuclei(data: Path, recipe: Recipe) -> list[Case]:
+def nuclei(data: Path, size: tuple[int, ...], parts: Collection[Split] = SPLITS) -> Iterator[Case]:
     """Microscopy with nucleus instances, here as one foreground class."""
-    cases = []
     for path in sorted((data / "microscopy/dsb2018").glob("*_instances.png")):
         stem = path.stem.removesuffix("_instances")
-        values = pixels(path.with_name(f"{stem}.png"), "RGB")
-        stratum = "dark_field" if float(values.mean()) < 100 else "bright_field"
-        truth = fit_labels(pixels(path)[0] > 0, recipe.size)
-        cases.append(Case(stem, fit_image(values, recipe.size), truth, stratum, split_of(stem)))
-    return cases
+        if (part := split_of(stem)) in parts:
+            values = pixels(path.with_name(f"{stem}.png"), "RGB")
+            stratum = "dark field" if float(values.mean()) < 100 else "bright field"
+            yield Case(stem, fit_image(values, size), fit_labels(pixels(path)[0] > 0, size), stratum, part)
 
 
-def hippocampus(data: Path, recipe: Recipe) -> list[Case]:  # noqa: ARG001 - volumes keep their own size
-    """Cropped T1 volumes, one per patient, with anterior and posterior hippocampus."""
-    cases = []
+def hippocampus(data: Path, size: tuple[int, ...], parts: Collection[Split] = SPLITS) -> Iterator[Case]:  # noqa: ARG001
+    """T1 volumes cropped around one hippocampus, one a patient, in their own size; anterior and posterior part."""
     for path in sorted((data / "mri/hippocampus/images").glob("*.nii.gz")):
         stem = path.name.removesuffix(".nii.gz")
-        image = torch.from_numpy(np.asarray(nibabel.load(path).dataobj, np.float32))
-        labels = np.asarray(nibabel.load(path.parents[1] / "labels" / path.name).dataobj).astype(np.int64)
-        cases.append(Case(stem, normalise(image[None]), torch.from_numpy(labels), "all", split_of(stem)))
-    return cases
-
-
-def lung_histology(data: Path, recipe: Recipe) -> list[Case]:
-    """H&E patches; the set's augmented copies of few originals cannot be kept apart fully, so numbers are optimistic."""
-    classes = ("lung_n", "lung_aca", "lung_scc")
-    paths = sorted((data / "histopathology/lc25000_lung").glob("*/*.jpeg"))
-    return [
-        Case(
-            path.stem,
-            fit_image(pixels(path, "RGB"), recipe.size),
-            torch.tensor(classes.index(path.parent.name)),
-            path.parent.name,
-            split_of(group),
-        )
-        for path, group in zip(paths, look_alikes(paths, 0.5), strict=True)
-    ]
+        if (part := split_of(stem)) in parts:
+            volume: Any = nibabel.load(path)
+            labels: Any = nibabel.load(path.parents[1] / "labels" / path.name)
+            image = torch.from_numpy(np.asarray(volume.dataobj).astype(np.float32))
+            truth = torch.from_numpy(np.asarray(labels.dataobj).astype(np.int64))
+            yield Case(stem, normalise(image[None]), truth, "volume", part)
 
 
 # ---------------------------------------------------------------- training
@@ -283,9 +253,10 @@ def augment(image: Tensor, truth: Tensor, recipe: Recipe, generator: torch.Gener
     low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
     exposed = ((flat - low) / (high - low).clamp_min(1e-6)) ** (recipe.gamma * uniform(count, 1)).exp()
     exposed = (exposed - exposed.mean(1, keepdim=True)) / exposed.std(1, keepdim=True).clamp_min(1e-6)
-    exposed = exposed + recipe.noise * torch.rand(count, 1, generator=generator) * torch.randn(
-        flat.shape, generator=generator
-    )
+    if recipe.contrast:
+        exposed = exposed * (recipe.contrast * uniform(count, 1)).exp()
+    strength = recipe.noise * torch.rand(count, 1, generator=generator)
+    exposed = exposed + strength * torch.randn(flat.shape, generator=generator)
     return exposed.view_as(image), truth
 
 
@@ -323,9 +294,11 @@ def train(name: str, recipe: Recipe, cases: Sequence[Case]) -> nn.Module:
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
     network: nn.Module = getattr(nets, name)()
-    network.to(memory_format=torch.channels_last if len(recipe.size) == 2 else torch.channels_last_3d)
+    layout = torch.channels_last if len(recipe.size) == 2 else torch.channels_last_3d
+    network.to(memory_format=layout)  # type: ignore[call-overload]
     seen = [case for case in cases if case.split == "train"]
     kept = [case for case in cases if case.split == "validation"]
+    print(f"{len(seen)} images to train on, {len(kept)} to validate", flush=True)
     steps = len(seen) // recipe.batch
     optimiser = torch.optim.AdamW(network.parameters(), recipe.rate, weight_decay=recipe.decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=steps * recipe.epochs)
@@ -333,23 +306,15 @@ def train(name: str, recipe: Recipe, cases: Sequence[Case]) -> nn.Module:
     for epoch in range(1, recipe.epochs + 1):
         network.train()
         total = 0.0
-        for rows in torch.randperm(len(seen), generator=generator)[: steps * recipe.batch].split(recipe.batch):
+        for rows in torch.randperm(len(seen), generator=generator)[: steps * recipe.batch].view(steps, -1):
             chosen = [seen[row] for row in rows.tolist()]
             image = torch.stack([_fit(case.image, recipe.size) for case in chosen])
             truth = torch.stack([_fit(case.truth, recipe.size) if case.truth.ndim else case.truth for case in chosen])
             image, truth = augment(image, truth, recipe, generator)
-            share, other = 1.0, truth
-            if recipe.mixup:
-                share = float(
-                    np.random.default_rng([recipe.seed, schedule.last_epoch]).beta(recipe.mixup, recipe.mixup)
-                )
-                order = torch.randperm(len(image), generator=generator)
-                image, other = share * image + (1 - share) * image[order], truth[order]
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            # the fused attention kernel's backward pass on CPU is several times slower than plain matrix products
+            with torch.autocast("cpu", dtype=torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
                 logits = network(image)
-            loss = share * loss_of(logits.float(), truth, recipe)
-            if recipe.mixup:
-                loss = loss + (1 - share) * loss_of(logits.float(), other, recipe)
+            loss = loss_of(logits.float(), truth, recipe)
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -381,13 +346,20 @@ def dice(given: Tensor, wanted: Tensor) -> float:
     return 2 * int((given & wanted).sum()) / total if total else 1.0
 
 
+def auc(positive: np.ndarray[Any, np.dtype[np.bool_]], scores: np.ndarray[Any, Any]) -> float:
+    """Return the chance that a positive case scores higher than a negative one, ties counting half."""
+    ranks, count = rankdata(scores), int(positive.sum())
+    return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * (len(scores) - count)))
+
+
 def measure(network: nn.Module, cases: Sequence[Case]) -> dict[str, tuple[float, int]]:
     """Return what the model reaches on these cases: metric to value and number of images.
 
-    Classifiers: accuracy, AUC (for several classes the mean of one-versus-rest) and recall per class. Segmenters: the mean
-    over images of the Dice overlap, also per stratum and per foreground class where there are several; images whose true map
-    is empty are not averaged but give ``false marks``, the share of them with more than 0.5 % of the pixels marked. Images
-    with an unknown map give ``AUC lesion or none``: do they hold surer pixels than the empty ones?
+    Classifiers: accuracy, AUC (for several classes the mean of one-versus-rest) and recall per class. Segmenters: the
+    mean over images of the Dice overlap, also per stratum and per foreground class where there are several; images
+    whose true map is empty are not averaged but give ``false marks``, the share of them with more than 0.5 % of the
+    pixels marked. Images with an unknown map give ``AUC lesion or none``: are their surest pixels surer than those of
+    the empty ones?
     """
     logits = predict(network, cases)
     if cases[0].truth.ndim == 0:
@@ -395,7 +367,7 @@ def measure(network: nn.Module, cases: Sequence[Case]) -> dict[str, tuple[float,
         truth = np.array([int(case.truth) for case in cases])
         right = chances.argmax(1) == truth
         columns = [1] if chances.shape[1] == 2 else range(chances.shape[1])
-        area = float(np.mean([roc_auc_score(truth == column, chances[:, column]) for column in columns]))
+        area = float(np.mean([auc(truth == column, chances[:, column]) for column in columns]))
         found = {"accuracy": (float(right.mean()), len(cases)), "AUC": (area, len(cases))}
         for stratum in sorted({case.stratum for case in cases}):
             rows = [case.stratum == stratum for case in cases]
@@ -420,8 +392,8 @@ def measure(network: nn.Module, cases: Sequence[Case]) -> dict[str, tuple[float,
                 values.setdefault(f"Dice label {label}", []).append(one)
     found = {key: (float(np.mean(some)), len(some)) for key, some in values.items()}
     if sure[True]:
-        truth = np.repeat([1, 0], [len(sure[True]), len(sure[False])])
-        found["AUC lesion or none"] = (float(roc_auc_score(truth, sure[True] + sure[False])), len(truth))
+        truth = np.repeat([True, False], [len(sure[True]), len(sure[False])])
+        found["AUC lesion or none"] = (auc(truth, np.array(sure[True] + sure[False])), len(truth))
     whole = found["Dice"]
     return {key: value for key, value in found.items() if key == "Dice" or not key.startswith("Dice") or value != whole}
 
@@ -448,12 +420,11 @@ RECIPES: dict[str, Recipe] = {
     "breast_us_unet": Recipe(busi, (128, 128), epochs=30, batch=24, flips=(1,)),
     "chest_xray_cnn": Recipe(pneumonia, (160, 160), epochs=16, batch=32, rotate=8, smoothing=0.05),
     "brain_mri_vit": Recipe(
-        brain_tumour, (96, 96), epochs=60, batch=32, rate=1.5e-3, decay=0.05, flips=(1,), mixup=0.2, smoothing=0.05
+        brain_tumour, (96, 96), epochs=50, batch=32, rate=1e-3, decay=0.05, flips=(1,), smoothing=0.05
     ),
-    "nuclei_unet": Recipe(nuclei, (192, 192), epochs=30, batch=8, rotate=45, flips=(0, 1)),
-    "hippocampus_unet3d": Recipe(hippocampus, (40, 56, 48), epochs=60, batch=4, flips=(), rotate=10, zoom=0.1),
-    "lung_histology_cnn": Recipe(
-        lung_histology, (128, 128), epochs=16, batch=32, rotate=45, flips=(0, 1), smoothing=0.05
+    "nuclei_unet": Recipe(nuclei, (192, 192), epochs=20, batch=8, rotate=45, flips=(0, 1), contrast=0.2),
+    "hippocampus_unet3d": Recipe(
+        hippocampus, (36, 52, 40), epochs=30, batch=4, flips=(), rotate=10, zoom=0.1, contrast=0.2
     ),
 }
 
@@ -468,11 +439,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     recipe = RECIPES[given.model]
-    cases = recipe.cases(given.data, recipe)
-    print({part: sum(case.split == part for case in cases) for part in ("train", "validation", "test")}, flush=True)
     if not given.measure:
+        cases = list(recipe.cases(given.data, recipe.size, ("train", "validation")))
         save(train(given.model, recipe, cases), given.model)
-    found = measure(stored(given.model), [case for case in cases if case.split == "test"])
+    found = measure(stored(given.model), list(recipe.cases(given.data, recipe.size, {"test"})))
     path = FOLDER / f"{given.model}.yaml"
     card = yaml.safe_load(path.read_text(encoding="utf-8"))
     card["training"] |= {"epochs": recipe.epochs, "seed": recipe.seed}
