@@ -31,6 +31,29 @@ RENAMED = {"lime_image": "lime"}
 RENAMED_STUDIES = {"relax_oct": "wen_2021_relax_oct"}
 """Catalogue ids of studies that a method has too."""
 
+LEFT_OUT = {
+    "publications": {
+        "ahmed_xai_cad": "its title was not found",
+        "embryo_2025_shap_nasnet": "its title was not found",
+        "ensemblecam_cervical": "its title was not found",
+        "jcbfm_dwi_stroke_attention": "its title was not found",
+        "quac_2024": "its title was not found",
+    },
+    "methods": {
+        "adversarial_training": "a way to train, not an explainer",
+        "ensemble_cam": "its only study is left out",
+        "quac": "its only study is left out",
+    },
+    "metrics": {
+        "chexbert_f1": "its original paper was not verified",
+        "niche_impurity": "the id of its paper was recalled",
+        "oracle_impurity": "the id of its paper was recalled",
+        "f_fidelity": "the id of its paper was not found",
+        "seg_pointing_game": "known as code only",
+    },
+}
+"""Rows that stay out, with the reason."""
+
 FAMILIES = {
     "cam": "class_activation",
     "propagation": "relevance_propagation",
@@ -220,24 +243,23 @@ class Importer:
         self._close()
 
     def _put(self, kind: str, entity_id: str, fields: Row) -> None:
-        words = self.words.get(kind, {})
-        if entity_id in words and words[entity_id] is None:
-            self.left_out.append(f"{kind}/{entity_id}: by decision")
+        if self._stays_out(kind, entity_id):
             return
-        self.entities[kind][entity_id] = {**fields, **(words.get(entity_id) or {})}
+        self.entities[kind][entity_id] = {**fields, **self.words.get(kind, {}).get(entity_id, {})}
 
-    def _skipped(self, kind: str, entity_id: str) -> bool:
-        words = self.words.get(kind, {})
-        return entity_id in words and words[entity_id] is None
+    def _stays_out(self, kind: str, entity_id: str) -> bool:
+        reason = LEFT_OUT.get(kind, {}).get(entity_id)
+        if reason:
+            self.left_out.append(f"{kind}/{entity_id}: {reason}")
+        return reason is not None
 
     def _studies(self) -> None:
         def ids(names: Iterable[str]) -> list[str]:
             renamed = [RENAMED.get(name, name) for name in names]
-            return [name for name in dict.fromkeys(renamed) if not self._skipped("methods", name)]
+            return [name for name in dict.fromkeys(renamed) if name not in LEFT_OUT["methods"]]
 
         for row in self.rows["publications"]:
-            if self._skipped("publications", row["id"]):
-                self.left_out.append(f"publications/{row['id']}: by decision")
+            if self._stays_out("publications", row["id"]):
                 continue
             study = dict(row["study"])
             study["modalities"] = study.pop("modality")
@@ -261,7 +283,7 @@ class Importer:
                 "clinicians": row["human_eval"],
                 "claims": claims,
             }
-            fields |= self.words.get("publications", {}).get(row["id"]) or {}
+            fields |= self.words.get("publications", {}).get(row["id"], {})
             if fields["doi"] or fields["arxiv"]:
                 fields["url"] = None
             if fields["title"] is None:
