@@ -1,0 +1,23 @@
+"""XAI Atlas in the browser: ``streamlit run app.py``. The pages are in ``views/``."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+st.set_page_config(page_title="XAI Atlas", page_icon=":material/travel_explore:", layout="wide")
+
+page = st.navigation(
+    [
+        st.Page("views/ask.py", title="Ask", icon=":material/forum:", default=True),
+        st.Page("views/explore.py", title="Explore", icon=":material/account_tree:", url_path="explore"),
+        st.Page("views/run.py", title="Run", icon=":material/play_circle:", url_path="run"),
+        st.Page("views/runs.py", title="Runs", icon=":material/history:", url_path="runs"),
+    ],
+    position="top",
+)
+st.html("<style>.stMainBlockContainer {padding-top: 4.5rem; padding-bottom: 2rem}</style>")
+page.run()
+st.caption(
+    "XAI Atlas explains models for research and quality control. **Not for clinical use:** an explanation shows what a "
+    "model reacts to, not what a patient has."
+)
