@@ -1,16 +1,36 @@
 """Do it, and measure it: explainers for any PyTorch model on any biomedical image.
 
->>> from runners import load_image, load_model, profile, explain, explainers, metrics, measure, Region
+>>> from runners import load_image, load_model, profile, explain, explainers, measure, metrics, Region
+
+Nothing is imported before it is asked for: ``runnable()`` answers without torch, so that questions are answered at once.
 """
 
-import runners.metrics
-from runners import attention, cams, gradients, perturbation, relevance  # noqa: F401 (they register themselves)
-from runners.explain import Explanation, explain, measure
-from runners.images import Image, load_image
-from runners.load import Model, load_model
-from runners.models import Wired, profile
-from runners.registry import Found, MetricResult, explainers, metrics
-from runners.targets import Region
+from __future__ import annotations
+
+import importlib
+import re
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runners.gate import Explanation, explain, measure
+    from runners.images import Image, load_image, load_mask
+    from runners.load import Model, bundled, load_model
+    from runners.models import Wired, profile
+    from runners.registry import Found, MetricResult, explainers, metrics
+    from runners.targets import Region
+
+_HOME = {
+    "gate": ("Explanation", "explain", "measure"),
+    "images": ("Image", "load_image", "load_mask"),
+    "load": ("Model", "bundled", "load_model"),
+    "models": ("Wired", "profile"),
+    "registry": ("Found", "MetricResult", "explainers", "metrics"),
+    "targets": ("Region",),
+}
+_REGISTERING = ("attention", "cams", "gradients", "measures", "perturbation", "relevance")
+"""Modules that fill the registries when they are imported."""
 
 __all__ = [
     "Explanation",
@@ -20,11 +40,32 @@ __all__ = [
     "Model",
     "Region",
     "Wired",
+    "bundled",
     "explain",
     "explainers",
     "load_image",
+    "load_mask",
     "load_model",
     "measure",
     "metrics",
     "profile",
+    "runnable",
 ]
+
+
+@cache
+def runnable() -> tuple[str, ...]:
+    """Return the ids of all methods with an explainer, read from the decorators, without importing torch."""
+    folder = Path(__file__).parent
+    found = (re.findall(r'^@explainer\("(\w+)"\)', (folder / f"{name}.py").read_text("utf-8"), re.M) for name in _REGISTERING)
+    return tuple(sorted(method for names in found for method in names))
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOME.items():
+        if name in names:
+            if module in ("gate", "registry"):
+                for filling in _REGISTERING:
+                    importlib.import_module(f"runners.{filling}")
+            return getattr(importlib.import_module(f"runners.{module}"), name)
+    raise AttributeError(f"module 'runners' has no attribute {name!r}")
