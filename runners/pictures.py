@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from runners.case import Case
-from runners.explain import Explanation
+from runners.gate import Explanation
 from taxonomy.errors import TargetError
 
 Rgb = NDArray[np.uint8]
@@ -159,25 +159,56 @@ def planes(case: Case, values: Tensor | None = None, *, side: int = 420) -> list
         values: a map on the image's grid, or None.
         side: pixels of the longer side of a 2D image, at least; the longest side of a volume gets 0.6 of it.
     """
+    if case.image.dims == 2:
+        return [plane(case, values, side=side)]
+    centre = middle(values if values is not None and bool(values.any()) else case.image.values[0])
+    return [plane(case, values, axis, centre[axis], side=round(0.6 * side)) for axis in (2, 1, 0)]
+
+
+def plane(
+    case: Case, values: Tensor | None = None, axis: int | None = None, index: int | None = None, *, side: int = 420
+) -> Plane:
+    """Return one picture in square pixels, with the directions of an oriented volume.
+
+    Args:
+        case: the case.
+        values: a map on the image's grid, or None.
+        axis: the axis across the slice, default the image's usual one; ignored for 2D images.
+        index: the slice, default the middle one.
+        side: pixels of the longest side of the image or volume; a larger 2D image keeps its size.
+
+    Raises:
+        ImageError: the map is not on the image's grid, or the slice does not exist.
+    """
     image = case.image
+    title = letters = None
     if image.dims == 2:
-        height, width = image.shape
-        across, down = (image.spacing or (1.0, 1.0))[::-1]
+        tall, wide = image.spacing or (1.0, 1.0)
+        height, width = image.shape[0] * tall / min(tall, wide), image.shape[1] * wide / min(tall, wide)
         scale = max(1.0, side / max(height, width))
-        aspect = down / across
-        size = (round(height * scale * max(aspect, 1.0)), round(width * scale * max(1 / aspect, 1.0)))
-        return [_plane(case, values, None, None, size, None)]
-    spacing = image.spacing or (1.0, 1.0, 1.0)
-    scale = 0.6 * side / max(n * mm for n, mm in zip(image.shape, spacing, strict=True))
-    centre = middle(values if values is not None and bool(values.any()) else image.values[0])
-    drawn = []
-    for axis in (2, 1, 0):
-        rest = [round(max(1.0, image.shape[a] * spacing[a] * scale)) for a in range(3) if a != axis]
-        size = (rest[1], rest[0]) if image.affine is not None else (rest[0], rest[1])
+    else:
+        axis = image.plane_axis if axis is None else axis
+        index = image.shape[axis] // 2 if index is None else index
+        spacing = image.spacing or (1.0, 1.0, 1.0)
+        lengths = [n * mm for n, mm in zip(image.shape, spacing, strict=True)]
+        rest = [lengths[a] for a in range(3) if a != axis]
+        height, width = rest if image.affine is None else rest[::-1]
+        scale = side / max(lengths)
         name, letters = _ORIENTED[axis] if image.affine is not None else (f"across axis {axis}", None)
-        title = f"{name} {centre[axis] + 1} of {image.shape[axis]}"
-        drawn.append(_plane(case, values, axis, centre[axis], size, title, letters))
-    return drawn
+        title = f"{name} {index + 1} of {image.shape[axis]}"
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+
+    def cut(array: Tensor | None, mode: str) -> Tensor | None:
+        return None if array is None else _resize(image.view(array.float(), axis, index), size, mode)
+
+    shown = image.display(axis, index)
+    base = (
+        torch.stack([_resize(shown[..., channel], size, "bilinear") for channel in range(3)], -1)
+        if shown.ndim == 3
+        else _resize(shown, size, "bilinear")
+    )
+    marked, mask = cut(case.marked, "nearest-exact"), cut(case.mask, "nearest-exact")
+    return Plane(base, cut(values, "bilinear"), marked, mask, title, letters)
 
 
 def middle(values: Tensor) -> tuple[int, ...]:
@@ -193,29 +224,6 @@ def middle(values: Tensor) -> tuple[int, ...]:
         profile = weight.sum(others)
         found.append(round(float((profile * torch.arange(side, dtype=torch.float64)).sum() / total)))
     return tuple(found)
-
-
-def _plane(
-    case: Case,
-    values: Tensor | None,
-    axis: int | None,
-    index: int | None,
-    size: tuple[int, int],
-    title: str | None,
-    letters: tuple[str, str, str, str] | None = None,
-) -> Plane:
-    def cut(array: Tensor | None, mode: str) -> Tensor | None:
-        return None if array is None else _resize(case.image.view(array, axis, index), size, mode)
-
-    shown = case.image.display(axis, index)
-    base = (
-        torch.stack([_resize(shown[..., c], size, "bilinear") for c in range(3)], -1)
-        if shown.ndim == 3
-        else _resize(shown, size, "bilinear")
-    )
-    marked = None if case.marked is None else cut(case.marked.float(), "nearest-exact")
-    mask = None if case.mask is None else cut(case.mask.float(), "nearest-exact")
-    return Plane(base, cut(values, "bilinear"), marked, mask, title, letters)
 
 
 def _resize(plane: Tensor, size: tuple[int, int], mode: str) -> Tensor:
@@ -313,9 +321,9 @@ def figure(
     limit = (0.0, 0.0) if values is None else limits(values, signed)
     name = colours or default_colours(signed, case.image.channels == 3)
     parts = []
-    for plane in planes(case, values, side=side):
-        picture = draw(plane, signed=signed, limit=limit, opacity=opacity, colours=name)
-        parts.append(_captioned(picture, plane.title) if plane.title else picture)
+    for one in planes(case, values, side=side):
+        picture = draw(one, signed=signed, limit=limit, opacity=opacity, colours=name)
+        parts.append(_captioned(picture, one.title) if one.title else picture)
     height = max(len(part) for part in parts)
     if values is not None:
         parts.append(colour_bar(max(height, 140), signed=signed, limit=limit, colours=name))
