@@ -1,0 +1,518 @@
+"""Perturbation explainers against exact answers, brute force, slow second writings and captum."""
+
+import inspect
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import KernelShap, Occlusion, ShapleyValues
+from skimage.measure import label
+from sklearn.linear_model import Ridge
+from torch import nn
+from torch.nn import functional as F
+
+from runners import perturbation
+from runners.baselines import BASELINES, baseline
+from runners.perturbation import kernel_shap, lime, occlusion, rise
+from runners.registry import Found, injected, no_progress, parameters, seeded
+from runners.superpixels import superpixels
+from taxonomy.errors import TargetError
+
+FAST = {
+    occlusion: {"window": 4, "stride": 3},
+    rise: {"masks": 40, "cells": 3},
+    lime: {"samples": 40, "segments": 8},
+    kernel_shap: {"samples": 40, "segments": 8},
+}
+
+
+class Linear(nn.Module):
+    """A weight for every pixel of every channel."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(shape, generator=seeded(1)), requires_grad=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x * self.weight).flatten(1).sum(1)
+
+
+class Net(nn.Module):
+    """A small nonlinear net for 2D or 3D that counts the rows it is asked and the largest call."""
+
+    def __init__(self, channels: int, dims: int) -> None:
+        super().__init__()
+        conv = nn.Conv2d if dims == 2 else nn.Conv3d
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            self.conv = conv(channels, 6, 3, padding=1)
+            self.head = nn.Linear(6, 4)
+        self.requires_grad_(False)
+        self.rows = self.largest = 0
+
+    def forward(self, x):
+        self.rows += len(x)
+        self.largest = max(self.largest, len(x))
+        return self.head(torch.tanh(self.conv(x)).relu().flatten(2).amax(2)) * 5
+
+
+def first(outputs, _rows):
+    return outputs
+
+
+def logit(outputs, _rows):
+    return outputs[:, 1]
+
+
+def images(*shape: int) -> torch.Tensor:
+    x = torch.randn(shape, generator=seeded(5))
+    return F.avg_pool2d(x, 3, 1, 1) if x.ndim == 4 else F.avg_pool3d(x, 3, 1, 1)
+
+
+def run(function, model, x, score=logit, seed=0, progress=no_progress, **given) -> Found:
+    return function(model, x, score, progress=progress, generator=seeded(seed), **given)
+
+
+# --- superpixels ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 56), (3, 33, 20), (2, 12, 20, 16), (1, 5, 4), (1, 1, 1)])
+@pytest.mark.parametrize("content", ["constant", "noise", "spike", "halves"])
+def test_regions_are_connected_and_numbered_without_holes(shape, content):
+    x = torch.zeros(1, *shape)
+    if content == "noise":
+        x = torch.randn(1, *shape, generator=seeded(0))
+    elif content == "spike":
+        x[(0, 0, *[side // 2 for side in shape[1:]])] = 1e6
+    elif content == "halves":
+        x[..., : shape[-1] // 2] = 1
+    labels = superpixels(x, 20)
+    assert labels.shape == (1, *shape[1:])
+    assert labels.dtype == torch.int64
+    count = int(labels.max()) + 1
+    assert labels.unique().tolist() == list(range(count))
+    assert min(10, math.prod(shape[1:])) <= count <= 60
+    assert all(label(labels[0].numpy() == k, connectivity=1, return_num=True)[1] == 1 for k in range(count))
+
+
+def test_regions_follow_the_content():
+    x = torch.zeros(1, 1, 48, 48)
+    x[..., 11:31, 17:38] = 1
+    labels, inside = superpixels(x, 40)[0], x[0, 0] > 0
+    share = [float(inside[labels == k].float().mean()) for k in range(int(labels.max()) + 1)]
+    assert all(s < 0.15 or s > 0.85 for s in share)
+
+
+def test_regions_of_an_image_do_not_depend_on_the_batch_and_see_every_channel():
+    x = images(3, 2, 40, 40)
+    together = superpixels(x, 12)
+    assert all(torch.equal(together[i], superpixels(x[i : i + 1], 12)[0]) for i in range(3))
+    assert torch.equal(superpixels(x * 50 - 7, 12), together)
+    assert not torch.equal(superpixels(x[:, :1], 12), together)
+    with pytest.raises(TargetError, match="segments = 0"):
+        superpixels(x, 0)
+
+
+# --- baselines --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", BASELINES)
+@pytest.mark.parametrize("shape", [(2, 3, 20, 33), (2, 1, 9, 12, 5), (1, 2, 1, 7)])
+def test_baselines_are_per_image_inside_the_range_and_seeded(kind, shape):
+    x = torch.randn(shape, generator=seeded(0)) * 3 + 1
+    found = baseline(x, kind, seeded(4))
+    assert found.shape == x.shape
+    assert torch.equal(found, baseline(x, kind, seeded(4)))
+    assert torch.allclose(found[:1], baseline(x[:1], kind, seeded(4)), atol=1e-6)
+    if kind != "zero":
+        low, high = x.flatten(2).amin(2), x.flatten(2).amax(2)
+        assert (found.flatten(2).amin(2) >= low - 1e-5).all()
+        assert (found.flatten(2).amax(2) <= high + 1e-5).all()
+
+
+def test_baselines_are_what_they_are_called():
+    x = torch.tensor([[[[-1.0, 0.0], [2.0, 3.0]], [[4.0, 4.0], [4.0, 8.0]]]])
+    for kind, expected in {"black": (-1, 4), "white": (3, 8), "mean": (1, 5), "zero": (0, 0)}.items():
+        assert baseline(x, kind, seeded(0)).flatten(2).unique(dim=2).flatten().tolist() == list(expected)
+    with pytest.raises(TargetError, match="'grey'.*black, white, mean"):
+        baseline(x, "grey", seeded(0))
+
+
+def test_blur_is_scipys_gaussian():
+    from scipy.ndimage import gaussian_filter
+
+    x = torch.randn(1, 1, 32, 48, 16, generator=seeded(0))
+    expected = gaussian_filter(x[0, 0].numpy(), (2, 3, 1), mode="mirror", radius=(6, 9, 3))
+    assert np.allclose(baseline(x, "blur", seeded(0))[0, 0].numpy(), expected, atol=1e-6)
+
+
+# --- all four ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", FAST)
+@pytest.mark.parametrize("shape", [(3, 2, 13, 17), (3, 1, 7, 10, 9)])
+def test_batch_is_single_and_chunks_do_not_matter(function, shape):
+    model, x = Net(shape[1], len(shape) - 2), images(*shape)
+    whole = run(function, model, x, **FAST[function], batch_size=64)
+    assert whole.values.shape == (shape[0], *shape[2:])
+    assert whole.values.dtype == torch.float32
+    assert whole.values.isfinite().all()
+    assert (whole.values.flatten(1).std(1) > 0).all()
+    for size in (1, 5):
+        assert torch.allclose(
+            run(function, model, x, **FAST[function], batch_size=size).values, whole.values, atol=1e-5
+        )
+    alone = torch.cat([run(function, model, x[i : i + 1], **FAST[function]).values for i in range(3)])
+    assert torch.allclose(alone, whole.values, atol=1e-5)
+
+
+@pytest.mark.parametrize("function", FAST)
+def test_same_seed_same_map_other_seed_other_map_and_nothing_global(function):
+    model, x = Net(1, 2), images(1, 1, 16, 16)
+    state = torch.get_rng_state()
+    given = {**FAST[function], "baseline": "noise"}
+    one, two, other = (run(function, model, x, seed=seed, **given).values for seed in (0, 0, 1))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("function", FAST)
+def test_progress_counts_every_model_row_and_calls_stay_small(function):
+    model, x, told = Net(1, 2), images(2, 1, 16, 16), []
+    run(function, model, x, **FAST[function], batch_size=7, progress=lambda *done: told.append(done))
+    done, totals = zip(*told, strict=True)
+    assert list(done) == sorted(done)
+    assert set(totals) == {done[-1]} == {model.rows}
+    assert model.largest == 7
+
+
+@pytest.mark.parametrize("function", FAST)
+def test_a_region_score_of_a_segmenter_is_explained(function):
+    """The score is the summed output over a region; what lies far from it has no part in it."""
+
+    class Segmenter(nn.Module):
+        def forward(self, x):
+            return torch.stack([-x, x], 2).mean(1)  # (B, 2, H, W)
+
+    region = torch.zeros(24, 24, dtype=torch.bool)
+    region[:6, :6] = True
+    x = images(1, 1, 24, 24) + 3
+    found = run(
+        function, Segmenter(), x, lambda out, _rows: out[:, 1][:, region].sum(1), baseline="zero", **FAST[function]
+    )
+    inside, far = found.values[0][region].mean(), found.values[0][15:, 15:]
+    assert inside > 0
+    assert far.abs().mean() < (0.5 if function is rise else 0.05) * inside
+
+
+@pytest.mark.parametrize("function", FAST)
+def test_a_score_that_never_moves_gives_an_empty_map_and_says_so(function):
+    found = run(function, Net(1, 2), images(2, 1, 12, 12), lambda out, _rows: out[:, 0] * 0 + 2, **FAST[function])
+    assert torch.equal(found.values, torch.zeros(2, 12, 12))
+    assert [c for c in found.cautions if "did not change" in c][1].startswith("image 2: ")
+
+
+@pytest.mark.parametrize("function", FAST)
+def test_signature_is_what_the_gate_reads(function):
+    assert set(injected(function)) == {"progress", "generator"}
+    assert {"baseline", "batch_size"} <= set(parameters(function))
+    assert all(isinstance(v, int | float | str | bool | None) for v in parameters(function).values())
+    assert all(f"{name}:" in inspect.getdoc(function) for name in parameters(function))
+
+
+@pytest.mark.parametrize(
+    ("function", "given", "words"),
+    [
+        (occlusion, {"window": 0}, "window = 0"),
+        (occlusion, {"stride": -1}, "stride = -1"),
+        (rise, {"masks": 1}, "masks = 1"),
+        (rise, {"probability": 1.0}, "probability = 1.0"),
+        (rise, {"cells": 0}, "cells = 0"),
+        (lime, {"samples": 1}, "samples = 1"),
+        (lime, {"kernel_width": 0.0}, "kernel_width = 0.0"),
+        (lime, {"segments": 0}, "segments = 0"),
+        (kernel_shap, {"samples": 3}, "samples = 3"),
+        (kernel_shap, {"batch_size": 0}, "batch_size = 0"),
+        (kernel_shap, {"baseline": "grey"}, "'grey'"),
+    ],
+)
+def test_bad_parameters_are_named(function, given, words):
+    with pytest.raises(TargetError, match=words):
+        run(function, Net(1, 2), images(1, 1, 8, 8), **given)
+
+
+# --- occlusion --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 6, 5), (2, 1, 4, 3, 5)])
+@pytest.mark.parametrize("kind", ["black", "mean", "zero"])
+def test_occlusion_of_single_pixels_is_exact_on_linear_models(shape, kind):
+    model, x = Linear(*shape[1:]), images(*shape)
+    found = run(occlusion, model, x, first, window=1, baseline=kind)
+    expected = (model.weight * (x - baseline(x, kind, seeded(0)))).sum(1)
+    assert torch.allclose(found.values, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "window", "stride"), [((1, 2, 12, 16), 4, 2), ((2, 1, 6, 8, 10), 2, 2), ((1, 1, 9, 9), 3, 3)]
+)
+def test_occlusion_is_captums_where_its_windows_end_at_the_border(shape, window, stride):
+    model, x = Net(shape[1], len(shape) - 2), images(*shape)
+    spatial = len(shape) - 2
+    expected = Occlusion(model).attribute(
+        x, (shape[1], *[window] * spatial), (shape[1], *[stride] * spatial), baselines=0, target=1
+    )
+    found = run(occlusion, model, x, window=window, stride=stride, baseline="zero")
+    assert torch.allclose(found.values, expected[:, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "window", "stride"), [((1, 1, 11, 8), 4, 3), ((1, 2, 5, 7, 6), 3, 2), ((1, 1, 7, 40), 12, 5)]
+)
+def test_occlusion_against_a_slow_second_writing(shape, window, stride):
+    model, x = Net(shape[1], len(shape) - 2), images(*shape)
+    ranges = []
+    for length in shape[2:]:
+        side = min(window, length)
+        starts = [s for s in range(0, length, stride) if s + side <= length]
+        ranges.append([slice(s, s + side) for s in dict.fromkeys([*starts, length - side])])
+    total, count = torch.zeros(shape[2:]), torch.zeros(shape[2:])
+    for place in itertools.product(*ranges):
+        hidden = x.clone()
+        hidden[(0, slice(None), *place)] = x.amin(tuple(range(2, x.ndim)))[0].view(-1, *[1] * (x.ndim - 2))
+        total[place] += model(x)[0, 1] - model(hidden)[0, 1]
+        count[place] += 1
+    assert (count > 0).all()
+    found = run(occlusion, model, x, window=window, stride=stride, baseline="black")
+    assert torch.allclose(found.values[0], total / count, atol=1e-5)
+
+
+def test_occlusion_defaults_cost_few_rows():
+    for shape, rows in {(1, 1, 64, 96): 15 * 15 + 1, (1, 1, 32, 32, 32): 8**3 + 1}.items():
+        model = Net(1, len(shape) - 2)
+        run(occlusion, model, images(*shape))
+        assert model.rows == rows
+
+
+# --- RISE -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 11, 14), (1, 1, 6, 9, 7)])
+@pytest.mark.parametrize("centred", [True, False])
+def test_rise_against_a_slow_second_writing(shape, centred):
+    model, x, spatial = Net(shape[1], len(shape) - 2), images(*shape), shape[2:]
+    found = run(rise, model, x, masks=15, cells=4, probability=0.3, centred=centred, baseline="black", seed=9)
+    draw = seeded(9)
+    bits = (torch.rand((15, 1, *[5] * len(spatial)), generator=draw) < 0.3).numpy()
+    sides = [-(-length // 4) for length in spatial]
+    shifts = [torch.randint(side, (15,), generator=draw) for side in sides]
+    low = x.amin(tuple(range(2, x.ndim)), keepdim=True)
+    scores, masks = [], []
+    for n in range(15):
+        mask = np.zeros(spatial)
+        for pixel in np.ndindex(*spatial):
+            # linear interpolation between cell centres, by hand
+            for corner in itertools.product((0, 1), repeat=len(spatial)):
+                weight, cell = 1.0, []
+                for axis, side in enumerate(sides):
+                    place = min(max((pixel[axis] + int(shifts[axis][n]) + 0.5) / side - 0.5, 0), 4)
+                    below = min(int(place), 3)
+                    weight *= place - below if corner[axis] else 1 - (place - below)
+                    cell.append(below + corner[axis])
+                mask[pixel] += weight * bits[(n, 0, *cell)]
+        mask = torch.from_numpy(mask).float()
+        scores.append(float(model(low + mask * (x - low))[0, 1]))
+        masks.append(mask.double())
+    weighted = sum(f * m for f, m in zip(scores, masks, strict=True)) / sum(masks)
+    expected = weighted - np.mean(scores) if centred else weighted
+    assert torch.allclose(found.values[0].double(), expected, atol=1e-5)
+    assert found.signed is centred
+
+
+def test_rise_finds_the_weights_of_a_linear_model_and_knows_its_noise():
+    weight = torch.zeros(1, 32, 32)
+    weight[0, 4:12, 18:26] = 1
+    model, x = Linear(1, 32, 32), images(1, 1, 32, 32) + 2
+    model.weight.data = weight
+    good = run(rise, model, x, first, masks=1500, baseline="black")
+    assert weight[0].flatten()[good.values[0].flatten().argmax()] == 1
+    assert good.cautions == ()
+    few = run(rise, Linear(1, 32, 32), x, first, masks=12, cells=16)
+    assert "use more than 12 masks" in few.cautions[0]
+
+
+def test_centring_removes_noise_from_rise():
+    model, x = Linear(1, 24, 24), images(1, 1, 24, 24) + 4
+    model.weight.data = torch.rand(1, 24, 24, generator=seeded(2))
+    spread = {
+        centred: torch.stack([run(rise, model, x, first, masks=60, centred=centred, seed=s).values for s in range(12)])
+        .std(0)
+        .mean()
+        for centred in (True, False)
+    }
+    assert spread[True] < spread[False]
+
+
+# --- LIME -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 24, 24), (1, 1, 8, 12, 10)])
+def test_lime_is_a_weighted_ridge_regression(shape):
+    """The same regression by scikit-learn on samples drawn and pictures made one at a time."""
+    model, x = Net(1, len(shape) - 2), images(*shape)
+    found = run(lime, model, x, samples=80, segments=9, baseline="mean", kernel_width=0.4, ridge=0.7, seed=2)
+    labels = superpixels(x, 9)[0]
+    count = int(labels.max()) + 1
+    base_seed = int(torch.randint(2**62, (1,), generator=seeded(2)))
+    z = torch.rand((80, count), generator=seeded(base_seed)) < 0.5
+    z[0] = True
+    scores, weights = [], []
+    for on in z:
+        picture = torch.where(on[labels], x, x.mean())
+        scores.append(float(model(picture)[0, 1]))
+        cosine = float(on.sum() / (on.sum().sqrt() * math.sqrt(count))) if on.any() else 0.0
+        weights.append(math.sqrt(math.exp(-((1 - cosine) ** 2) / 0.4**2)))
+    surrogate = Ridge(alpha=0.7).fit(z.numpy(), scores, sample_weight=weights)
+    assert np.allclose(found.values[0].numpy(), surrogate.coef_[labels.numpy()], atol=1e-5)
+    fit = surrogate.score(z.numpy(), scores, sample_weight=weights)
+    assert f"{fit:.2f}" in found.notes[0]
+
+
+def test_lime_gives_the_sums_of_a_linear_model():
+    model, x = Linear(2, 20, 20), images(2, 2, 20, 20)
+    found = run(lime, model, x, first, samples=300, segments=12, baseline="zero", ridge=1e-9)
+    parts = (model.weight * x).sum(1)
+    for i, labels in enumerate(superpixels(x, 12)):
+        sums = torch.zeros(int(labels.max()) + 1).index_add_(0, labels.flatten(), parts[i].flatten())
+        assert torch.allclose(found.values[i], sums[labels], atol=1e-4)
+    assert found.cautions == ()
+
+
+def test_lime_says_when_the_line_does_not_fit_and_when_samples_are_few():
+    def parity(outputs, _rows):
+        return (outputs * 37).sin()
+
+    x = images(1, 1, 20, 20) + 2
+    found = run(lime, Linear(1, 20, 20), x, parity, samples=200, segments=12)
+    assert "weighted R² = 0." in found.cautions[0]
+    few = run(lime, Linear(1, 20, 20), x, first, samples=10, segments=12)
+    assert "10 samples for" in few.cautions[0]
+
+
+# --- KernelSHAP -------------------------------------------------------------------------------------------------------
+
+
+def shapley(model, x, labels, base, score):
+    """Shapley values by their definition: the average gain over all orders, from a table of all coalitions."""
+    count = int(labels.max()) + 1
+    table = {}
+    for on in itertools.product((False, True), repeat=count):
+        picture = torch.where(torch.tensor(on)[labels], x, base)
+        table[on] = float(score(model(picture), torch.zeros(1, dtype=torch.long))[0])
+    values = torch.zeros(count)
+    for k in range(count):
+        for on, without in table.items():
+            if not on[k]:
+                size = sum(on)
+                weight = math.factorial(size) * math.factorial(count - size - 1) / math.factorial(count)
+                values[k] += weight * (table[(*on[:k], True, *on[k + 1 :])] - without)
+    return values
+
+
+@pytest.mark.parametrize(
+    ("shape", "segments", "count"),
+    [
+        ((1, 2, 12, 12), 1, 1),
+        ((1, 2, 12, 12), 4, 4),
+        ((1, 2, 12, 12), 8, 9),
+        ((1, 1, 6, 8, 6), 3, 2),
+        ((1, 1, 6, 8, 6), 6, 7),
+    ],
+)
+def test_kernel_shap_with_few_regions_is_exact(shape, segments, count):
+    model, x = Net(shape[1], len(shape) - 2), images(*shape)
+    labels = superpixels(x, segments)[0]
+    assert int(labels.max()) + 1 == count
+    found = run(kernel_shap, model, x, samples=max(4, 2**count), segments=segments, baseline="black")
+    assert model.rows == 2**count
+    base = baseline(x, "black", seeded(0))
+    expected = shapley(model, x, labels, base, logit)
+    assert torch.allclose(found.values[0], expected[labels], atol=1e-5)
+    if count <= 5:  # captum walks through all count! orders
+        peer = ShapleyValues(model).attribute(x, baselines=base.clone(), target=1, feature_mask=labels[None, None])
+        assert torch.allclose(found.values[0], peer[0, 0], atol=1e-5)
+    assert "all coalitions" in found.notes[0]
+
+
+@pytest.mark.parametrize("samples", [60, 150, 700])
+def test_kernel_shap_sums_to_the_gain_and_costs_at_most_its_samples(samples):
+    model, x = Net(1, 2), images(2, 1, 28, 28)
+    found = run(kernel_shap, model, x, samples=samples, segments=25)
+    assert model.rows <= 2 * samples
+    total = (model(x) - model(baseline(x, "mean", seeded(0)).clone()))[:, 1]
+    for i, labels in enumerate(superpixels(x, 25)):
+        one = torch.stack([found.values[i][labels == k][0] for k in range(int(labels.max()) + 1)])
+        assert torch.allclose(one.sum(), total[i], atol=1e-4)
+
+
+def test_kernel_shap_is_exact_on_linear_models_from_few_samples():
+    model, x = Linear(1, 24, 24), images(1, 1, 24, 24)
+    found = run(kernel_shap, model, x, first, samples=80, segments=16, baseline="zero")
+    parts, labels = (model.weight * x).sum(1)[0], superpixels(x, 16)[0]
+    sums = torch.zeros(int(labels.max()) + 1).index_add_(0, labels.flatten(), parts.flatten())
+    assert torch.allclose(found.values[0], sums[labels], atol=1e-4)
+    assert "R² of the additive model: 1.00" in found.notes[0]
+
+
+def test_kernel_shap_nears_the_truth_faster_than_captum():
+    model, x = Net(1, 2), images(1, 1, 16, 16)
+    labels = superpixels(x, 9)[0]
+    base = baseline(x, "black", seeded(0)).clone()
+    truth = shapley(model, x, labels, base, logit)[labels]
+    samples = 80
+
+    def off(values):
+        return float((values - truth).abs().mean() / truth.abs().mean())
+
+    ours, theirs = [], []
+    for seed in range(8):
+        ours.append(off(run(kernel_shap, model, x, samples=samples, segments=9, baseline="black", seed=seed).values[0]))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            peer = KernelShap(model).attribute(x, base, target=1, feature_mask=labels[None, None], n_samples=samples)
+        theirs.append(off(peer[0, 0]))
+    assert np.mean(ours) < 0.15
+    assert np.mean(ours) < np.mean(theirs) / 4
+
+
+@pytest.mark.parametrize(
+    ("count", "budget"), [(2, 2), (5, 12), (6, 61), (6, 62), (7, 40), (50, 500), (40, 30), (1, 10)]
+)
+def test_coalitions_are_distinct_inside_the_budget_and_weighted_by_the_kernel(count, budget):
+    on, weights = perturbation._shapley_coalitions(count, budget, seeded(0))
+    assert len(on) <= budget
+    if count == 1:
+        assert len(on) == 0
+        return
+    assert len(torch.unique(on, dim=0)) == len(on)
+    assert int(on.sum(1).min()) > 0
+    assert int(on.sum(1).max()) < count
+    assert float(weights.sum()) == pytest.approx(1)
+    kernel = {s: (count - 1) / (s * (count - s)) for s in range(1, count)}
+    size = on.sum(1)
+    for s in range(1, count):
+        given = float(weights[size == s].sum())
+        tolerance = 0.02 if len(on) > 100 else 0.12
+        assert given == pytest.approx(
+            kernel[s] / sum(kernel.values()), abs=tolerance if len(on) < 2**count - 2 else 1e-9
+        )
+    assert {tuple(row) for row in on.tolist()} == {tuple(row) for row in (~on).tolist()}
+
+
+def test_more_regions_than_coalitions_still_give_a_map_and_a_caution():
+    found = run(kernel_shap, Net(1, 2), images(1, 1, 32, 32), samples=20, segments=60)
+    assert found.values.isfinite().all()
+    assert "too few to tell the regions apart" in found.cautions[0]
