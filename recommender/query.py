@@ -20,13 +20,13 @@ from taxonomy import KB
 
 Dimension = Literal["2d", "3d"]
 
-_TOKEN = re.compile(r"\+\+|[a-z]+n['’]t\b|[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+")
-_GLUE = re.compile(r"[\s\-‐‑–—_/'’·]*|\.")
+_TOKEN = re.compile(r"\+\+|×|[a-z]+n['’]t\b|[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+")
+_GLUE = re.compile(r"[\s\-‐‑–—_/'’·^]*|\.")
 """What may stand between the words of one name."""
 _SENTENCE = re.compile(r"[,;:.!?()\[\]，。；：！？、（）]")
 _CJK = re.compile(r"[\u3400-\u9fff]")
 _DOUBLE = re.compile(r"(.)\1+")
-_WIDEST = 7
+_WIDEST = 12
 _ENDING_PAIRS = """
     ies>y scopic>scopy scopical>scopy graphic>graphy graphical>graphy graphically>graphy logic>logy logical>logy
     logically>logy gram>graphy grams>graphy graph>graphy graphs>graphy ers>er isation>ization ization>isation
@@ -163,14 +163,20 @@ class _Lexicon:
     """Words of plain language and of the knowledge base's own prose: never taken for typos."""
     by_length: dict[int, list[tuple[str, int]]] = field(default_factory=dict)
     """Candidates for typos with their letter sets, by length."""
-    cased: set[str] = field(default_factory=set)
-    """Short names as written, e.g. "US", that count only so."""
+    goals: dict[str, str] = field(default_factory=dict)
+    """Family, or umbrella of one, to the goal that it serves before all."""
 
     def add(self, name: str, kind: str, entity: str, exact: bool = False) -> None:
+        """Enter a name; of "CAM (class activation mapping)" the part before the bracket."""
+        name, bracket, _ = name.partition(" (")
+        exact = exact and not bracket
         tokens = [t for t, _, _ in _tokens(name)]
         if not tokens:
             return
-        for spelt in {tuple(tokens), tuple(t for t, _, _ in _tokens(_umlauts(name)))}:
+        spellings = {tuple(tokens), tuple(t for t, _, _ in _tokens(_umlauts(name)))}
+        if exact and len(tokens[-1]) > 4 and tokens[-1][-1] == "s" and tokens[-1][-2] != "s":
+            spellings.add((*tokens[:-1], tokens[-1][:-1]))
+        for spelt in spellings:
             key = "".join(spelt)
             if len(key) < 2 and not _CJK.match(key):
                 continue
@@ -195,7 +201,8 @@ class _Lexicon:
             found = self.names.get(key[: len(key) - len(last)] + stem)
             if found:
                 return found
-        return []
+        plain = key.rstrip("0123456789")  # "ResNet50"
+        return [n for n in self.names.get(plain, ()) if n.kind == "architecture"] if plain != key else []
 
 
 _LEXICONS: WeakKeyDictionary[KB, _Lexicon] = WeakKeyDictionary()
@@ -227,17 +234,21 @@ def _build(kb: KB) -> _Lexicon:
     for kind, entities in lists:
         for entity_id, entity in entities.items():
             lexicon.add(entity.name, kind, entity_id, exact=True)
-            if kind != "goal" and entity_id not in words.STOP:
+            if kind in ("method", "modality", "other"):  # those of the vocabulary are plain words: "other", "text"
                 lexicon.add(entity_id, kind, entity_id, exact=True)
             for name in (*entity.aliases, *sum(getattr(entity, "translations", {}).values(), [])):
                 lexicon.add(name, kind, entity_id)
+                head, _, tail = name.rpartition(" ")
+                if kind == "modality" and tail in ("image", "scan") and len(head) < 4 and head.isupper():
+                    lexicon.add(head, kind, entity_id)  # "US image": "US" is ultrasound where it is no other word
             for name in getattr(entity, "implied_by", ()):
                 lexicon.add(name, "implied", entity_id)
     for publication in kb.publications.values():
         if publication.study and publication.study.anatomy:
             for part in re.split(r"[;,()/]|\band\b", publication.study.anatomy):
                 key = "".join(t for t, _, _ in _tokens(part))
-                if key and key not in lexicon.names and not any(map(str.isdigit, key)):
+                taken = {n.kind for n in lexicon.names.get(key, ())} - {"implied", "anatomy"}
+                if key and not taken and not any(map(str.isdigit, key)):
                     lexicon.add(part.strip(), "anatomy", _fold(part.strip()))
     for phrases, kind in ((words.BLACK_BOX, "access"), (words.INSIDES, "inside"), (words.INTRINSIC, "intrinsic")):
         for phrase in phrases:
@@ -251,6 +262,12 @@ def _build(kb: KB) -> _Lexicon:
     # "saliency map" is what people call any heatmap, not the wish for one family
     for phrase in ("saliency", "saliencymap", "saliencymaps"):
         lexicon.names[phrase] = [_Name("goal", "where", False)] if "where" in vocabulary.goals else []
+    for goal_id, goal in vocabulary.goals.items():
+        if goal.families and len(goal.outputs) < 3:
+            lexicon.goals.setdefault(goal.families[0], goal_id)
+    for method_id, method in kb.methods.items():
+        if method.umbrella and method.family in lexicon.goals:
+            lexicon.goals[method_id] = lexicon.goals[method.family]
     lexicon.known |= words.STOP | LOOKALIKES | _prose(kb)
     candidates = lexicon.names.keys() | {p for p in lexicon.parts if len(p) > 4} | {w for w in words.STOP if len(w) > 5}
     for candidate in sorted(candidates):
@@ -294,7 +311,7 @@ def _tokens(text: str) -> Iterator[tuple[str, int, int]]:
     """Yield folded words with their places; a Chinese character is a word."""
     for match in _TOKEN.finditer(_fold(text)):
         word = match[0].replace("'", "").replace("’", "").replace("ß", "ss")
-        yield "pp" if word == "++" else word, match.start(), match.end()
+        yield {"++": "pp", "×": "x"}.get(word, word), match.start(), match.end()
 
 
 @lru_cache(maxsize=4096)
@@ -515,7 +532,7 @@ class _Reader:
                 if key is None or not key.isalpha() or _CJK.search(key) or not _tolerance(key):
                     continue
                 known = [t.word in self.lexicon.parts for t in window]
-                if any(t.corrected for t in window) or all(known) or not any(known):
+                if any(t.corrected or t.word in words.STOP for t in window) or all(known) or not any(known):
                     continue
                 if not any(self._unknown(t.word) for t in window):
                     continue
@@ -543,11 +560,26 @@ class _Reader:
             if last - first == 1 and key in words.NAMES_THAT_ARE_WORDS and not self._capitals(first):
                 doubtful.append(match)
                 continue
+            if key in words.ADDRESSED and (not first or self.tokens[first - 1].word not in words.ADDRESSING):
+                continue
             self._accept(match)
+            self._inside(match)
         for match in doubtful:
             if self._supported(match):
                 self._accept(match)
         self.matches.sort(key=lambda m: m.first)
+
+    def _inside(self, outer: _Match) -> None:
+        """Keep what a long name says beside itself: "which MRI sequence" the modality, "brain MRI" the organ."""
+        kinds = {"anatomy"} if any(n.kind != "goal" for n in outer.names) else {"anatomy", "modality"}
+        for first in range(outer.first, outer.last):
+            for last in range(outer.last, first, -1):
+                if last - first < outer.last - outer.first:
+                    key = "".join(t.word for t in self.tokens[first:last])
+                    names = [n for n in self.lexicon.find(key, self.tokens[last - 1].word) if n.kind in kinds]
+                    if names and key not in words.NAMES_THAT_ARE_WORDS:
+                        self.matches.append(_Match(first, last, names))
+                        break
 
     def _accept(self, match: _Match) -> None:
         self.matches.append(match)
@@ -570,6 +602,8 @@ class _Reader:
 
     def _supported(self, match: _Match) -> bool:
         """A short name in lower case counts before "images", a task or a model, or in a row with names of its kind."""
+        if self.tokens[match.first].word == "scanner":  # French for CT, English for any machine
+            return match.first > 0 and self.tokens[match.first - 1].word in ("le", "un", "au", "du", "par")
         after = self.tokens[match.last] if match.last < len(self.tokens) else None
         kinds = {n.kind for n in match.names}
         if after and "modality" in kinds and _GLUE.fullmatch(self.text[self.tokens[match.last - 1].end : after.start]):
@@ -628,7 +662,7 @@ class _Reader:
     def query(self) -> Query:
         """Return the reading as a query."""
         implied: set[str] = set()
-        excluded = list(self._ids(("method", "family", "modality"), negated=True))
+        excluded = [e for kind in ("method", "family", "modality") for e in self._wanted(kind, negated=True)]
         families = self._wanted("family")
         modality = self._wanted("modality", "modality")
         if not modality:
@@ -669,7 +703,7 @@ class _Reader:
             dimension="3d" if dimension == "3d" else "2d" if dimension == "2d" else None,
             access="black_box" if black_box else None,
             audience=self._one("audience"),
-            goal=self._goal(families),
+            goal=self._goal(families, implied),
             budget=budget,
             methods=self._wanted("method", "methods"),
             unmatched=self._unmatched(),
@@ -696,15 +730,12 @@ class _Reader:
                     if name.kind in kinds and not (need and name.kind == "family"):
                         yield match, name
 
-    def _ids(self, kinds: Iterable[str], negated: bool = False) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(name.id for _, name in self._named(kinds, negated)))
-
-    def _wanted(self, kind: str, span: str | None = None) -> tuple[str, ...]:
-        """The ids of a kind; of several methods with one name the exact ones, so that an alias never doubles a name."""
+    def _wanted(self, kind: str, span: str | None = None, negated: bool = False) -> tuple[str, ...]:
+        """The ids of a kind that are wanted, or not; of several methods with one name the exact ones, so that an alias never doubles a name."""
         found: dict[str, None] = {}
-        for match, name in self._named((kind,), negated=False):
-            if not name.exact and any(n.kind == kind and n.exact for n in match.names):
-                continue
+        for match, name in self._named((kind,), negated):
+            if not name.exact and any((n.kind == kind and n.exact) or n.kind == "goal" for n in match.names):
+                continue  # an alias gives way to a name, and to the wish that is said in the same words
             if span and name.id not in found:
                 self._span(span, match.first, match.last)
             found[name.id] = None
@@ -733,11 +764,21 @@ class _Reader:
                     return dimension
         return None
 
-    def _goal(self, families: tuple[str, ...]) -> str | None:
+    def _goal_of(self, families: tuple[str, ...], implied: set[str]) -> str | None:
+        """The goal that a named family serves before all, such as counterfactuals."""
+        for match, name in self._named(("family", "method"), negated=False):
+            goal = self.lexicon.goals.get(name.id)
+            if goal and len(families) < 2:
+                implied.add("goal")
+                self._span("goal", match.first, match.last)
+                return goal
+        return None
+
+    def _goal(self, families: tuple[str, ...], implied: set[str]) -> str | None:
         """The goal that is said; a named family of methods does not need one."""
         found = list(self._named(("goal",), negated=False))
         if not found:
-            return None
+            return self._goal_of(families, implied)
         order = [f for f in found if f[1].id not in ("where", "evaluate_maps")] or found
         match, name = min(order, key=lambda f: (not f[1].exact, f[0].first))
         if families and name.id == "where":

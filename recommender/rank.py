@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from recommender.query import Query, parse
 from taxonomy import KB, Gap, Profile, UnknownIdError, gaps
 from taxonomy.graph import relatives
-from taxonomy.schema import Claim, Effect, Method, Need, Output, Publication, Statement
+from taxonomy.schema import Claim, Effect, Method, Need, NeedWord, Output, Publication, Statement
 
 
 class Points:
@@ -31,6 +31,8 @@ class Points:
     GOAL: Final = 4.0
     """It gives what the goal asks for; the family of the goal counts in full, its kind of output alone by half."""
     OFF_GOAL: Final = -3.0
+    OFF_FAMILY: Final = -2.0
+    """Another family is named, and the goal is left open."""
     MAP: Final = 1.0
     """No goal is said: most people want to see where."""
     MADE_FOR_TASK: Final = 1.0
@@ -69,22 +71,34 @@ class Points:
     OVER_BUDGET: Final = -4.0
     INTRINSIC: Final = -6.0
     """It must be built into the model, and nobody asked for that."""
-    UNKNOWN: Final = -0.1
-    """A need that the model may or may not meet."""
-    NO_TOOL: Final = -1.0
+    NO_TOOL: Final = -1.5
     """Nobody is known to have put it into a tool."""
+    NEEDS: Final[Mapping[str, float]] = {
+        # most models meet it
+        "gradients": -0.05,
+        "spatial_features": -0.1,
+        "embedding": -0.1,
+        "elementwise_activations": -0.3,
+        # some do
+        "relu_only": -0.5,
+        "linear_head": -0.4,
+        "attention_weights": -0.4,
+        "tokens": -0.4,
+        "text_encoder": -1.0,
+    }
+    """A need of which nobody knows whether the model meets it."""
     EFFORT: Final[Mapping[str, float]] = {
         "training_data": -0.6,
         "labelled_concepts": -1.2,
         "reference_images": -0.4,
         "generator": -1.5,
         "mask": -0.4,
-        "clinical_features": -1.0,
+        "clinical_features": -1.5,
         "retraining": -1.0,
     }
     """What the owner has to bring."""
-    WANTED_EFFORT: Final = 0.4
-    """Factor for that effort when the asker wants just such a method."""
+    WANTED_EFFORT: Final = 0.2
+    """Factor for that when the asker wants just such a method."""
     NOT_DISCRIMINATIVE: Final = -0.6
     """The map does not depend on the class or region that is asked about."""
     GLOBAL: Final = -0.8
@@ -173,6 +187,9 @@ _PROPERTIES: Final[Mapping[Output, tuple[tuple[str, int], ...]]] = {
     "rules": (("faithfulness", 2), ("human", 1)),
 }
 """Properties that say something about an output, and how many metrics of each to name."""
+
+_DEAR = {"retraining", "generator", "human"}
+"""What a first check of an explanation should not need."""
 
 _CITED = 8
 """Citations that one reason names at most; the sentence tells the whole number."""
@@ -356,6 +373,10 @@ class _Case:
         """The dimensions of the named modalities when there is no choice."""
         dims = {d for m in self.query.modality for d in self.kb.modalities[m].dims}
         return dims.pop() if len(dims) == 1 else None
+
+    @cached_property
+    def needs(self) -> dict[str, NeedWord]:
+        return {str(name): word for name, word in self.kb.vocabulary.needs.items()}
 
     @cached_property
     def modality_names(self) -> str:
@@ -543,7 +564,7 @@ def used(case: _Case, method: Method) -> Iterator[Reason]:
         if not studies or told == 2:
             continue
         told += 1
-        number = sum(map(case.study_weight, studies))
+        number = sum(case.study_weight(p) * (Points.SELF_REPORTED if p.id == method.source else 1.0) for p in studies)
         points = Points.USED * closeness * number / (number + Points.SHRINK_USED)
         studies.sort(key=lambda p: (-case.study_weight(p), -(p.year or 0), p.id))
         where = case.where(place)
@@ -555,6 +576,8 @@ def used(case: _Case, method: Method) -> Iterator[Reason]:
         ]
         if anatomy:
             text += f", {len(anatomy)} of them on the {' or '.join(case.query.anatomy)}"
+        if any(p.id == method.source for p in studies):
+            text += ", counting the one that introduced it"
         if len(studies) < 3:
             text += " (few, so they count little)"
         yield Reason("evidence", round(points, 3), text + ".", tuple(p.id for p in studies[:_CITED]))
@@ -711,7 +734,10 @@ def effort(case: _Case, method: Method) -> Iterator[Reason]:
     for need in unknown:
         if need == "retraining" and (wanted or method.stage == "intrinsic"):
             continue
-        points = Points.EFFORT.get(need, Points.UNKNOWN) * (Points.WANTED_EFFORT if aimed else 1.0)
+        if need in Points.EFFORT:
+            points = Points.EFFORT[need] * (Points.WANTED_EFFORT if aimed else 1.0)
+        else:
+            points = Points.NEEDS[need]
         yield Reason("effort", round(points, 3), f"It serves only {_sentence(words[need].condition)}")
 
 
@@ -849,7 +875,7 @@ def answer(
         protocol=_protocol(case, chosen),
         cautions=cautions if found else (),
         tools=tuple(dict.fromkeys(t for r in chosen for t in r.tools)),
-        message=_message(case, found),
+        message=_message(case, found, out),
     )
 
 
@@ -909,7 +935,7 @@ def _rank(case: _Case) -> tuple[list[Recommendation], list[RuledOut]]:
 
 
 def _gaps(case: _Case, method: Method) -> list[Gap]:
-    found = gaps(method.requires, case.profile, case.kb.words()["needs"])
+    found = gaps(method.requires, case.profile, case.needs)
     if (
         method.stage == "intrinsic"
         and case.query.access == "black_box"
@@ -966,11 +992,10 @@ def _metrics(case: _Case, method: Method) -> tuple[str, ...]:
         m for c in case.challenges for m in kb.challenges[c].metrics if kb.metrics[m].property in fitting
     )
     for name, number in wanted:
-        # what needs a new training, a generator or people is not a first check
         easy = [
             (m_id not in case.runnable, -len(kb.index.tools.get(m_id, ())), m_id)
             for m_id, m in kb.metrics.items()
-            if m.property == name and (name == "human" or not {"retraining", "generator", "human"} & set(m.needs))
+            if m.property == name and (name in ("human", "counterfactual") or not _DEAR & set(m.needs))
         ]
         have = sum(kb.metrics[m].property == name for m in found)
         found |= dict.fromkeys([m for _, _, m in sorted(easy) if m not in found][: max(number - have, 0)])
@@ -1038,7 +1063,7 @@ def _protocol(case: _Case, chosen: Sequence[Recommendation]) -> tuple[str, ...]:
     return tuple(steps)
 
 
-def _message(case: _Case, found: Sequence[Recommendation]) -> str | None:
+def _message(case: _Case, found: Sequence[Recommendation], out: Sequence[RuledOut]) -> str | None:
     """What to tell the asker beside the answer."""
     query, parts = case.query, []
     taken = [f"“{typed}” as “{word}”" for typed, word in query.corrections.items()]
@@ -1046,6 +1071,14 @@ def _message(case: _Case, found: Sequence[Recommendation]) -> str | None:
         parts.append(f"Read {', '.join(taken)}.")
     if "modality" in query.implied:
         parts.append(f"Took {case.modality_names} from “{query.spans['modality']}”.")
+    kb = case.kb
+    parts += [r.gap for r in out if r.method in query.methods]
+    for method_id in query.methods:
+        umbrella = kb.methods[method_id].umbrella
+        if umbrella and not any(method_id in case.umbrellas(m) for m in kb.methods):
+            parts.append(
+                f"{kb.methods[method_id].name} is a name for several methods; studies that use it do not say which."
+            )
     if query.unmatched:
         parts.append(f"Not understood: {', '.join(query.unmatched)}.")
     if query.empty and case.given is None:

@@ -35,7 +35,7 @@ STOP = _set(
     picture pictures place please point possible possibly prefer preferably prefers present pretty probably
     problem produce project proper properly provide published put question questions quite rather re read real
     really reason reasonable reasons recent recommend recommendation recommendations recommended regarding
-    related relevant rely require required research result results right run running said same say says scan
+    related relevant rely require required research result results right run running said same say says scan scanned
     scans second see seem seems send serve set setting several shall she should show showing shown shows similar
     simple simply since single situation small so some somebody someone something sort start state still
     straight study studies such suggest suggestion suggestions suit suitable suited suits support sure take
@@ -224,8 +224,8 @@ _UNIT = (
 )
 _AT_MOST = (
     r"(?:\b(?:under|below|within|in|less than|at most|max|maximum|maximum of|up to|no more than|no longer than"
-    r"|faster than|budget|budget of|budget is|unter|innerhalb|innerhalb von|weniger als|hochstens|maximal|moins de|au plus|menos de"
-    r"|dentro de|en|como maximo|a lo sumo)\b|<=?|≤|不超过|少于|低于)"
+    r"|faster than|budget|budget of|budget is|unter|innerhalb|innerhalb von|weniger als|hochstens|maximal|moins de"
+    r"|au plus|menos de|dentro de|en|como maximo|a lo sumo)\b|<=?|≤|不超过|少于|低于)"
 )
 _AFTER = r"(?:per (?:image|explanation|scan)|each|at most|or less|max|budget|pro bild|par image|por imagen|之?以?内)"
 BUDGET = (
@@ -274,11 +274,17 @@ DOMAIN = _set(
 )
 """Words that show that a question is about explaining models at all."""
 
-NAMES_THAT_ARE_WORDS = _set("us pet mr rise oct ace tv cat mg pt nm cr dx ig dl")
+NAMES_THAT_ARE_WORDS = _set("us pet mr rise oct ace tv cat mg pt nm cr dx ig dl scanner")
 """Short names that are words or other abbreviations in lower case.
 
 They are taken only in capitals, or beside a word that supports them.
 """
+
+ADDRESSED = _set("patient patients patienten pacientes")
+"""People who are in most questions; only "for patients" makes them the audience."""
+
+ADDRESSING = _set("for to the my our fur pour aux para los unsere meine inform")
+"""What stands before them then."""
 
 SUPPORT = _set(
     """
