@@ -7,6 +7,7 @@ Every failure is a :class:`taxonomy.ModelError` of one sentence.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -791,11 +792,31 @@ def _check_exported(data: bytes, called: str) -> None:
                     ):
                         raise ModelError(refusal.format("pickled objects"))
                     # sizes are symbolic expressions that the reader evaluates
-                    if key == "expr_str" and (
-                        not re.fullmatch(r"[\w\s+\-*/%(),.<>=!&|~]*", str(value))
-                        or re.search(r"__|[A-Za-z_)]\s*\.", str(value))
-                    ):
+                    if key == "expr_str" and not _is_size(str(value)):
                         raise ModelError(refusal.format("an expression that is not a size"))
+
+
+_SIZE_NODES = (
+    ast.Expression, ast.Call, ast.keyword, ast.Name, ast.Load, ast.Constant, ast.BinOp, ast.UnaryOp, ast.Compare,
+    ast.operator, ast.unaryop, ast.cmpop,
+)  # fmt: skip
+
+
+def _is_size(text: str) -> bool:
+    """Whether an expression is only arithmetic and sympy classes on symbols: ``Mul(Integer(2), Symbol('s0'))``."""
+    try:
+        nodes = list(ast.walk(ast.parse(text, mode="eval")))
+    except SyntaxError:
+        return False
+    for node in nodes:
+        if not isinstance(node, _SIZE_NODES):
+            return False
+        if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and node.func.id[0].isupper()):
+            return False
+        word = node.id if isinstance(node, ast.Name) else node.value if isinstance(node, ast.Constant) else ""
+        if isinstance(word, (str, bytes)) and not re.fullmatch(r"\w*", str(word)) or "__" in str(word):
+            return False
+    return True
 
 
 def _entries(tree: Any) -> Iterator[tuple[str, Any]]:
