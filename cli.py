@@ -1,0 +1,441 @@
+"""The command ``xai-atlas``: ask, look things up, explain. A face: it reads arguments and prints.
+
+``torch`` is imported only by ``explain`` and ``models``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from typer.core import TyperGroup
+
+import recommender
+from runners import runnable
+from taxonomy import KB, AtlasError, UnknownIdError, check, load_kb
+from taxonomy.schema import Publication
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from runners.case import Case, Result
+    from runners.images import Image
+    from runners.load import Model
+    from runners.targets import Target
+
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Sentences(TyperGroup):
+    """Commands whose errors are one sentence and exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except AtlasError as error:
+            err.print(f"[red]{escape(str(error))}[/red]")
+            raise typer.Exit(2) from error
+
+
+app = typer.Typer(
+    cls=Sentences,
+    help="Which explanation method for which biomedical image and model, why, and how it looks on yours.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def as_json(data: Any) -> None:
+    """Print data as JSON."""
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+# --- ask and look up --------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help='In plain words: "which method for ultrasound segmentation?"')],
+    json_: AsJson = False,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="How many recommendations; default 5, with --json all.")
+    ] = None,
+) -> None:
+    """Recommend methods, with reasons and sources."""
+    kb = load_kb()
+    found = recommender.answer(question, kb, runnable=runnable(), top=top or (None if json_ else 5))
+    if json_:
+        as_json(found.as_json())
+    else:
+        _print_answer(found, kb)
+
+
+def _print_answer(found: recommender.Answer, kb: KB) -> None:
+    if found.message:
+        out.print(f"[yellow]{escape(found.message)}[/yellow]")
+    understood = {field: words for field, words in found.query.spans.items() if words}
+    if understood:
+        out.print("[dim]Understood: " + escape("; ".join(f"{k} from “{v}”" for k, v in understood.items())) + "[/dim]")
+    if found.query.unmatched:
+        out.print(f"[dim]Not understood: {escape(', '.join(found.query.unmatched))}[/dim]")
+    cited: dict[str, int] = {}
+    for number, one in enumerate(found.recommendations, 1):
+        here = " [green]runs here[/green]" if one.runnable else ""
+        out.print(f"\n[bold]{number}. {escape(one.name)}[/bold] ({one.method}), {one.score:.1f} points{here}")
+        for reason in (r for r in one.reasons if abs(r.points) >= 0.05):
+            out.print(f"   {reason.points:+.1f}  {escape(reason.text)}{_cites(reason.cites, cited)}")
+        for condition in one.conditions:
+            out.print(f"   only  {escape(condition)}")
+        for caution in one.cautions[:3]:
+            out.print(f"   [yellow]mind[/yellow]  {escape(caution.text)}{_cites(caution.sources, cited)}")
+        if one.metrics:
+            out.print(f"   [dim]check it with {escape(', '.join(kb.metrics[m].name for m in one.metrics[:4]))}[/dim]")
+    if found.panel:
+        out.print(f"\n[bold]Run together:[/bold] {escape(', '.join(kb.methods[m].name for m in found.panel))}")
+    for sentence in found.protocol:
+        out.print(f"  • {escape(sentence)}")
+    if found.cautions:
+        out.print("\n[bold]What makes it hard here[/bold]")
+        for statement in found.cautions:
+            out.print(f"  • {escape(statement.text)}{_cites(statement.sources, cited)}")
+    if found.ruled_out:
+        out.print(f"\n[bold]Ruled out[/bold] ({len(found.ruled_out)} methods; the most promising)")
+        for ruled in found.ruled_out[:5]:
+            out.print(f"  • {escape(kb.methods[ruled.method].name)}: {escape(ruled.gap)}")
+    _print_sources(cited, kb)
+
+
+def _cites(ids: Sequence[str], cited: dict[str, int], limit: int = 4) -> str:
+    """Return the numbers of sources, and give new ones a number."""
+    numbers = [cited.setdefault(one, len(cited) + 1) for one in ids[:limit]]
+    more = f" +{len(ids) - limit}" if len(ids) > limit else ""
+    return escape(f" [{', '.join(map(str, numbers))}{more}]") if numbers else ""
+
+
+def _print_sources(cited: dict[str, int], kb: KB) -> None:
+    if cited:
+        out.print("\n[bold]Sources[/bold]")
+    for one, number in cited.items():
+        paper = kb.publications[one]
+        out.print(f"  {number}. {escape(paper.title)} ({paper.year or 'n.d.'}) {paper.link}")
+
+
+@app.command()
+def show(
+    entity: Annotated[str, typer.Argument(metavar="ID", help="Id, name or alias of anything in the knowledge base.")],
+    json_: AsJson = False,
+) -> None:
+    """Show a method, modality, challenge, metric, tool or publication."""
+    kb = load_kb()
+    entity_id = kb.find_by_name(entity)
+    found, kind = kb.get(entity_id), kb.kind(entity_id)
+    fields: dict[str, Any] = {"id": entity_id, "kind": kind, **found.model_dump(mode="json")}
+    if kind == "methods":
+        fields |= {"branch": kb.branch(entity_id), "runnable": entity_id in runnable()}
+    if json_:
+        as_json(fields)
+        return
+    out.print(f"[bold]{escape(found.name)}[/bold]")
+    known = {key: value for key, value in fields.items() if value not in (None, [], {}, "")}
+    out.print(yaml.safe_dump(known, allow_unicode=True, sort_keys=False, width=110), markup=False)
+    if isinstance(found, Publication):
+        out.print(found.link)
+    else:
+        _print_sources({one: n for n, one in enumerate(_sources(fields, kb), 1)}, kb)
+
+
+def _sources(value: Any, kb: KB) -> list[str]:
+    """Return the publications that an entity's data names, in order."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return list(dict.fromkeys(one for item in value for one in _sources(item, kb)))
+    return [value] if isinstance(value, str) and value in kb.publications else []
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str, typer.Argument(help="methods, modalities, challenges, metrics, tools or publications.")],
+    json_: AsJson = False,
+) -> None:
+    """List everything of one kind."""
+    kb = load_kb()
+    if kind not in kb.kinds():
+        raise UnknownIdError(kind, kb.kinds(), "kind")
+    rows = []
+    for entity_id, entity in sorted(kb.kinds()[kind].items()):
+        row: dict[str, Any] = {"id": entity_id, "name": entity.name}
+        if kind == "methods":
+            family = kb.methods[entity_id].family
+            row |= {"branch": kb.branch(entity_id), "family": family, "runnable": entity_id in runnable()}
+        rows.append(row)
+    if json_:
+        as_json(rows)
+    else:
+        _print_rows(rows)
+
+
+def _print_rows(rows: Sequence[dict[str, Any]]) -> None:
+    table = Table(*rows[0], box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(escape({True: "yes", False: ""}.get(value, str(value))) for value in row.values()))
+    out.print(table)
+
+
+@app.command("check")
+def check_() -> None:
+    """Check the knowledge base; every broken rule is one line."""
+    kb = load_kb()
+    problems = check(kb)
+    for problem in problems:
+        out.print(problem, markup=False)
+    counts = ", ".join(f"{len(entities)} {kind}" for kind, entities in kb.kinds().items())
+    out.print(f"{counts}: {f'{len(problems)} problems' if problems else 'no problems'}")
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="What to write: .json, .jsonld, .graphml, .csv or .zip.")],
+) -> None:
+    """Write the knowledge base into one file; its ending says how."""
+    from taxonomy.export import export as write
+
+    write(load_kb(), file)
+    err.print(f"{escape(str(file))} written.")
+
+
+@app.command()
+def schema(folder: Annotated[Path, typer.Argument(help="Folder for the files.")]) -> None:
+    """Write the JSON Schema of each kind, so that an editor completes and checks the YAML files."""
+    from taxonomy.export import json_schema
+
+    for path in json_schema(folder):
+        out.print(str(path), markup=False)
+
+
+# --- explain ----------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def models(json_: AsJson = False) -> None:
+    """List the bundled models and the sample images."""
+    from runners.load import bundled
+    from runners.zoo.samples import samples
+
+    if json_:
+        cards = [{"id": card.id, **card.model_dump(mode="json")} for card in bundled()]
+        images = [{"id": s.id, "name": s.name, "modality": s.modality, "models": list(s.models)} for s in samples()]
+        as_json({"models": cards, "samples": images})
+        return
+    shown = []
+    for card in bundled():
+        quality = "; ".join(f"{m.metric} {m.value:.3g} (n = {m.n})" for m in card.measured)
+        about = {"task": card.task, "dims": f"{card.dims}D", "modality": card.modality, "measured": quality}
+        shown.append({"model": card.id, "name": card.name, **about})
+    _print_rows(shown)
+    out.print()
+    rows = [
+        {"sample image": s.id, "name": s.name, "modality": s.modality, "for": ", ".join(s.models)} for s in samples()
+    ]
+    _print_rows(rows)
+
+
+@app.command()
+def explain(
+    image: Annotated[str, typer.Argument(help="File, folder of DICOM slices, or id of a sample image.")],
+    model: Annotated[str, typer.Option(help="Id of a bundled model, file, folder, timm:NAME or hf:NAME.")],
+    factory: Annotated[
+        str | None, typer.Option(help="For weights alone: file.py:function that builds the network. It is run.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="classification, segmentation or regression.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="Method id, repeatable; default: what the recommender chooses.")
+    ] = None,
+    ask: Annotated[str | None, typer.Option(help="What you want to know; guides the choice of methods.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Label to explain, by name or number; default: the answer.")
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Mask of the finding on the image's grid, to measure against.")
+    ] = None,
+    in_mask: Annotated[
+        bool, typer.Option("--in-mask", help="Explain the mask instead of the region the model marks.")
+    ] = False,
+    metrics: Annotated[bool, typer.Option("--metrics", help="Measure the maps with the quick metrics.")] = False,
+    metric: Annotated[list[str] | None, typer.Option(help="Metric id to measure, repeatable.")] = None,
+    out_dir: Annotated[Path | None, typer.Option("--out", help="New folder for maps, pictures and report.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export in --out.")] = False,
+    frame: Annotated[int | None, typer.Option(help="Frame or page of a file with several, from 0.")] = None,
+    slice_: Annotated[int | None, typer.Option("--slice", help="Take one slice of a volume, from 0.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same map.")] = 0,
+    json_: AsJson = False,
+) -> None:
+    """Explain what a model says about an image."""
+    import runners
+    from runners import export as exports
+    from runners.case import open_case, read_target, to_input
+    from runners.report import could_have_run
+
+    kb = load_kb()
+    chosen = _known_ids(method or [], runners.explainers, "explainer")
+    wanted = _known_ids(metric or [], runners.metrics, "metric")
+    loaded = runners.load_model(model, factory=factory, task=_task(task))
+    shown, reference = _read(image, mask, frame, slice_)
+    x = loaded.prepare(shown)
+    wired = runners.profile(loaded, x)
+    case = open_case(shown, loaded, x, mask=reference, source=image if _sample(image) else "upload")
+    region = None if reference is None else to_input(reference, tuple(x.shape[2:]), case.fit)
+    what = read_target(target, loaded.card, region if in_mask else None)
+
+    query = recommender.parse(ask, kb) if ask else recommender.Query()
+    if not query.modality and case.modality:
+        query = replace(query, modality=(case.modality,))
+    advice = recommender.answer(query, kb, profile=wired, runnable=runnable())
+    if not chosen:
+        chosen = list(advice.panel)
+        if not chosen:
+            raise AtlasError(advice.message or "no method that runs here fits this model; name one with --method")
+        err.print(f"Recommended here: {escape(', '.join(kb.methods[one].name for one in chosen))}")
+        for ruled in could_have_run(advice.as_json()):
+            err.print(f"[dim]Not: {escape(kb.methods[ruled['method']].name)}. {escape(ruled['gap'])}[/dim]")
+    if metrics:
+        quick = [one for one in runners.metrics if "explainer" not in kb.metrics[one].needs]
+        wanted += [one for one in quick if one not in wanted and (mask or "mask" not in kb.metrics[one].needs)]
+
+    results = [_one(loaded, x, one, what, wanted, region, seed, kb) for one in chosen]
+    if out_dir is not None:
+        exports.save(out_dir, case, results, kb, answer=advice.as_json(), force=force)
+    if json_:
+        as_json(exports.record(case, results, answer=advice.as_json()))
+    else:
+        _print_results(case, results, kb, out_dir)
+    if all(one.explanation is None for one in results):
+        raise typer.Exit(2)
+
+
+def _known_ids(given: Sequence[str], allowed: dict[str, Any], what: str) -> list[str]:
+    for one in given:
+        if one not in allowed:
+            raise UnknownIdError(one, allowed, what)
+    return list(dict.fromkeys(given))
+
+
+def _task(task: str | None) -> Any:
+    allowed = ("classification", "segmentation", "regression")
+    if task is not None and task not in allowed:
+        raise UnknownIdError(task, allowed, "task")
+    return task
+
+
+def _sample(name: str) -> Any:
+    """Return the sample image of this id, unless a file has this name."""
+    from runners.zoo.samples import samples
+
+    return None if Path(name).exists() else next((one for one in samples() if one.id == name), None)
+
+
+def _read(name: str, mask: Path | None, frame: int | None, slice_: int | None) -> tuple[Image, Tensor | None]:
+    """Return the image and its mask, or one slice of both."""
+    from runners.images import load_image, load_mask
+
+    sample = _sample(name)
+    image = sample.load() if sample else load_image(name, frame=frame)
+    reference = load_mask(mask, like=image) if mask else sample.mask() if sample else None
+    if reference is not None:
+        reference = reference > 0
+    if slice_ is None:
+        return image, reference
+    if reference is not None:
+        reference = image.view(reference, None, slice_).contiguous()
+    return image.slice(None, slice_), reference
+
+
+def _one(
+    model: Model, x: Tensor, method: str, target: Target, wanted: Sequence[str], mask: Tensor | None, seed: int, kb: KB
+) -> Result:
+    """Run one method and measure its map; what fails is told and kept as a sentence."""
+    import runners
+    from runners.case import Measured, Result, measured
+
+    name = kb.methods[method].name
+    try:
+        with _bar(name) as progress:
+            found = runners.explain(model, x, method, target, seed=seed, progress=progress)
+    except AtlasError as error:
+        err.print(f"[red]{escape(name)}: {escape(str(error))}[/red]")
+        return Result(method, error=str(error))
+    scores = []
+    for metric in wanted:
+        needs_mask = "mask" in kb.metrics[metric].needs
+        try:
+            with _bar(f"{name}: {kb.metrics[metric].name}") as progress:
+                score = runners.measure(
+                    metric, model, x, found, target, mask=mask if needs_mask else None, seed=seed, progress=progress
+                )
+            scores.append(measured(metric, score))
+        except AtlasError as error:
+            err.print(f"[red]{escape(name)}: {escape(str(error))}[/red]")
+            scores.append(Measured(metric, None, notes=(str(error),)))
+    return Result(method, found, tuple(scores))
+
+
+@contextmanager
+def _bar(words: str) -> Iterator[Any]:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err) as progress:
+        task = progress.add_task(escape(words), total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+        progress.update(task, completed=1, total=1)
+
+
+def _print_results(case: Case, results: Sequence[Result], kb: KB, folder: Path | None) -> None:
+    for line in case.answer:
+        percent = line.unit == "probability"
+        size = f"{line.value:.1%}" if percent else f"{line.value:,.4g} {'' if line.unit == 'value' else line.unit}"
+        out.print(f"{escape(str(case.model['name']))}: {escape(line.label)} {size}")
+    for one in results:
+        if one.explanation is None:
+            continue
+        passes = sum(one.explanation.passes.values())
+        out.print(f"\n[bold]{escape(kb.methods[one.method].name)}[/bold] explains {escape(one.explanation.target)}")
+        out.print(f"   [dim]{one.explanation.seconds:.1f} s, {passes:,} model passes[/dim]")
+        for note in one.explanation.notes:
+            out.print(f"   [dim]{escape(note)}[/dim]")
+        for caution in one.explanation.cautions:
+            out.print(f"   [yellow]mind[/yellow]  {escape(caution)}")
+        for score in one.measured:
+            better = kb.metrics[score.metric].direction
+            value = "not defined" if score.value is None else f"{score.value:.3f}"
+            hint = f" ({better} is better)" if better else ""
+            out.print(f"   {escape(kb.metrics[score.metric].name)} {value}[dim]{hint}[/dim]")
+    if folder is None:
+        out.print("\n[dim]Pictures, maps and a report: add --out FOLDER.[/dim]")
+    else:
+        out.print(f"\nWritten to {escape(str(folder))}; open {escape(str(folder / 'report.html'))}")
+
+
+if __name__ == "__main__":
+    app()
