@@ -337,10 +337,9 @@ def modalities_described(kb: KB) -> Iterator[Problem]:
 def nothing_orphaned(kb: KB) -> Iterator[Problem]:
     """Every challenge, publication and family is used by something."""
     used: dict[str, set[str]] = defaultdict(set)
-    for own_kind, _, entity_id, entity, _ in _entities(kb):
+    for own_kind, _, _, entity, _ in _entities(kb):
         for _, kind, named in references(entity, own_kind):
-            if (kind, named) != (own_kind, entity_id):
-                used[kind].add(named)
+            used[kind].add(named)
     for challenge_id, challenge in kb.challenges.items():
         if not challenge.general and challenge_id not in used["challenges"]:
             yield Problem(file_of("challenges", challenge_id), (), challenge_id, "used by a modality, or general: true")

@@ -111,6 +111,14 @@ FATAL = [
         [f"methods/grad_cam.yaml:22: parent: grad_cam -> grad_cam_pp -> grad_cam: {CIRCLE}"],
     ),
     Mutation(
+        "parents_acyclic: told once, also with a variant that hangs on the circle",
+        each(
+            appended("methods/cam_unspecified.yaml", "parent: grad_cam_pp\n"),
+            appended("methods/grad_cam.yaml", "parent: grad_cam_pp\n"),
+        ),
+        [f"methods/grad_cam.yaml:22: parent: grad_cam -> grad_cam_pp -> grad_cam: {CIRCLE}"],
+    ),
+    Mutation(
         "parents_acyclic: modalities",
         appended("modalities/xray.yaml", "parent: mammography\n"),
         [f"modalities/mammography.yaml:2: parent: mammography -> xray -> mammography: {CIRCLE}"],
@@ -258,6 +266,12 @@ def test_the_toy_breaks_no_rule() -> None:
     kb = load_kb(TOY)
     for rule in checks.RULES.values():
         assert list(rule.find(kb)) == [], rule.name
+
+
+def test_a_general_challenge_needs_no_modality(tmp_path: Path) -> None:
+    root = copy_toy(tmp_path)
+    replaced("modalities/xray.yaml", "[overlap, shortcuts]", "[overlap]")(root)
+    assert load_kb(root).problems() == []
 
 
 def test_every_rule_is_broken_by_a_mutation_of_its_sort() -> None:

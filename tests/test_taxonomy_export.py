@@ -147,6 +147,7 @@ def test_a_claim_without_a_study_has_a_row(tmp_path: Path) -> None:
 
 def test_the_zip_holds_a_table_for_each_kind(kb: KB, tmp_path: Path) -> None:
     with zipfile.ZipFile(exported(kb, tmp_path, ".zip")) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         tables = {Path(name).stem: rows(archive.read(name).decode()) for name in archive.namelist()}
     everything = {**kb.kinds(), **kb.words()}
     assert {name: [r["id"] for r in table] for name, table in tables.items() if name != "claims"} == {
@@ -225,6 +226,15 @@ def test_a_method_is_a_term_below_its_family(linked: dict[str, Any]) -> None:
     assert node["@type"] == ["DefinedTerm", "skos:Concept"]
     assert (node["variant_of"], node["in_family"]) == (["atlas:grad_cam"], ["atlas:family:class_activation"])
     assert linked["@context"]["in_family"] == {"@id": "skos:broader", "@type": "@id"}
+
+
+def test_a_link_stands_once_however_often_it_is_stated(tmp_path: Path) -> None:
+    root = copy_toy(tmp_path)
+    strength = "strengths:\n  - {text: It is quick., sources: [toy_2021_speckle]}\n"
+    appended("methods/grad_cam.yaml", strength)(root)
+    nodes = json.loads(exported(load_kb(root), tmp_path, ".jsonld").read_text(encoding="utf-8"))["@graph"]
+    node = next(n for n in nodes if n["@id"] == "atlas:grad_cam")
+    assert node["sourced_by"] == ["atlas:toy_2021_speckle", "atlas:selvaraju_2016_grad_cam"]
 
 
 def test_a_claim_is_a_node(linked: dict[str, Any]) -> None:

@@ -63,6 +63,14 @@ BROKEN_FILES = [
         [f"{RISE}:12: cost.euros: an unknown key: one of passes, text"],
     ),
     Mutation(
+        "unknown key of a file",
+        appended(CXR, "colour: red\n"),
+        [
+            f"{CXR}:26: colour: an unknown key: one of title, year, first_author, venue, doi, arxiv, url, read, study, "
+            "methods, clinicians, claims, conflicts"
+        ],
+    ),
+    Mutation(
         "unknown key in a list",
         replaced("vocabulary.yaml", "    families: [class_activation]\n", "    familys: [class_activation]\n"),
         ["vocabulary.yaml:41: goals.where.familys: an unknown key: did you mean families?"],
