@@ -398,7 +398,7 @@ def _groups(model: nn.Module, x: Tensor, stages: int) -> list[list[nn.Parameter]
     """Return the weights of at most ``stages`` groups of layers, the last to run first.
 
     A module that holds weights is a layer; one that is never called as a module (weights read by its parent) counts as
-    running with the nearest parent that is.
+    running with the nearest parent that is. TorchScript tells nothing of its calls: there the order of declaration holds.
     """
     started: dict[str, int] = {}
 
@@ -408,7 +408,8 @@ def _groups(model: nn.Module, x: Tensor, stages: int) -> list[list[nn.Parameter]
 
         return hook
 
-    hooks = [module.register_forward_pre_hook(note(name)) for name, module in model.named_modules()]
+    plain = ((name, module) for name, module in model.named_modules() if not isinstance(module, torch.jit.ScriptModule))
+    hooks = [module.register_forward_pre_hook(note(name)) for name, module in plain]
     try:
         with torch.no_grad():
             model(x)
@@ -417,9 +418,9 @@ def _groups(model: nn.Module, x: Tensor, stages: int) -> list[list[nn.Parameter]
             hook.remove()
 
     def turn(name: str) -> int:
-        while name not in started:
+        while name and name not in started:
             name = name.rpartition(".")[0]
-        return started[name]
+        return started.get(name, 0)
 
     layers: dict[str, list[nn.Parameter]] = {}
     seen: set[int] = set()
