@@ -316,3 +316,9 @@ def test_every_id_field_of_the_schema_is_followed() -> None:
     models = [m for m in vars(schema).values() if isinstance(m, type) and issubclass(m, BaseModel)]
     fields = set().union(*map(_id_fields, models))
     assert fields - {"id", "parent"} == set(checks.REFERENCES)
+
+
+def test_the_knowledge_base_itself_breaks_no_rule() -> None:
+    kb = load_kb()
+    assert kb.root == Path(schema.__file__).parent.parent / "kb"
+    assert kb.problems() == []
