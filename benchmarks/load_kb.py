@@ -193,9 +193,7 @@ def main() -> None:
         root = Path(folder) / "kb"
         generate(root, given.methods, given.publications)
         sizes = [file.stat().st_size for file in root.rglob("*.yaml")]
-        print(
-            f"Python {platform.python_version()}, {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB; ms of wall and CPU time"
-        )
+        print(f"Python {platform.python_version()}, {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB; wall and CPU ms")
         times, heavy = measure(root, Path(folder) / "cache", given.rounds)
     for name, (wall, cpu) in times.items():
         print(f"{name:>16}: {wall:8.1f} {cpu:8.1f}")
