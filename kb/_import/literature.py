@@ -155,7 +155,7 @@ def spelled(cost: str) -> str:
 
 def passes(cost: str) -> int | None:
     """Return the model passes when the formula is a plain count, else None."""
-    found = re.fullmatch(r"(\d+) fwd(?: \+ (\d+) (?:modified )?bwd)?(?: \+ (?:SVD|NMF|kernel PCA))?", cost)
+    found = re.fullmatch(r"(\d+) fwd(?: \+ (\d+) (?:modified )?bwd)?(?: \+ (?:SVD|NMF|kernel PCA))?(?: \(.*\))?", cost)
     return int(found[1]) + int(found[2] or 0) if found else None
 
 
