@@ -398,7 +398,7 @@ def _groups(model: nn.Module, x: Tensor, stages: int) -> list[list[nn.Parameter]
     """Return the weights of at most ``stages`` groups of layers, the last to run first.
 
     A module that holds weights is a layer; one that is never called as a module (weights read by its parent) counts as
-    running with the nearest parent that is. TorchScript tells nothing of its calls: there the order of declaration holds.
+    running with the nearest parent that is. TorchScript tells nothing of its calls: its order of declaration counts.
     """
     started: dict[str, int] = {}
 
