@@ -731,7 +731,7 @@ class _Reader:
                         yield match, name
 
     def _wanted(self, kind: str, span: str | None = None, negated: bool = False) -> tuple[str, ...]:
-        """The ids of a kind that are wanted, or not; of several methods with one name the exact ones, so that an alias never doubles a name."""
+        """The ids of a kind that are wanted, or not; where names and aliases agree in words, the names count."""
         found: dict[str, None] = {}
         for match, name in self._named((kind,), negated):
             if not name.exact and any((n.kind == kind and n.exact) or n.kind == "goal" for n in match.names):

@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
@@ -37,7 +37,7 @@ class Points:
     """No goal is said: most people want to see where."""
     MADE_FOR_TASK: Final = 1.0
     """It was made for this task, and only for it."""
-    MADE_FOR_ARCHITECTURE: Final = 1.5
+    MADE_FOR_ARCHITECTURE: Final = 2.0
     """It reads what only such a model has, e.g. attention weights."""
     # evidence
     USED: Final = 2.5
@@ -62,15 +62,19 @@ class Points:
     ARCHITECTURE: Final = 0.3
     """How much more a study counts that shares the organ, the dimension, the architecture."""
     # the modality
-    CHALLENGE: Final = 0.8
+    CHALLENGE: Final = 0.5
     """One challenge eased or worsened; each further one counts half of the one before."""
     # what it takes
-    PASSES: Final = -0.15
+    PASSES: Final = -0.1
     """Per factor of ten in model passes, when no budget is given."""
     WITHIN_BUDGET: Final = 0.5
     OVER_BUDGET: Final = -4.0
     INTRINSIC: Final = -6.0
     """It must be built into the model, and nobody asked for that."""
+    INTRINSIC_AIMED: Final = -3.5
+    """The same where the family or the goal is asked for, but not a new model."""
+    BUILT_IN: Final = 3.0
+    """The asker wants the explanation built in, and it is."""
     NO_TOOL: Final = -1.5
     """Nobody is known to have put it into a tool."""
     NEEDS: Final[Mapping[str, float]] = {
@@ -339,6 +343,8 @@ class _Case:
     given: Profile | None
     measured: Sequence[Measured]
     runnable: Collection[str]
+    metrics: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Output to the metrics that check it, found once."""
 
     @cached_property
     def profile(self) -> Profile:
@@ -380,7 +386,13 @@ class _Case:
 
     @cached_property
     def modality_names(self) -> str:
-        return " or ".join(_lower(self.kb.modalities[m].name) for m in self.query.modality)
+        return " or ".join(_lower(self.label(m)) for m in self.query.modality)
+
+    def label(self, modality: str) -> str:
+        """The short name of a modality: "MRI" where people say so."""
+        short = modality.upper()
+        entity = self.kb.modalities[modality]
+        return short if short in entity.aliases else entity.name
 
     @cached_property
     def task_name(self) -> str:
@@ -448,6 +460,13 @@ class _Case:
             found.append(above)
             above = self.kb.vocabulary.families[above].parent or ""
         return found
+
+    def aims_at(self, method: Method) -> bool:
+        """Whether the asker wants just such a method: named, of the family that is named, or of one the goal wants."""
+        families = set(self.families(method))
+        goal = self.kb.vocabulary.goals[self.query.goal].families if self.query.goal else []
+        named = {method.id, *self.umbrellas(method.id)} & set(self.query.methods)
+        return bool(named or families & {*self.query.families, *goal})
 
     def sources(self, method: str) -> list[tuple[str, float, str | None]]:
         """Whose evidence counts for a method: (id, factor, umbrella)."""
@@ -628,7 +647,7 @@ def _told(case: _Case, part: Sequence[_Finding]) -> str:
             continue
         seen.add(finding.claim.text)
         study = finding.publication.study
-        where = "/".join(case.kb.modalities[m].name for m in study.modalities[:2]) if study else "general"
+        where = "/".join(map(case.label, study.modalities[:2])) if study else "general"
         criterion = _lower(case.kb.vocabulary.criteria[finding.claim.criterion].name)
         notes = [where, criterion]
         if finding.via:
@@ -652,8 +671,10 @@ def goal(case: _Case, method: Method) -> Iterator[Reason]:
     if set(case.families(method)) & set(wanted.families):
         family = _lower(case.kb.vocabulary.families[method.family].name)
         yield Reason("goal", Points.GOAL, f"It serves your goal {aim}: its family is {family}.")
-    elif method.output in wanted.outputs:
+    elif method.output in wanted.outputs and (method.output != "map" or not wanted.families):
         yield Reason("goal", Points.GOAL / 2, f"It serves your goal {aim} by its kind of output ({method.output}).")
+    elif method.output in wanted.outputs:
+        yield Reason("goal", Points.OFF_GOAL / 2, f"It gives a map, but not of the kind your goal {aim} asks for.")
     else:
         yield Reason("goal", Points.OFF_GOAL, f"Its output ({method.output}) does not answer your goal {aim}.")
 
@@ -720,15 +741,14 @@ def fit(case: _Case, method: Method) -> Iterator[Reason]:
 
 def effort(case: _Case, method: Method) -> Iterator[Reason]:
     """What the owner has to bring, and what is unknown of the model."""
-    families = set(case.families(method))
-    wanted = case.query.intrinsic or method.id in case.query.methods or bool(families & set(case.query.families))
-    aimed = wanted or bool(case.query.goal and families & set(case.kb.vocabulary.goals[case.query.goal].families))
-    if method.stage == "intrinsic" and not wanted:
-        yield Reason(
-            "stage",
-            Points.INTRINSIC,
-            "It is part of a model that has to be built and trained for it; it cannot be added to a finished one.",
-        )
+    aimed = case.aims_at(method)
+    wanted = case.query.intrinsic or method.id in case.query.methods
+    if method.stage == "intrinsic" and case.query.intrinsic:
+        yield Reason("stage", Points.BUILT_IN, "It is built into the model, as you want it.")
+    elif method.stage == "intrinsic" and not wanted:
+        points = Points.INTRINSIC_AIMED if aimed else Points.INTRINSIC
+        text = "It is part of a model that has to be built and trained for it; it cannot be added to a finished one."
+        yield Reason("stage", points, text)
     unknown = [n for n in method.requires.needs if n not in case.profile.has and n not in case.profile.lacks]
     words = case.kb.vocabulary.needs
     for need in unknown:
@@ -949,7 +969,9 @@ def _recommendation(case: _Case, method: Method, reasons: list[Reason], score: f
     kb = case.kb
     reasons.sort(key=lambda r: -abs(r.points))
     needs = [n for n in method.requires.needs if n not in case.profile.has and n not in case.profile.lacks]
-    metrics = _metrics(case, method)
+    if method.output not in case.metrics:
+        case.metrics[method.output] = _metrics(case, method.output)
+    metrics = case.metrics[method.output]
     return Recommendation(
         method=method.id,
         name=method.name,
@@ -981,11 +1003,11 @@ def _tools(case: _Case, method_id: str) -> tuple[str, ...]:
     return tuple(sorted(case.kb.index.tools.get(method_id, ()), key=misfit))
 
 
-def _metrics(case: _Case, method: Method) -> tuple[str, ...]:
+def _metrics(case: _Case, output: Output) -> tuple[str, ...]:
     """Metrics for the output and the task: the challenges' own first, then by property, the most implemented first."""
     kb = case.kb
-    wanted = list(_PROPERTIES[method.output])
-    if case.profile.task == "segmentation" and method.output == "map":
+    wanted = list(_PROPERTIES[output])
+    if case.profile.task == "segmentation" and output == "map":
         wanted.insert(0, ("segmentation", 1))
     fitting = {name for name, _ in wanted}
     found = dict.fromkeys(
@@ -1013,15 +1035,12 @@ def _panel(case: _Case, found: Sequence[Recommendation]) -> list[Recommendation]
         dear = case.query.budget is not None and (seconds is None or seconds > case.query.budget)
         return not dear and (method.stage == "post_hoc" or r.method in case.query.methods or case.query.intrinsic)
 
-    # what the owner would have to bring first comes last
-    owner = set(Points.EFFORT)
-    ready = [r for r in found if fits(r)]
-    ready.sort(
-        key=lambda r: (
-            bool(owner & (set(case.kb.methods[r.method].requires.needs) - case.profile.has))
-            and r.method not in case.query.methods
-        )
-    )
+    def asks_the_owner(r: Recommendation) -> bool:
+        method = case.kb.methods[r.method]
+        return not case.aims_at(method) and bool(Points.EFFORT.keys() & (set(method.requires.needs) - case.profile.has))
+
+    # what the owner would have to bring comes last, unless it is just what was asked for
+    ready = sorted(filter(fits, found), key=asks_the_owner)
     asked = [r for r in ready if r.method in case.query.methods][:5]
     chosen = list(asked)
     aim = case.kb.vocabulary.goals.get(case.query.goal or "where")
