@@ -103,6 +103,7 @@ FAMILY_NEEDS = {
 }
 """Needs of a method that only its family is known of."""
 
+YES_NO = {"yes": True, "no": False}
 TASKS = ["classification", "segmentation", "regression", "detection", "retrieval", "registration", "report_generation"]
 PROPERTIES = {"human_clinical": "human", "text_multimodal": "text"}
 STOPWORDS = {"a", "an", "the", "of", "for", "on", "in", "and", "to", "with", "from", "by", "using", "via", "is", "are"}
@@ -200,7 +201,7 @@ class Shelf:
 
     def cite(self, paper: Row, read: str) -> str | None:
         """Return the id of a cited paper, adding it when it is new; None when it cannot be traced."""
-        fields = {key: paper.get(key) for key in ("title", "year", "venue", "doi", "arxiv")}
+        fields: Row = {key: paper.get(key) for key in ("title", "year", "venue", "doi", "arxiv")}
         fields["title"] = re.sub(r" \([^()]*\b(?:code|documentation|given there)\)$", "", fields["title"])
         fields["url"] = None if fields["doi"] or fields["arxiv"] else address(str(paper.get("url_seen")))
         if not (fields["doi"] or fields["arxiv"] or fields["url"]):
@@ -321,7 +322,7 @@ class Importer:
                 if name:
                     self.tools[name] = tool_id
             supports = {
-                f"supports_{what}": {"yes": True, "no": False}.get((row[f"supports_{what}"] or {}).get("value"))
+                f"supports_{what}": YES_NO.get(str((row[f"supports_{what}"] or {}).get("value")))
                 for what in ("3d", "segmentation", "vit")
             }
             licence = row["licence"]
@@ -481,7 +482,7 @@ class Importer:
             if any(claim.get("self_reported") and method_id in claim["methods"] for claim in user["claims"])
         ]
         first = min(own or users, key=lambda user: (user["year"] or 9999, user["id"]), default=None)
-        return first and str(first["id"])
+        return str(first["id"]) if first else None
 
     def _metrics(self) -> None:
         for row in self.rows["metrics"]:
