@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -30,7 +31,7 @@ from runners.registry import (
     seeded,
 )
 from runners.targets import Resolved, Target, primary, resolve
-from taxonomy import load_kb
+from taxonomy import KB, load_kb
 from taxonomy.errors import AtlasError, ImageError, ModelError, RequirementError, TargetError, UnknownIdError
 from taxonomy.requirements import gaps
 from taxonomy.schema import Metric
@@ -105,7 +106,7 @@ def explain(
     function = explainers[method]
     model, x = unwrap(model), _input(model, x)
     wired = profile(model, x, target if callable(target) else None, task=task)
-    kb = load_kb()
+    kb = _kb()
     missing = gaps(kb.methods[method].requires, wired, kb.vocabulary.needs)
     if missing:
         raise RequirementError(method, missing)
@@ -142,6 +143,12 @@ def explain(
         seed=seed,
         versions=versions(),
     )
+
+
+@cache
+def _kb() -> KB:
+    """The knowledge base, read once in a process: an explanation costs its model passes, not the reading of files."""
+    return load_kb()
 
 
 def wired_notes(wired: Wired, already: tuple[str, ...]) -> tuple[str, ...]:
@@ -186,7 +193,7 @@ def measure(
     function = metrics[metric]
     model, x = unwrap(model), _input(model, x)
     used = _options(metric, function, options)
-    entry = load_kb().get(metric)
+    entry = _kb().get(metric)
     if isinstance(entry, Metric) and "mask" in entry.needs and mask is None:
         raise TargetError(f"{metric} needs a mask of what the map should mark; give mask=")
     if mask is not None:
