@@ -20,7 +20,7 @@ import nibabel as nib
 import numpy as np
 
 from runners.case import Case, Result
-from runners.explain import Explanation
+from runners.gate import Explanation
 from runners.images import Image
 from runners.pictures import figure, limits
 from runners.report import NOT_CLINICAL, could_have_run, html, png
@@ -109,7 +109,7 @@ def files(
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the name and content of every file of an export."""
     created = datetime.now(UTC)
-    yield "image.png", png(figure(case, None))
+    yield "image.png", png(figure(case, None, side=_side(case)))
     names: list[dict[str, str]] = []
     taken: dict[str, int] = {}
     for result in results:
@@ -126,10 +126,15 @@ def files(
     yield RECORD, _text(record(case, results, answer=answer, created=created, names=names))
 
 
+def _side(case: Case) -> int:
+    """The image's own size within reason: a thumbnail is enlarged, a whole radiograph shrunk."""
+    return min(max(*case.image.shape, 480), 1000)
+
+
 def _maps(case: Case, explanation: Explanation) -> Iterator[tuple[str, bytes]]:
     values = explanation.values[0]
     on_image = case.place(values)
-    yield "png", png(figure(case, explanation))
+    yield "png", png(figure(case, explanation, side=_side(case)))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, values=values.numpy(), on_image=on_image.numpy())
     yield "npz", buffer.getvalue()

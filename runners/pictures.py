@@ -157,7 +157,7 @@ def planes(case: Case, values: Tensor | None = None, *, side: int = 420) -> list
     Args:
         case: the case.
         values: a map on the image's grid, or None.
-        side: pixels of the longer side of a 2D image, at least; the longest side of a volume gets 0.6 of it.
+        side: pixels of the longest side of a 2D image; that of a volume gets 0.6 of it.
     """
     if case.image.dims == 2:
         return [plane(case, values, side=side)]
@@ -175,7 +175,7 @@ def plane(
         values: a map on the image's grid, or None.
         axis: the axis across the slice, default the image's usual one; ignored for 2D images.
         index: the slice, default the middle one.
-        side: pixels of the longest side of the image or volume; a larger 2D image keeps its size.
+        side: pixels of the longest side of the image or volume.
 
     Raises:
         ImageError: the map is not on the image's grid, or the slice does not exist.
@@ -185,7 +185,7 @@ def plane(
     if image.dims == 2:
         tall, wide = image.spacing or (1.0, 1.0)
         height, width = image.shape[0] * tall / min(tall, wide), image.shape[1] * wide / min(tall, wide)
-        scale = max(1.0, side / max(height, width))
+        scale = side / max(height, width)
     else:
         axis = image.plane_axis if axis is None else axis
         index = image.shape[axis] // 2 if index is None else index
@@ -229,7 +229,7 @@ def middle(values: Tensor) -> tuple[int, ...]:
 def _resize(plane: Tensor, size: tuple[int, int], mode: str) -> Tensor:
     if tuple(plane.shape) == size:
         return plane
-    return F.interpolate(plane[None, None].float(), size=size, mode=mode)[0, 0]
+    return F.interpolate(plane[None, None].float(), size=size, mode=mode, antialias=mode == "bilinear")[0, 0]
 
 
 def draw(

@@ -15,10 +15,10 @@ from typing import Any
 
 from PIL import Image as Pillow
 
+from runners import runnable
 from runners.case import Answered, Case, Measured, Result
-from runners.explain import Explanation
+from runners.gate import Explanation
 from runners.pictures import MARKED, REFERENCE, Rgb, figure
-from runners.registry import explainers
 from taxonomy.loader import KB
 
 NOT_CLINICAL = (
@@ -237,7 +237,7 @@ def _left_out(results: Sequence[Result], kb: KB, answer: Mapping[str, Any] | Non
 
 def could_have_run(answer: Mapping[str, Any] | None) -> list[Mapping[str, str]]:
     """Return what the recommender ruled out among the methods that have an explainer."""
-    return [one for one in (answer or {}).get("ruled_out", ()) if one["method"] in explainers]
+    return [one for one in (answer or {}).get("ruled_out", ()) if one["method"] in runnable()]
 
 
 def _fine_print(case: Case, results: Sequence[Result]) -> str:
