@@ -120,6 +120,8 @@ class ModelCard(Part):
     intended_use: Text | None = None
     not_for: Text = "Not for clinical use."
     weights_licence: Text | None = None
+    sha256: Text | None = None
+    """Of the bundled weights; when given, other weights are refused."""
 
     @model_validator(mode="after")
     def _fits(self) -> ModelCard:
@@ -250,6 +252,11 @@ class Model(nn.Module):
         self.sha256 = sha256
         self.black_box = black_box
         self.notes = tuple(notes)
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether a batch is run image by image, so that a hook sees one call per image."""
+        return isinstance(self.network, OneByOne)
 
     def forward(self, x: Tensor) -> Any:
         """Return the network's output for ``(B, C, *spatial)``."""
@@ -661,13 +668,16 @@ def _zoo(card: ModelCard) -> _Loaded:
         data = path.read_bytes()
     except OSError as error:
         raise ModelError(f"The weights of the bundled model {card.id} are missing ({path.name}).") from error
+    sha256 = hashlib.sha256(data).hexdigest()
+    if card.sha256 not in (None, sha256):
+        raise ModelError(f"The weights {path.name} are not those of the model card (their sha256 differs).")
     network = _build(f"runners.zoo.{card.factory}", card.kwargs)
     # committed weights may be stored in half precision to be small
     tensors = {
         key: value.float() if value.is_floating_point() else value for key, value in _plain(data, path.name).items()
     }
     _fill(network, tensors, path.name)
-    return _Loaded(network, sha256=hashlib.sha256(data).hexdigest())
+    return _Loaded(network, sha256=sha256)
 
 
 # --- TorchScript and torch.export ---

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from runners import load
 from runners.images import Image, load_image
 from runners.load import BlackBox, ModelCard, Normalise, OneByOne, bundled, load_model, read_card
 from taxonomy.errors import ImageError, ModelError
@@ -134,7 +135,7 @@ def test_export_of_a_cnn_with_a_fixed_batch(tmp_path: Path, dims: int) -> None:
     model = load_model(exported(network, rand(1, 1, *[8] * dims), tmp_path / "net.pt2"))
     batches(model, network, rand(3, 1, *[8] * dims))
     assert (model.card.channels, model.card.dims, model.card.size) == (1, dims, [8] * dims)
-    assert not isinstance(model.network, OneByOne)
+    assert not model.one_by_one
     assert {"stem", "body.0", "act", "head"} <= {name for name, _ in model.network.named_modules()}
     with Seen() as seen:
         model(rand(1, 1, *[8] * dims))
@@ -159,9 +160,9 @@ def test_export_of_a_vit_shows_its_attention(tmp_path: Path) -> None:
         assert seen.functions.count(F.scaled_dot_product_attention) == 2
         assert {F.gelu, F.layer_norm, F.linear} <= set(seen.functions)
     # its batch size is written into the graph: told, and run image by image
-    assert isinstance(fixed.network, OneByOne)
+    assert fixed.one_by_one
     assert any("image by image" in note for note in fixed.notes)
-    assert not isinstance(dynamic.network, OneByOne)
+    assert not dynamic.one_by_one
 
 
 def test_export_of_a_unet_like_network(tmp_path: Path) -> None:
@@ -599,6 +600,18 @@ def test_bundled_models_load_and_run() -> None:
         output = model(model.prepare(rand(card.channels or 1, *side) * 255))
         assert torch.isfinite(output).all()
         assert output.shape[1] == len(card.labels)
+
+
+def test_bundled_weights_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = bundled()[0]
+    data = (load.ZOO / f"{card.id}.safetensors").read_bytes()
+    monkeypatch.setattr(load, "ZOO", tmp_path)
+    monkeypatch.setattr(load, "_bundled", lambda: {card.id: card.model_copy(update={"sha256": "0" * 64})})
+    with pytest.raises(ModelError, match="weights of the bundled model .* are missing"):
+        load_model(card.id)
+    (tmp_path / f"{card.id}.safetensors").write_bytes(data)
+    with pytest.raises(ModelError, match="sha256 differs"):
+        load_model(card.id)
 
 
 def test_user_may_overrule_the_card() -> None:
