@@ -119,7 +119,8 @@ def preserved(model: nn.Module, seed: int = 0) -> Iterator[None]:
         for p, _, _ in parameters:
             p.requires_grad_(False)
         _reseed(seed)
-        yield
+        with torch.inference_mode(False):  # the caller may be inside torch.inference_mode()
+            yield
     finally:
         for m, mode, saved in zip(modules, modes, hooks, strict=True):
             m.training = mode

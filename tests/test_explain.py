@@ -192,6 +192,16 @@ def test_nothing_is_left_after_an_error(method: str) -> None:
     assert state(model) == before
 
 
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("method", ["grad_cam", "lrp", "integrated_gradients", "occlusion"])
+def test_callers_context_makes_no_difference(context: type, method: str) -> None:
+    model, x = make("cnn2d"), images("cnn2d")
+    expected = explain(model, x, method).values
+    with context():
+        inside = explain(model, images("cnn2d"), method).values
+    assert torch.equal(expected, inside)
+
+
 def test_grads_of_the_user_survive() -> None:
     model, x = make("cnn2d"), images("cnn2d")
     model(x).sum().backward()
