@@ -55,7 +55,9 @@ class Points:
     """Factor by what was read of the paper."""
     ASKED_CRITERION: Final = 1.6
     """Factor for findings on a quality that the goal, the audience or the question cares about."""
-    UMBRELLA: Final = 0.3
+    IDLE_RIVAL: Final = 0.3
+    """Factor for comparisons with methods that cannot serve here anyway."""
+    UMBRELLA: Final = 0.2
     """Factor for studies that name only the umbrella ("SHAP"), not the variant."""
     ANATOMY: Final = 0.5
     DIMENSION: Final = 0.3
@@ -177,6 +179,12 @@ ARCHITECTURES: Final[Mapping[str, tuple[frozenset[str], Mapping[str, str]]]] = {
 }
 """What a named architecture has and lacks, until the real model was profiled; what is in neither is unknown."""
 
+NATIVE: Final[Mapping[str, frozenset[str]]] = {
+    "mil": frozenset({"mil_map"}),
+    "vlm": frozenset({"cross_modal_map", "rationale", "grounded_report", "language_concepts"}),
+}
+"""Families that read what only such an architecture has."""
+
 _HYBRID = re.compile(r"trans|unetr|swin|former", re.IGNORECASE)
 """Segmenters that hold a transformer: nothing is known of their attention from the name."""
 
@@ -291,7 +299,8 @@ class Answer:
         protocol: How to check the explanations, in sentences.
         cautions: What makes explaining hard in the modality.
         tools: Tools that implement the panel.
-        message: What was not understood or is missing; None when there is nothing to say.
+        message: Typos and implied words as they were read, named methods that cannot serve, or what is missing; None
+            when there is nothing to say. Words that were not understood stand in ``query.unmatched``.
     """
 
     query: Query
@@ -345,6 +354,8 @@ class _Case:
     runnable: Collection[str]
     metrics: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Output to the metrics that check it, found once."""
+    found: dict[str, list[_Finding]] = field(default_factory=dict)
+    """Method to its findings, found once."""
 
     @cached_property
     def profile(self) -> Profile:
@@ -444,6 +455,26 @@ class _Case:
                 above = self.kb.modalities[above].parent
         return tuple(found)
 
+    @cached_property
+    def gaps(self) -> Mapping[str, list[Gap]]:
+        """Method to every known reason why it cannot serve."""
+        excluded = set(self.query.excluded)
+        found = {}
+        for method_id, method in self.kb.methods.items():
+            found[method_id] = gaps(method.requires, self.profile, self.needs)
+            rebuilt = any(g.need == "retraining" for g in found[method_id])
+            if method.stage == "intrinsic" and self.query.access == "black_box" and not rebuilt:
+                gap = Gap("retraining", "it is built into a model, and a black box cannot be rebuilt.")
+                found[method_id].append(gap)
+            if excluded & {method_id, method.family, *self.umbrellas(method_id)}:
+                found[method_id].insert(0, Gap("excluded", "you asked to leave it out."))
+        return found
+
+    @cached_property
+    def out(self) -> frozenset[str]:
+        """Methods that cannot serve; an umbrella always may."""
+        return frozenset(m for m, problems in self.gaps.items() if problems and not self.kb.methods[m].umbrella)
+
     def umbrellas(self, method: str) -> list[str]:
         """The umbrellas above a method."""
         found, above = [], self.kb.methods[method].parent
@@ -461,30 +492,50 @@ class _Case:
             above = self.kb.vocabulary.families[above].parent or ""
         return found
 
+    @property
+    def native(self) -> frozenset[str]:
+        """Families that read what only the named architecture has."""
+        return NATIVE.get(self.profile.architecture or "", frozenset())
+
     def aims_at(self, method: Method) -> bool:
         """Whether the asker wants just such a method: named, of the family that is named, or of one the goal wants."""
         families = set(self.families(method))
         goal = self.kb.vocabulary.goals[self.query.goal].families if self.query.goal else []
         named = {method.id, *self.umbrellas(method.id)} & set(self.query.methods)
-        return bool(named or families & {*self.query.families, *goal})
+        return bool(named or families & {*self.query.families, *goal, *self.native})
 
     def sources(self, method: str) -> list[tuple[str, float, str | None]]:
         """Whose evidence counts for a method: (id, factor, umbrella)."""
         return [(method, 1.0, None), *((u, Points.UMBRELLA, u) for u in self.umbrellas(method))]
 
-    def study_weight(self, publication: Publication) -> float:
-        """How much more than one a study counts that shares organ, dimension or architecture."""
-        study = publication.study
-        if study is None:
-            return 1.0
-        weight = 1.0
-        if self.query.anatomy and study.anatomy and any(a in study.anatomy.lower() for a in self.query.anatomy):
-            weight += Points.ANATOMY
-        if self.profile.dims and study.dims and self.profile.dims in study.dims and self.query.dimension:
-            weight += Points.DIMENSION
-        if self.profile.architecture and study.architecture == self.profile.architecture:
-            weight += Points.ARCHITECTURE
-        return weight
+    def on_the_organ(self, publication: Publication) -> bool:
+        """Whether a study looked at the organ that is asked about."""
+        anatomy = publication.study.anatomy if publication.study else None
+        return bool(anatomy) and any(word in str(anatomy).lower() for word in self.query.anatomy)
+
+    @cached_property
+    def kinship(self) -> Mapping[str, float]:
+        """Publication to how much more than one it counts, for sharing organ, dimension or architecture."""
+        found = dict.fromkeys(self.kb.publications, 1.0)
+        for pub_id, publication in self.kb.publications.items():
+            study = publication.study
+            if study is None:
+                continue
+            if self.on_the_organ(publication):
+                found[pub_id] += Points.ANATOMY
+            if self.query.dimension and self.profile.dims and self.profile.dims in (study.dims or ()):
+                found[pub_id] += Points.DIMENSION
+            if self.profile.architecture and study.architecture == self.profile.architecture:
+                found[pub_id] += Points.ARCHITECTURE
+        return found
+
+    @cached_property
+    def weights(self) -> Mapping[str, float]:
+        """Publication to the weight of a finding in it."""
+        return {
+            pub_id: CLOSENESS[self.places[pub_id]] * self.kinship[pub_id] * Points.READ[publication.read]
+            for pub_id, publication in self.kb.publications.items()
+        }
 
     def where(self, place: tuple[str, bool]) -> str:
         """A place in words, as it follows "studies"."""
@@ -502,6 +553,11 @@ class _Case:
 
     def findings(self, method: str) -> list[_Finding]:
         """All findings about the quality of a method's explanations, by weight."""
+        if method not in self.found:
+            self.found[method] = self._findings(method)
+        return self.found[method]
+
+    def _findings(self, method: str) -> list[_Finding]:
         found = []
         index = self.kb.index
         for source, factor, via in self.sources(method):
@@ -510,16 +566,15 @@ class _Case:
                 for pub_id, claim in claims:
                     if claim.criterion in ("feasibility", "diagnosis_gain") or claim.outcome not in values:
                         continue
-                    publication = self.kb.publications[pub_id]
-                    weight = (
-                        factor
-                        * CLOSENESS[self.places[pub_id]]
-                        * self.study_weight(publication)
-                        * Points.READ[publication.read]
-                    )
-                    weight *= Points.SELF_REPORTED if claim.self_reported else 1.0
-                    weight *= Points.ASKED_CRITERION if claim.criterion in self.criteria else 1.0
-                    found.append(_Finding(publication, claim, values[claim.outcome], weight, via))
+                    weight = factor * self.weights[pub_id]
+                    rivals = claim.versus if values is _FOR else claim.methods
+                    if claim.self_reported:
+                        weight *= Points.SELF_REPORTED
+                    if claim.versus and self.out.issuperset(rivals):
+                        weight *= Points.IDLE_RIVAL
+                    if claim.criterion in self.criteria:
+                        weight *= Points.ASKED_CRITERION
+                    found.append(_Finding(self.kb.publications[pub_id], claim, values[claim.outcome], weight, via))
         # one paper, one voice: its findings share its weight
         voices = Counter(f.publication.id for f in found)
         found = [f._replace(weight=f.weight / voices[f.publication.id]) for f in found]
@@ -583,16 +638,12 @@ def used(case: _Case, method: Method) -> Iterator[Reason]:
         if not studies or told == 2:
             continue
         told += 1
-        number = sum(case.study_weight(p) * (Points.SELF_REPORTED if p.id == method.source else 1.0) for p in studies)
+        number = sum(case.kinship[p.id] * (Points.SELF_REPORTED if p.id == method.source else 1.0) for p in studies)
         points = Points.USED * closeness * number / (number + Points.SHRINK_USED)
-        studies.sort(key=lambda p: (-case.study_weight(p), -(p.year or 0), p.id))
+        studies.sort(key=lambda p: (-case.kinship[p.id], -(p.year or 0), p.id))
         where = case.where(place)
         text = f"{_count(len(studies), 'study')}{' ' + where if where else ''} used it"
-        anatomy = [
-            p
-            for p in studies
-            if case.query.anatomy and p.study and any(a in (p.study.anatomy or "").lower() for a in case.query.anatomy)
-        ]
+        anatomy = list(filter(case.on_the_organ, studies))
         if anatomy:
             text += f", {len(anatomy)} of them on the {' or '.join(case.query.anatomy)}"
         if any(p.id == method.source for p in studies):
@@ -725,6 +776,11 @@ def fit(case: _Case, method: Method) -> Iterator[Reason]:
     """Fit to the task and to the architecture."""
     if case.profile.task and method.requires.tasks == [case.profile.task] and case.profile.task != "classification":
         yield Reason("task", Points.MADE_FOR_TASK, f"It was made for {case.task_name}.")
+    if method.family in case.native:
+        architecture = _lower(case.kb.vocabulary.architectures[case.profile.architecture or ""].name)
+        yield Reason(
+            "architecture", Points.MADE_FOR_ARCHITECTURE, f"It was made for models such as yours ({architecture})."
+        )
     special = {"attention_weights", "tokens"} & set(method.requires.needs)
     if special and special <= case.profile.has:
         yield Reason(
@@ -743,6 +799,8 @@ def effort(case: _Case, method: Method) -> Iterator[Reason]:
     """What the owner has to bring, and what is unknown of the model."""
     aimed = case.aims_at(method)
     wanted = case.query.intrinsic or method.id in case.query.methods
+    if method.stage == "intrinsic" and method.family in case.native:
+        wanted = True  # the model is of this kind already
     if method.stage == "intrinsic" and case.query.intrinsic:
         yield Reason("stage", Points.BUILT_IN, "It is built into the model, as you want it.")
     elif method.stage == "intrinsic" and not wanted:
@@ -755,7 +813,8 @@ def effort(case: _Case, method: Method) -> Iterator[Reason]:
         if need == "retraining" and (wanted or method.stage == "intrinsic"):
             continue
         if need in Points.EFFORT:
-            points = Points.EFFORT[need] * (Points.WANTED_EFFORT if aimed else 1.0)
+            own = aimed and need not in ("mask", "clinical_features")  # those come with few of such methods
+            points = Points.EFFORT[need] * (Points.WANTED_EFFORT if own else 1.0)
         else:
             points = Points.NEEDS[need]
         yield Reason("effort", round(points, 3), f"It serves only {_sentence(words[need].condition)}")
@@ -925,44 +984,21 @@ def _rank(case: _Case) -> tuple[list[Recommendation], list[RuledOut]]:
     if case.query.empty and case.given is None:
         return [], []
     found, out = [], []
-    excluded = set(case.query.excluded)
     for method_id, method in case.kb.methods.items():
         if method.umbrella:
             continue
-        problems = _gaps(case, method)
-        if excluded & {method_id, method.family, *case.umbrellas(method_id)}:
-            problems.insert(0, Gap("excluded", "you asked to leave it out."))
-        reasons = [reason for criterion in CRITERIA for reason in criterion(case, method)]
+        # the order of what is ruled out needs no full judgement
+        criteria = (named, goal, used) if case.gaps[method_id] else CRITERIA
+        reasons = [reason for criterion in criteria for reason in criterion(case, method)]
         score = round(sum(r.points for r in reasons), 3)
-        if problems:
-            out.append(
-                (
-                    score,
-                    RuledOut(
-                        method_id,
-                        " ".join(
-                            f"{method.name} is out: {p.sentence}" if not i else f"Also, {p.sentence}"
-                            for i, p in enumerate(problems)
-                        ),
-                    ),
-                )
-            )
+        if case.gaps[method_id]:
+            why = " Also, ".join(gap.sentence for gap in case.gaps[method_id])
+            out.append((score, RuledOut(method_id, f"{method.name} is out: {why}")))
         else:
             found.append(_recommendation(case, method, reasons, score))
     found.sort(key=lambda r: (-r.score, r.method))
     out.sort(key=lambda o: (-o[0], o[1].method))
     return found, [o for _, o in out]
-
-
-def _gaps(case: _Case, method: Method) -> list[Gap]:
-    found = gaps(method.requires, case.profile, case.needs)
-    if (
-        method.stage == "intrinsic"
-        and case.query.access == "black_box"
-        and not any(g.need == "retraining" for g in found)
-    ):
-        found.append(Gap("retraining", "it is built into a model, and a black box cannot be rebuilt."))
-    return found
 
 
 def _recommendation(case: _Case, method: Method, reasons: list[Reason], score: float) -> Recommendation:
@@ -1031,6 +1067,8 @@ def _panel(case: _Case, found: Sequence[Recommendation]) -> list[Recommendation]
         method = case.kb.methods[r.method]
         if case.runnable and not r.runnable:
             return False
+        if not (r.tools or r.runnable or r.method in case.query.methods):
+            return False
         seconds = estimate(method, case.profile.dims)
         dear = case.query.budget is not None and (seconds is None or seconds > case.query.budget)
         return not dear and (method.stage == "post_hoc" or r.method in case.query.methods or case.query.intrinsic)
@@ -1098,8 +1136,6 @@ def _message(case: _Case, found: Sequence[Recommendation], out: Sequence[RuledOu
             parts.append(
                 f"{kb.methods[method_id].name} is a name for several methods; studies that use it do not say which."
             )
-    if query.unmatched:
-        parts.append(f"Not understood: {', '.join(query.unmatched)}.")
     if query.empty and case.given is None:
         some = ", ".join(_lower(m.name) for m in list(case.kb.modalities.values())[:6])
         parts.append(

@@ -33,19 +33,19 @@ STOP = _set(
     number of off often ok okay old on once one ones only onto open option options or order other others our
     ours out output outputs over own paper papers part particular people per perform performance perhaps person
     picture pictures place please point possible possibly prefer preferably prefers present pretty probably
-    problem produce project proper properly provide published put question questions quite rather re read real
-    really reason reasonable reasons recent recommend recommendation recommendations recommended regarding
-    related relevant rely require required research result results right run running said same say says scan scanned
-    scans second see seem seems send serve set setting several shall she should show showing shown shows similar
-    simple simply since single situation small so some somebody someone something sort start state still
-    straight study studies such suggest suggestion suggestions suit suitable suited suits support sure take
-    taken takes taking task tell than thank thanks that the their them themselves then there these they thing
-    things think this those though through thus time times to today together too took topic totally toward
-    towards tried true try trying turn two type types under understand understanding understandable up upon us
-    use used useful user users uses using usual usually various ve versus very via view vs want wanted wants was
-    way ways we well were what whats whatever when where wherever whether which while who whole whom whose why
-    widely will wish with within without wont word words work working works worse worst would write wrong yes
-    yet you your yours yourself
+    problem produce project proper properly provide published put question questions quite radiological
+    radiology rather re read real really reason reasonable reasons recent recommend recommendation
+    recommendations recommended regarding related relevant rely require required research result results right
+    run running said same say says scan scanned scans second see seem seems send serve set setting several shall
+    she should show showing shown shows similar simple simply since single situation small so some somebody
+    someone something sort start state still straight study studies such suggest suggestion suggestions suit
+    suitable suited suits support sure take taken takes taking task tell than thank thanks that the their them
+    themselves then there these they thing things think this those though through thus time times to today
+    together too took topic totally toward towards tried true try trying turn two type types under understand
+    understanding understandable up upon us use used useful user users uses using usual usually various ve
+    versus very via view vs want wanted wants was way ways we well were what whats whatever when where wherever
+    whether which while who whole whom whose why widely will wish with within without wont word words work
+    working works worse worst would write wrong yes yet you your yours yourself
     """
     # the domain's own small talk
     """
