@@ -41,7 +41,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/xai-atlas check
-	$(BIN)/xai-atlas readme --check
+	$(BIN)/python docs/readme.py --check
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .
