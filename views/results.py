@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
+from PIL import Image as Pillow
 
 from runners import export, pictures, report
 from runners.case import Case, Result
@@ -18,8 +19,8 @@ from runners.store import Store, open_store
 from views.common import entity_link, knowledge, plain, sentences
 
 kb = knowledge()
-SIDE = 640
-"""Longest side of a shown picture in pixels, at least."""
+SMALLEST, LARGEST = 640, 900
+"""Bounds of the longest side of a shown picture in pixels; exports keep every pixel."""
 OWN = "automatic"
 PLANES = ("Sagittal", "Coronal", "Axial")
 
@@ -63,7 +64,7 @@ def show(key: str, *, columns: int = 3) -> None:
     with sentences():
         case, results = stored(key)
         found = [one for one in results if one.explanation is not None]
-        heading(case)
+        heading(case, found)
         cut, opacity, colours = controls(case, bool(found), key)
         cards = st.columns(columns, gap="medium")
         with cards[0]:
@@ -79,7 +80,7 @@ def show(key: str, *, columns: int = 3) -> None:
             downloads(case, results, key)
 
 
-def heading(case: Case) -> None:
+def heading(case: Case, found: Sequence[Result]) -> None:
     """Show what was explained."""
     modality = kb.modalities[case.modality].name if case.modality and case.modality in kb.modalities else "image"
     size = " × ".join(map(str, case.image.shape))
@@ -87,6 +88,8 @@ def heading(case: Case) -> None:
         f":blue-badge[{plain(modality)}] :gray-badge[{plain(case.source.replace('_', ' '))}] "
         f":gray-badge[{size}] :violet-badge[{plain(str(case.model['name']))}]"
     )
+    for target in dict.fromkeys(one.explanation.target for one in found if one.explanation is not None):
+        st.markdown(f"Explained: **{plain(target)}**")
 
 
 def controls(case: Case, maps: bool, key: str) -> tuple[Cut, float, str]:
@@ -129,15 +132,22 @@ def drawn(
     """Draw the image, or an explanation over it with its colour bar, at true proportions."""
     flat = sliced(case, cut)
     if one is None:
-        return pictures.draw(pictures.planes(flat, side=SIDE)[0], signed=False, limit=(0.0, 0.0))
+        return shrunk(pictures.draw(pictures.planes(flat, side=SMALLEST)[0], signed=False, limit=(0.0, 0.0)))
     values = case.place(one.values[0])
     limit = pictures.limits(values, one.signed)  # of the whole volume, so that slices can be compared
     fits = colours != OWN and pictures.COLOUR_MAPS[colours][0] == one.signed
     name = colours if fits else pictures.default_colours(one.signed, case.image.channels == 3)
-    plane = pictures.planes(flat, case.image.view(values, *cut), side=SIDE)[0]
-    picture = pictures.draw(plane, signed=one.signed, limit=limit, opacity=opacity, colours=name)
+    plane = pictures.planes(flat, case.image.view(values, *cut), side=SMALLEST)[0]
+    picture = shrunk(pictures.draw(plane, signed=one.signed, limit=limit, opacity=opacity, colours=name))
     bar = pictures.colour_bar(len(picture), signed=one.signed, limit=limit, colours=name)
     return np.concatenate([picture, bar], axis=1)
+
+
+def shrunk(picture: pictures.Rgb) -> pictures.Rgb:
+    """Return a picture that is not larger than a screen needs."""
+    small = Pillow.fromarray(picture)
+    small.thumbnail((LARGEST, LARGEST))
+    return np.asarray(small)
 
 
 def sliced(case: Case, cut: Cut) -> Case:
@@ -188,8 +198,7 @@ def card(case: Case, one: Result, cut: Cut, opacity: float, colours: str) -> Non
         for caution in explanation.cautions:
             st.markdown(f":orange[:material/warning:] {plain(caution)}")
         passes = sum(explanation.passes.values())
-        with st.expander(f"{explanation.seconds:.1f} s, {passes:,} model passes; how it was made"):
-            st.markdown(f"Explained: {plain(explanation.target)}")
+        with st.expander(f"{explanation.seconds:.2g} s, {passes:,} model passes; how it was made"):
             st.markdown("\n".join(f"- {plain(note)}" for note in explanation.notes))
             if explanation.parameters:
                 st.json(dict(explanation.parameters), expanded=1)

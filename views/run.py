@@ -73,7 +73,7 @@ def page() -> None:
     with st.expander("Set-up", expanded=key is None, icon=":material/tune:"):
         start = set_up()
     if start is not None:
-        st.query_params["run"] = key = run_all(*start)
+        run_all(*start)
         results.stored.clear()
         st.rerun()
     if key is not None:
@@ -542,9 +542,10 @@ def choose_metrics(pair: Pair) -> list[str]:
 # --- run --------------------------------------------------------------------------------------------------------------
 
 
-def run_all(pair: Pair, target: Target, methods: dict[str, dict[str, Any]], wanted: list[str], seed: int) -> str:
-    """Run every method and store what came of it at once; return the key of the run."""
+def run_all(pair: Pair, target: Target, methods: dict[str, dict[str, Any]], wanted: list[str], seed: int) -> None:
+    """Run every method and store what came of it at once, under the key that the address names from now on."""
     case = replace(pair.case, key=uuid.uuid4().hex)
+    st.query_params["run"] = case.key
     for number, (method, settings) in enumerate(methods.items(), 1):
         bar = Bar(f"{number} of {len(methods)} · {kb.methods[method].name}")
         try:
@@ -567,7 +568,6 @@ def run_all(pair: Pair, target: Target, methods: dict[str, dict[str, Any]], want
                 assert row.id is not None
                 results.store().add_score(row.id, measured(metric, score))
         bar.close()
-    return case.key
 
 
 class Bar:

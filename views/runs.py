@@ -4,90 +4,84 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import pandas as pd
 import streamlit as st
 
-from views.common import RUN, knowledge, named, plain, sentences
+from views.common import RUN, RUNS, knowledge, named, plain, sentences
 
 with st.spinner("Opening the store …"):
     from runners.store import Run as Row
     from views import results
 
 kb = knowledge()
-PAGE = 50  # runs on one page
+PAGE, COMPARED = 20, 3  # runs on a page, and side by side at most
 
 
 def page() -> None:
-    """Show the history."""
+    """Show the history, or the runs that the address names side by side."""
     st.title("Runs")
+    keys = [key for key in st.query_params.get("compare", "").split(",") if key]
+    if keys:
+        compare(keys[:COMPARED])
+        return
     st.caption(
         "Kept on this machine: an 8-bit preview of the image, the maps and the scores; no names, no patient data."
     )
     with sentences():
-        start = PAGE * (int(st.session_state.get("runs-page", 1)) - 1)
-        cases = results.store().list_cases(PAGE + 1, start)
-        if not cases and not start:
+        number = int(st.session_state.get("number", 1))
+        cases = results.store().list_cases(PAGE + 1, PAGE * (number - 1))
+        if not cases and number == 1:
             st.info("Nothing was run yet.", icon=":material/info:")
             st.page_link(RUN, label="Run something", icon=":material/play_circle:")
             return
-        history(cases[:PAGE])
-        if start or len(cases) > PAGE:
-            st.number_input("Page", 1, start // PAGE + (2 if len(cases) > PAGE else 1), key="runs-page")
+        chosen = [rows[0].case for rows in cases[:PAGE] if line(rows)]
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            if st.button(
+                f"Compare {len(chosen)} runs" if chosen else "Compare",
+                disabled=not 2 <= len(chosen) <= COMPARED,
+                help=f"Tick two or {COMPARED} runs.",
+                icon=":material/compare:",
+                key="compare-button",
+            ):
+                st.switch_page(RUNS, query_params={"compare": ",".join(chosen)})
+            if number > 1 or len(cases) > PAGE:
+                st.number_input("Page", 1, number + (len(cases) > PAGE), key="number", width=140)
 
 
-def history(cases: Sequence[Sequence[Row]]) -> None:
-    """Show the runs as a table, and what can be done with the chosen ones."""
-    table = pd.DataFrame(
-        {
-            "when": [rows[0].created for rows in cases],
-            "image": [rows[0].source.replace("_", " ") for rows in cases],
-            "modality": [named(rows[0].modality) if rows[0].modality else "" for rows in cases],
-            "model": [rows[0].facts["model"]["name"] for rows in cases],
-            "methods": [", ".join(kb.methods[row.method].name for row in rows) for rows in cases],
-            "failed": [sum(row.error is not None for row in rows) for rows in cases],
-            "seconds": [sum(row.seconds or 0.0 for row in rows) for rows in cases],
-        }
-    )
-    st.caption("Tick one run to open it, two or three to compare them.")
-    chosen = st.dataframe(
-        table,
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="multi-row",
-        key=f"history-{st.session_state.get('deleted', 0)}",
-        column_config={
-            "when": st.column_config.DatetimeColumn(format="D MMM YYYY, HH:mm"),
-            "seconds": st.column_config.NumberColumn(format="%.1f"),
-            "methods": st.column_config.TextColumn(width="large"),
-        },
-    )
-    keys = [cases[row][0].case for row in chosen["selection"]["rows"]]
-    if not keys:
-        return
-    with st.container(horizontal=True):
-        if len(keys) == 1 and st.button("Open", type="primary", icon=":material/open_in_full:"):
-            st.switch_page(RUN, query_params={"run": keys[0]})
-        if st.button(f"Delete {len(keys)}", icon=":material/delete:"):
-            confirm(keys)
-    if len(keys) > 3:
-        st.info("Compare two or three runs at a time.", icon=":material/info:")
-    elif len(keys) > 1:
-        for column, key in zip(st.columns(len(keys), gap="large"), keys, strict=True):
-            with column:
-                results.show(key, columns=1)
+def line(rows: Sequence[Row]) -> bool:
+    """Show one run with its buttons; return True when it is ticked."""
+    first = rows[0]
+    with st.container(border=True):
+        tick, about, buttons = st.columns([0.6, 8, 2.4], vertical_alignment="center")
+        ticked = tick.checkbox("Compare", key=f"tick-{first.case}", label_visibility="collapsed")
+        modality = f":blue-badge[{plain(named(first.modality))}] " if first.modality else ""
+        methods = [
+            f":red[{plain(named(row.method))} (failed)]" if row.error else plain(named(row.method)) for row in rows
+        ]
+        about.markdown(
+            f"**{first.created:%-d %B %Y, %H:%M} UTC** {modality}:gray-badge[{plain(first.source.replace('_', ' '))}] "
+            f":violet-badge[{plain(str(first.facts['model']['name']))}]  \n{', '.join(methods)}"
+        )
+        with buttons.container(horizontal=True, horizontal_alignment="right"):
+            st.page_link(RUN, label="Open", icon=":material/open_in_full:", query_params={"run": first.case})
+            with st.popover("Delete", icon=":material/delete:", type="tertiary"):
+                st.markdown("Its maps, scores and ratings will be gone.")
+                st.button("Delete for good", key=f"delete-{first.case}", on_click=delete, args=(first.case,))
+    return bool(ticked)
 
 
-@st.dialog("Delete for good?")
-def confirm(keys: Sequence[str]) -> None:
-    """Ask before runs are deleted."""
-    st.markdown(plain(f"{len(keys)} run{'s' if len(keys) > 1 else ''} with maps, scores and ratings will be gone."))
-    if st.button("Delete", type="primary"):
-        with sentences():
-            for key in keys:
-                results.store().delete_case(key)
-            results.stored.clear()
-            st.session_state["deleted"] = st.session_state.get("deleted", 0) + 1
-            st.rerun()
+def delete(key: str) -> None:
+    """Delete a run."""
+    with sentences():
+        results.store().delete_case(key)
+    results.stored.clear()
+
+
+def compare(keys: Sequence[str]) -> None:
+    """Show runs side by side."""
+    st.page_link(RUNS, label="All runs", icon=":material/arrow_back:")
+    for column, key in zip(st.columns(len(keys), gap="large"), keys, strict=True):
+        with column:
+            results.show(key, columns=1)
 
 
 page()

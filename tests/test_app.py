@@ -1,0 +1,360 @@
+"""The app driven by Streamlit's AppTest: every page, what works and what must not break it."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image as Pillow
+from streamlit.testing.v1 import AppTest
+
+from taxonomy import load_kb
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give every test a store of its own, opened by the app itself."""
+    monkeypatch.setenv("XAI_ATLAS_DATABASE_URL", f"sqlite:///{tmp_path / 'atlas.sqlite'}")
+    from views import results
+
+    results.store.clear()
+    results.stored.clear()
+    yield
+    results.store().close()
+    results.store.clear()
+    results.stored.clear()
+
+
+def opened(page: str = "ask", **params: str) -> AppTest:
+    app = AppTest.from_file(ROOT / "app.py", default_timeout=120)
+    if page != "ask":
+        app.run()
+        app.switch_page(f"views/{page}.py")
+    for name, value in params.items():
+        app.query_params[name] = value
+    return fine(app.run())
+
+
+def fine(app: AppTest) -> AppTest:
+    assert not app.exception, app.exception[0].value
+    return app
+
+
+def text(app: AppTest) -> str:
+    """All that a reader sees, without the backslashes that keep Markdown quiet."""
+    parts = [*app.title, *app.subheader, *app.markdown, *app.caption, *app.info, *app.warning, *app.error]
+    return "\n".join(part.value for part in parts).replace("\\", "")
+
+
+def test_ask_answers_with_reasons_sources_and_a_panel() -> None:
+    app = opened(q="Which method for ultrasound segmentation?")
+    shown = text(app)
+    assert app.text_input[0].value == "Which method for ultrasound segmentation?", "the address keeps the question"
+    assert "modality: Ultrasound" in shown
+    assert "task: Segmentation" in shown
+    assert "1. " in shown
+    assert "https://doi.org/" in shown
+    assert "Suggested panel" in shown
+    assert "Ruled out" in " ".join(one.label for one in app.expander)
+
+
+def test_ask_takes_an_example_by_click_and_writes_the_address() -> None:
+    app = opened()
+    example = app.button[0]
+    app = fine(example.click().run())
+    assert app.text_input[0].value == example.label
+    assert app.query_params["q"] == example.label
+
+
+def test_ask_shows_all_methods_when_asked_to() -> None:
+    app = opened(q="chest x-ray classification")
+    few = text(app).count("#### ")
+    app = fine(app.toggle[0].set_value(True).run())
+    assert text(app).count("#### ") > few
+
+
+@pytest.mark.parametrize("question", ["best pizza in town", "?!", "<script>alert(1)</script> $x^2$ :red[x] [a](b)"])
+def test_ask_says_what_is_missing_of_a_question_it_cannot_read(question: str) -> None:
+    app = opened(q=question)
+    assert app.info
+    assert "Name" in app.info[0].value or "understood" in app.info[0].value
+    assert "Suggested panel" not in text(app)
+
+
+def test_ask_carries_its_panel_to_run() -> None:
+    app = opened(q="Which method for chest x-ray classification?")
+    app = fine(next(one for one in app.button if one.label == "Run these").click().run())
+    assert app.title[0].value == "Run"
+    carried = app.query_params["methods"].split(",")
+    assert app.multiselect[0].value
+    assert set(app.multiselect[0].value) <= set(carried)
+    assert app.query_params["modality"] == "xray"
+
+
+def test_explore_shows_every_view() -> None:
+    app = opened("explore")
+    assert f"{len(load_kb().methods)} explanation methods" in text(app)
+    for view in ("Evidence", "Modalities", "Publications", "Metrics and tools"):
+        shown = opened("explore", view=view)
+        assert len(text(shown)) > 100
+
+
+def test_explore_opens_a_page_of_every_kind() -> None:
+    kb = load_kb()
+    for kind, entities in kb.kinds().items():
+        for one in list(entities)[:3]:
+            app = opened("explore", id=one)
+            assert app.title[0].value.replace("\\", "") == entities[one].name, kind
+
+
+def test_explore_method_page_has_claims_and_sources() -> None:
+    shown = text(opened("explore", id="grad_cam"))
+    assert "Original paper" in shown
+    assert "https://doi.org/" in shown
+    assert "Limitations" in shown
+
+
+def test_explore_says_what_an_unknown_id_may_have_meant() -> None:
+    app = opened("explore", id="grad_cm")
+    assert "grad_cam" in app.error[0].value.replace("\\", "")
+
+
+def test_explore_filters_publications() -> None:
+    app = opened("explore", view="Publications")
+    everything = len(app.dataframe[0].value)
+    app = fine(next(one for one in app.text_input if one.label == "Search").set_value("ultrasound").run())
+    assert 0 < len(app.dataframe[0].value) < everything
+    app = fine(next(one for one in app.text_input if one.label == "Search").set_value("qqqqq").run())
+    assert "No publication" in app.info[0].value
+
+
+def test_asking_and_exploring_never_import_torch() -> None:
+    script = (
+        "import sys; from streamlit.testing.v1 import AppTest\n"
+        "app = AppTest.from_file('app.py', default_timeout=120).run()\n"
+        "app.query_params['q'] = 'ultrasound segmentation'; app.run(); assert not app.exception\n"
+        "app.switch_page('views/explore.py').run(); assert not app.exception\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip().splitlines()[-1:] == ["False"], done.stderr[-2000:]
+
+
+# --- run ----------------------------------------------------------------------------------------------------------
+
+
+def by_label(widgets: object, label: str) -> object:
+    return next(one for one in widgets if one.label == label)  # type: ignore[attr-defined]
+
+
+def set_up(**params: str) -> AppTest:
+    return opened("run", modality="xray", task="classification", **params)
+
+
+def chosen(app: AppTest, *methods: str, measured: bool = False) -> AppTest:
+    """Choose methods, without metrics unless they are wanted."""
+    app.multiselect[0].set_value(list(methods))
+    by_label(app.toggle, "Measure the maps").set_value(measured)
+    return fine(app.run())
+
+
+def pressed(app: AppTest) -> AppTest:
+    return fine(by_label(app.button, "Run").click().run())
+
+
+def stored() -> list[object]:
+    from views import results
+
+    return results.store().list_runs()
+
+
+def test_run_explains_measures_stores_and_survives_a_reload() -> None:
+    app = chosen(set_up(), "grad_cam", "vanilla_gradient", measured=True)
+    assert "pneumonia" in " ".join(one.proto.text for one in app.get("progress"))
+    by_label(app.multiselect, "Metrics").set_value(["sparseness"])
+    app = pressed(fine(app.run()))
+    key = app.query_params["run"]
+    assert [row.method for row in stored()] == ["vanilla_gradient", "grad_cam"]
+    again = opened("run", run=key)
+    for page in (app, again):
+        assert len(page.image) >= 3, "the image and two maps"
+        assert "Grad-CAM" in [link.label for link in page.get("page_link")]
+        assert page.dataframe[0].value.shape == (2, 1)
+        assert "Explained: **label" in text(page)
+        assert not page.error
+
+
+def test_run_shows_other_colours_and_opacity_without_running_again() -> None:
+    app = pressed(chosen(set_up(), "grad_cam"))
+    before = len(stored())
+    app.slider[0].set_value(20)
+    app.selectbox(key=f"colours-{app.query_params['run']}").set_value("viridis")
+    fine(app.run())
+    assert len(stored()) == before
+
+
+def test_one_failing_method_shows_its_sentence_and_the_others_stay() -> None:
+    app = chosen(set_up(), "rise", "grad_cam")
+    app.number_input(key="rise-probability-chest_xray_cnn").set_value(2.0)
+    app = pressed(fine(app.run()))
+    assert [bool(row.error) for row in stored()] == [False, True]
+    assert len(app.error) == 1
+    assert "RISE" in app.error[0].value
+    assert len(app.image) >= 2
+
+
+def test_run_takes_the_target_and_the_parameters_from_the_widgets() -> None:
+    app = chosen(set_up(), "occlusion")
+    app.number_input(key="occlusion-window-chest_xray_cnn").set_value(40)
+    app.selectbox(key="occlusion-baseline-chest_xray_cnn").set_value("blur")
+    by_label(app.selectbox, "Explain").select_index(2)
+    pressed(fine(app.run()))
+    (row,) = stored()
+    assert row.parameters["window"] == 40
+    assert row.parameters["baseline"] == "blur"
+    assert "pneumonia" in row.target
+
+
+def png(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Pillow.fromarray(array).save(file, "PNG")
+    return file.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def uploading(name: str, content: bytes) -> AppTest:
+    app = set_up()
+    app = fine(by_label(app.get("button_group"), "Image from").set_value("Upload").run())
+    return fine(
+        by_label(app.file_uploader, "Your image").set_value([(name, content, "application/octet-stream")]).run()
+    )
+
+
+def test_run_takes_an_uploaded_image_and_keeps_no_name() -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 80), np.uint8)
+    app = pressed(chosen(uploading("Jane Doe 1970.png", png(noise)), "grad_cam"))
+    (row,) = stored()
+    assert row.source == "upload"
+    assert "Jane" not in f"{row} {row.facts} {text(app)}"
+
+
+BAD_IMAGES = {
+    "text.png": b"this is no picture",
+    "empty.png": b"",
+    "cut.dcm": b"\0" * 128 + b"DICM" + b"\x02\0\0\0UL\x04\0\xc0\0\0\0",
+    "nan.npy": npy(np.full((1, 32, 32), np.nan, np.float32)),
+    "five_channels.npy": npy(np.random.default_rng(0).random((5, 1, 32, 32), np.float32)),
+}
+
+
+@pytest.mark.parametrize("name", BAD_IMAGES)
+def test_a_bad_image_is_one_sentence_and_nothing_is_stored(name: str) -> None:
+    app = uploading(name, BAD_IMAGES[name])
+    assert len(app.error) == 1, [one.value for one in app.error]
+    assert "Traceback" not in app.error[0].value
+    assert not stored()
+
+
+FACTORY = """
+import torch
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(1, 4, 3, padding=1)
+        self.head = torch.nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.conv(x).relu().mean((2, 3)))
+
+
+class Broken(Net):
+    def forward(self, x):
+        raise RuntimeError("no signal")
+"""
+
+
+def own(folder: Path, factory: str) -> AppTest:
+    (folder / "nets.py").write_text(FACTORY)
+    torch.manual_seed(0)
+    weights = {
+        "conv.weight": torch.randn(4, 1, 3, 3),
+        "conv.bias": torch.zeros(4),
+        "head.weight": torch.randn(3, 4),
+        "head.bias": torch.zeros(3),
+    }
+    app = fine(by_label(set_up().get("button_group"), "Model from").set_value("My own").run())
+    app.file_uploader(key="model-file").set_value(("mine.safetensors", safetensors.torch.save(weights), ""))
+    by_label(app.text_input, "Factory, for weights without a network").set_value(f"{folder / 'nets.py'}:{factory}")
+    by_label(app.text_input, "Labels, with commas").set_value("one, two, three")
+    return fine(app.run())
+
+
+def test_run_takes_an_own_model_from_weights_and_a_factory(tmp_path: Path) -> None:
+    app = own(tmp_path, "Net")
+    assert not app.error
+    assert any("runs on this machine" in one.value for one in app.warning)
+    pressed(chosen(app, "grad_cam"))
+    (row,) = stored()
+    assert row.facts["model"]["labels"] == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize(("factory", "said"), [("Broken", "no signal"), ("Missing", "Missing")])
+def test_a_broken_model_is_one_sentence(tmp_path: Path, factory: str, said: str) -> None:
+    app = own(tmp_path, factory)
+    assert len(app.error) == 1
+    assert said in app.error[0].value
+    assert not stored()
+
+
+def test_a_pickled_model_is_refused() -> None:
+    app = fine(by_label(set_up().get("button_group"), "Model from").set_value("My own").run())
+    file = io.BytesIO()
+    torch.save(torch.nn.Linear(2, 2), file)
+    app = fine(app.file_uploader(key="model-file").set_value(("net.pt", file.getvalue(), "")).run())
+    assert len(app.error) == 1
+    assert "pickle" in app.error[0].value.lower()
+
+
+def test_run_says_what_an_unknown_run_is() -> None:
+    app = opened("run", run="0" * 32)
+    assert "unknown run" in app.error[0].value
+
+
+def test_runs_lists_compares_and_deletes() -> None:
+    assert "Nothing was run yet" in text(opened("runs"))
+    keys = [pressed(chosen(set_up(), one)).query_params["run"] for one in ("grad_cam", "vanilla_gradient")]
+    app = opened("runs")
+    assert "Grad-CAM" in text(app)
+    assert app.button(key="compare-button").disabled
+    for key in keys:
+        app.checkbox(key=f"tick-{key}").check()
+    app = fine(fine(app.run()).button(key="compare-button").click().run())
+    assert len(app.image) >= 4, "two images, two maps"
+    fine(opened("runs").button(key=f"delete-{keys[0]}").click().run())
+    assert [row.case for row in stored()] == [keys[1]]
+
+
+def test_runs_says_what_is_wrong_when_the_store_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    from views import results
+
+    with monkeypatch.context() as patch:
+        patch.setenv("XAI_ATLAS_DATABASE_URL", "nonsense")
+        results.store.clear()
+        app = opened("runs")
+        assert "database" in app.error[0].value
