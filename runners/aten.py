@@ -7,8 +7,10 @@ node is replaced by the function it came from. In-place nodes become ordinary on
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -129,3 +131,112 @@ def _call(
         if isinstance(found, (types.BuiltinFunctionType, types.MethodDescriptorType)):
             return found, node.args, dict(node.kwargs)
     return None
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """A value in three runs in step: one image, another image, both as a batch."""
+
+    one: Any
+    other: Any
+    both: Any
+
+    def batch_axis(self) -> int | None:
+        """The axis that carries the batch, alone or merged with others (heads within it, positions around it)."""
+        if not (isinstance(self.one, Tensor) and isinstance(self.both, Tensor) and self.one.ndim == self.both.ndim):
+            return None
+        for axis, side in enumerate(self.one.shape):
+            grown = [2 * size if number == axis else size for number, size in enumerate(self.one.shape)]
+            if list(self.both.shape) != grown:
+                continue
+            for around in (number for number in range(1, side + 1) if side % number == 0):
+                pair = [value.unflatten(axis, (around, -1)) for value in (self.one, self.other)]
+                if torch.allclose(torch.stack(pair, axis + 1).flatten(axis, axis + 2), self.both, atol=1e-4):
+                    return axis
+        return None
+
+
+def free_batch(network: nn.Module, one: Tensor, other: Tensor) -> None:
+    """Make a network that was exported for one image take any batch, in place.
+
+    Exporters write the batch size into sizes, as in ``x.view(1, 2, 16)`` or ``token.expand(1, -1, -1)``. Two images are run
+    singly and together, in step; at each such size the axis is sought for which the batch equals the single runs.
+
+    Args:
+        network: an ``UnflattenedModule`` after :func:`to_functions`.
+        one: an input ``(1, C, *spatial)``.
+        other: another one of the same shape.
+
+    Raises:
+        RuntimeError: when the graph cannot be freed; it may have been changed in part and is of no further use.
+    """
+    _free(network, [_Runs(one, other, torch.cat([one, other]))])
+
+
+def _free(module: nn.Module, given: list[_Runs]) -> Any:
+    graph = module.graph
+    assert isinstance(graph, fx.Graph)
+    runs: dict[fx.Node, Any] = {}
+    inputs = iter(given)
+
+    def pick(arguments: Any, which: str) -> Any:
+        return fx.node.map_arg(arguments, lambda node: getattr(runs[node], which))
+
+    for node in list(graph.nodes):
+        if node.op == "placeholder":
+            runs[node] = next(inputs)
+        elif node.op == "get_attr":
+            value = functools.reduce(getattr, str(node.target).split("."), module)
+            runs[node] = _Runs(value, value, value)
+        elif node.op == "call_module":
+            runs[node] = _free(module.get_submodule(str(node.target)), [runs[argument] for argument in node.args])
+        elif node.op == "call_function":
+            function: Any = node.target
+            if function in (Tensor.view, torch.reshape, Tensor.reshape, Tensor.expand, Tensor.repeat):
+                _resize(graph, node, runs, pick)
+            called = [
+                function(*pick(node.args, which), **pick(node.kwargs, which)) for which in ("one", "other", "both")
+            ]
+            runs[node] = _Runs(*called)
+        else:
+            result = _Runs(*(pick(node.args[0], which) for which in ("one", "other", "both")))
+    finalize: Callable[[], None] = module.finalize  # type: ignore[assignment]
+    finalize()
+    return result
+
+
+def _resize(graph: fx.Graph, node: fx.Node, runs: dict[fx.Node, Any], pick: Callable[[Any, str], Any]) -> None:
+    """Replace the batch size in the literal sizes of one node."""
+    source, sizes = node.args[0], node.args[1]
+    assert isinstance(source, fx.Node)
+    if not isinstance(sizes, (list, tuple)) or not all(isinstance(size, int) for size in sizes):
+        return
+    function: Any = node.target
+    one, other = (function(pick(source, which), sizes) for which in ("one", "other"))
+    if function in (Tensor.expand, Tensor.repeat):
+        if sizes[0] != 1 or runs[source].batch_axis() is not None:
+            return
+        carrier = next((earlier for earlier, value in runs.items() if _carries(value)), None)
+        if carrier is None:
+            raise RuntimeError("no tensor carries the batch size")
+        with graph.inserting_before(node):
+            size = graph.call_function(torch.ops.aten.sym_size.int, (carrier, runs[carrier].batch_axis()))
+        runs[size] = _Runs(1, 1, 2)
+        node.args = (source, [size, *sizes[1:]])
+        return
+    # several axes may fit: one of its own is likeliest, then the one that carried the batch before; features come last
+    before = runs[source].batch_axis()
+    for axis in sorted(range(one.ndim), key=lambda axis: (one.shape[axis] != 1, axis == one.ndim - 1, axis != before)):
+        trial = [-1 if number == axis else size for number, size in enumerate(one.shape)]
+        try:
+            both = function(runs[source].both, trial)
+        except RuntimeError:
+            continue
+        if _Runs(one, other, both).batch_axis() == axis:
+            node.args = (source, trial)
+            return
+
+
+def _carries(value: Any) -> bool:
+    axis = value.batch_axis() if isinstance(value, _Runs) else None
+    return axis is not None and value.one.shape[axis] == 1

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from runners.explain import Explanation
+from runners.gate import Explanation
 from runners.images import Image
 from runners.load import Model, ModelCard
 from runners.models import preserved, run

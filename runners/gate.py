@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -30,7 +30,7 @@ from runners.registry import (
     parameters,
     seeded,
 )
-from runners.targets import Resolved, Target, primary, resolve
+from runners.targets import Resolved, Target, for_image, primary, resolve
 from taxonomy import KB, load_kb
 from taxonomy.errors import AtlasError, ImageError, ModelError, RequirementError, TargetError, UnknownIdError
 from taxonomy.requirements import gaps
@@ -115,6 +115,13 @@ def explain(
         raise TargetError(f"{method} does not use a layer; leave layer out")
     if layer is not None:
         used["layer"] = layer
+    if getattr(model, "one_by_one", False) and len(x) > 1:  # one call per image would reach hooks and modes piecemeal
+        _first_look(model, x, target, task)  # a target that does not fit the batch is told as such
+        parts = [
+            explain(model, x[i : i + 1], method, for_image(target, i, x.ndim - 2), layer=layer, seed=seed, task=task, **options)
+            for i in range(len(x))
+        ]
+        return _joined(parts)
     counts = {"forward": 0, "backward": 0}
     with preserved(model, seed), _counted(model, counts):
         resolved, outputs = _first_look(model, x, target, task)
@@ -142,6 +149,20 @@ def explain(
         seconds=seconds,
         seed=seed,
         versions=versions(),
+    )
+
+
+def _joined(parts: Sequence[Explanation]) -> Explanation:
+    """Join explanations of single images to one of the batch."""
+    return replace(
+        parts[0],
+        values=torch.cat([part.values for part in parts]),
+        target="; ".join(dict.fromkeys(part.target for part in parts)),
+        target_scores=torch.cat([part.target_scores for part in parts]),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        cautions=tuple(dict.fromkeys(caution for part in parts for caution in part.cautions)),
+        passes={key: sum(part.passes[key] for part in parts) for key in parts[0].passes},
+        seconds=sum(part.seconds for part in parts),
     )
 
 

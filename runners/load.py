@@ -8,6 +8,7 @@ Every failure is a :class:`taxonomy.ModelError` of one sentence.
 from __future__ import annotations
 
 import ast
+import copy
 import hashlib
 import importlib
 import importlib.util
@@ -35,7 +36,7 @@ from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from runners.aten import to_functions
+from runners.aten import free_batch, to_functions
 from runners.images import Image, times
 from taxonomy.errors import ImageError, ModelError
 from taxonomy.schema import Dim, Id, Part, Text, Url
@@ -759,24 +760,31 @@ def _same(first: Any, second: Any, tolerance: float = 1e-4) -> bool:
 
 
 def _any_batch(network: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]:
-    """Let a network that was exported with a fixed batch size run on any: directly where that gives the same."""
-    one = x[:1]
-    other = one.flip(-1)
-    checked = getattr(network, "check_input_constraints", None)
-    if checked is not None:
+    """Let a network that was exported with a fixed batch size run on any, or at least image by image."""
+    generator = torch.Generator().manual_seed(1)
+    images = list(torch.rand((3, *x.shape[1:]), generator=generator).split(1))
+    if hasattr(network, "check_input_constraints"):
         network.check_input_constraints = False  # type: ignore[assignment]
     with torch.no_grad():
         try:
-            if _same(network(torch.cat([one, other])), _join([network(one), network(other)])):
-                return network, []
-        except (RuntimeError, TypeError, ValueError, ModelError):
-            pass  # its batch size is written into its graph
-        try:
-            network(one)
+            expected = _join([network(image) for image in images])
         except (RuntimeError, TypeError, ValueError) as error:
             raise ModelError(
                 f"It was exported for batches of {len(x)} images only; export it with a dynamic batch size."
             ) from error
+        try:
+            if _same(network(torch.cat(images)), expected):
+                return network, []
+        except (RuntimeError, TypeError, ValueError):
+            pass  # its batch size is written into its graph
+        if hasattr(network, "check_input_constraints"):
+            freed = copy.deepcopy(network)
+            try:
+                free_batch(freed, images[0], images[1])
+                if _same(freed(torch.cat(images)), expected) and _same(freed(images[0]), network(images[0])):
+                    return freed, ["It was exported for one image at a time; the batch size in its graph was freed."]
+            except (RuntimeError, TypeError, ValueError):
+                pass  # a size that depends on the batch in a way that is not recognised
     return OneByOne(network), [
         "It was exported for one image at a time: batches are run image by image, which is slower."
     ]

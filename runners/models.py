@@ -411,6 +411,8 @@ def _places(trace: _Trace, x: Tensor) -> list[tuple[Place, Tensor, Tensor]]:
     final = {id(output)} if output is not None else set()
     maps = [tuple(s.tensor.shape[2:]) for s in trace.seen if s.tensor.ndim == dims + 2 and _fits(s.tensor.shape[2:], spatial)]
     known = sorted(set(maps), key=lambda g: -int(np.prod(g)))
+    # a flattened feature map is a sequence too, of channels: tokens exist where something treats rows as tokens
+    tokens = bool(trace.recorder.attentions) or any(isinstance(s.module, nn.LayerNorm) and s.tensor.ndim == 3 for s in trace.seen)
     found = []
     for seen, grad in zip(trace.seen, trace.gradients, strict=True):
         t = seen.tensor
@@ -426,7 +428,7 @@ def _places(trace: _Trace, x: Tensor) -> list[tuple[Place, Tensor, Tensor]]:
                 place = Place(seen.name, "channels_first", first, t.shape[1], call=seen.call)
             elif int(np.prod(last)) > 1 and _fits(last, spatial):
                 place = Place(seen.name, "channels_last", last, t.shape[-1], call=seen.call)
-        elif t.ndim == 3 and t.shape[1] > 3:
+        elif tokens and t.ndim == 3 and t.shape[1] > 3:
             grid = _token_grid(t.shape[1], spatial, [g for g in known if int(np.prod(g)) > 1])
             if grid is not None:
                 place = Place(seen.name, "tokens", grid[0], t.shape[2], grid[1], seen.call)

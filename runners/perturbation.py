@@ -350,9 +350,8 @@ def ask(
         row = rows[jobs].to(x.device)
         kept = keep(jobs)
         seen = kept[:, None]
-        mixed = (
-            torch.where(seen, x[row], base[row]) if kept.dtype == torch.bool else torch.lerp(base[row], x[row], seen)
-        )
+        own, other = (x, base) if len(x) == 1 else (x[row], base[row])  # a lone image need not be copied
+        mixed = torch.where(seen, own, other) if kept.dtype == torch.bool else torch.lerp(other, own, seen)
         yield jobs, kept, score(model(mixed), row).detach()
         progress(int(jobs[-1]) + 1, len(rows))
 

@@ -11,6 +11,7 @@ from runners.models import leaf, run
 from runners.modes import DeepLift, Relevance
 from runners.registry import Found, Progress, Score, explainer
 from runners.targets import primary
+from taxonomy.errors import ModelError
 
 
 def relevance_of(score: Score, outputs: Tensor, rows: Tensor) -> Tensor:
@@ -65,6 +66,11 @@ def deeplift(
         generator: for the noise baseline.
         progress: told after every chunk.
     """
+    if getattr(model, "one_by_one", False):
+        raise ModelError(
+            "deeplift runs an image and its reference in one batch, and this model was exported for one image at a time; "
+            "export it with a dynamic batch dimension"
+        )
     reference = make_baseline(x, baseline, generator)
     parts, gaps = [], []
     for first in range(0, len(x), batch_size):

@@ -31,7 +31,7 @@ from sqlalchemy.pool import StaticPool
 from sqlmodel import AutoString, Field, Session, SQLModel, col, create_engine, or_, select
 
 from runners.case import Answered, Case, Measured, Result
-from runners.explain import Explanation
+from runners.gate import Explanation
 from runners.images import Grid, Image
 from taxonomy.errors import AtlasError, UnknownIdError
 from taxonomy.schema import Criterion, Id

@@ -48,6 +48,15 @@ class Resolved:
     cautions: tuple[str, ...] = ()
 
 
+def for_image(target: Target, index: int, dims: int) -> Target:
+    """Return the target of one image of a batch of images with ``dims`` spatial dimensions."""
+    if isinstance(target, Region) and target.mask is not None and target.mask.ndim > dims and len(target.mask) > 1:
+        return Region(target.label, target.mask[index])
+    if isinstance(target, Sequence) and not isinstance(target, str):
+        return [target[index]]
+    return target
+
+
 def primary(outputs: Any) -> Tensor:
     """Return the main output tensor of a model that returns a tensor, tuple, list, mapping or dataclass.
 

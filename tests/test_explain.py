@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from toys import CNN, Linear, UNet, images, make
 from torch import Tensor, nn
 
-from runners import Region, explain, measure, profile
+from runners import Model, Region, explain, load_model, measure, profile
 from runners.models import preserved
 from taxonomy import ImageError, ModelError, RequirementError, TargetError, UnknownIdError
 
@@ -298,3 +300,42 @@ def test_regression_of_segmenter_head_layer_is_not_the_output() -> None:
     assert place is not None
     assert place.name == "bottom"
     assert "deepest features" in profile(model, images("unet2d")).place_reason
+
+
+@pytest.mark.parametrize("method", ["attention_rollout", "chefer_lrp", "grad_cam", "integrated_gradients", "rise"])
+def test_models_exported_for_one_image(tmp_path: Path, method: str) -> None:
+    model, x = make("vit_fused"), images("vit_fused")
+    torch.export.save(torch.export.export(model, (x[:1],)), tmp_path / "vit.pt2")
+    loaded = load_model(tmp_path / "vit.pt2")
+    assert loaded.one_by_one
+    expected = explain(model, x, method, [2, 0])
+    found = explain(loaded, x, method, [2, 0])
+    assert torch.allclose(found.values, expected.values, atol=1e-4 * float(expected.values.abs().max()))
+    assert torch.allclose(found.target_scores, expected.target_scores, atol=1e-5)
+    with pytest.raises(TargetError, match="1 targets for 2 images"):
+        explain(loaded, x, method, [1])
+
+
+def test_one_image_at_a_time_rules_deeplift_out_in_words(tmp_path: Path) -> None:
+    class Fixed(Model):
+        one_by_one = True
+
+    model = Fixed(make("cnn2d"), None)
+    with pytest.raises(ModelError, match="export it with a dynamic batch dimension"):
+        explain(model, images("cnn2d", 1), "deeplift")
+
+
+def test_a_flattened_feature_map_is_no_token_sequence() -> None:
+    class Reshaped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.AvgPool2d(4))
+            self.flat = nn.Flatten(2)
+            self.head = nn.Linear(256, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.flat(self.features(x)).flatten(1))
+
+    place = profile(Reshaped(), images("cnn2d")).place
+    assert place is not None
+    assert place.name.startswith("features")

@@ -422,9 +422,9 @@ RECIPES: dict[str, Recipe] = {
     "brain_mri_vit": Recipe(
         brain_tumour, (96, 96), epochs=50, batch=32, rate=1e-3, decay=0.05, flips=(1,), smoothing=0.05
     ),
-    "nuclei_unet": Recipe(nuclei, (192, 192), epochs=20, batch=8, rotate=45, flips=(0, 1), contrast=0.2),
+    "nuclei_unet": Recipe(nuclei, (160, 160), epochs=14, batch=8, rotate=45, flips=(0, 1), contrast=0.2),
     "hippocampus_unet3d": Recipe(
-        hippocampus, (36, 52, 40), epochs=30, batch=4, flips=(), rotate=10, zoom=0.1, contrast=0.2
+        hippocampus, (36, 52, 40), epochs=14, batch=4, flips=(), rotate=10, zoom=0.1, contrast=0.2
     ),
 }
 
@@ -445,6 +445,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     found = measure(stored(given.model), list(recipe.cases(given.data, recipe.size, {"test"})))
     path = FOLDER / f"{given.model}.yaml"
     card = yaml.safe_load(path.read_text(encoding="utf-8"))
+    card["sha256"] = hashlib.sha256((FOLDER / f"{given.model}.safetensors").read_bytes()).hexdigest()
     card["training"] |= {"epochs": recipe.epochs, "seed": recipe.seed}
     card["measured"] = [
         {"metric": metric, "value": round(value, 4), "n": count, "data": "test split"}
