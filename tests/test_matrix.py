@@ -96,3 +96,17 @@ def test_every_explainer_is_a_method_with_its_branch() -> None:
         assert kb.methods[method].output == "map"
         assert kb.branch(method) == "visualization"
         assert not kb.methods[method].umbrella
+
+
+@pytest.mark.parametrize("method", sorted(explainers))
+def test_cost_in_the_knowledge_base_is_the_measured_one(method: str) -> None:
+    """Model passes at default parameters, for methods whose cost does not depend on the image or the network's width."""
+    stated = load_kb().methods[method].cost.passes
+    toy = "vit_fused" if method in ("attention_rollout", "chefer_lrp") else "cnn2d"
+    passes = explain(make(toy), images(toy, 1), method).passes
+    measured = passes["forward"] - 1 + passes["backward"]  # one forward pass resolves the target
+    if method in ("occlusion", "score_cam", "kernel_shap"):  # windows, channels, superpixels of the image
+        assert stated is not None
+        assert measured <= stated
+    else:
+        assert measured == stated
