@@ -159,8 +159,9 @@ class _Runs:
 def free_batch(network: nn.Module, one: Tensor, other: Tensor) -> None:
     """Make a network that was exported for one image take any batch, in place.
 
-    Exporters write the batch size into sizes, as in ``x.view(1, 2, 16)`` or ``token.expand(1, -1, -1)``. Two images are run
-    singly and together, in step; at each such size the axis is sought for which the batch equals the single runs.
+    Exporters write the batch size into sizes, as in ``x.view(1, 2, 16)`` or ``token.expand(1, -1, -1)``. Two images
+    are run singly and together, in step; at each such size the axis is sought for which the batch equals the single
+    runs. Several may fit, so the caller compares the outputs of another batch.
 
     Args:
         network: an ``UnflattenedModule`` after :func:`to_functions`.

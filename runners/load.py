@@ -762,7 +762,7 @@ def _same(first: Any, second: Any, tolerance: float = 1e-4) -> bool:
 def _any_batch(network: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]:
     """Let a network that was exported with a fixed batch size run on any, or at least image by image."""
     generator = torch.Generator().manual_seed(1)
-    images = list(torch.rand((3, *x.shape[1:]), generator=generator).split(1))
+    images = [torch.rand((1, *x.shape[1:]), generator=generator) for _ in range(3)]
     if hasattr(network, "check_input_constraints"):
         network.check_input_constraints = False  # type: ignore[assignment]
     with torch.no_grad():

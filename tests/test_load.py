@@ -159,10 +159,52 @@ def test_export_of_a_vit_shows_its_attention(tmp_path: Path) -> None:
             model(rand(1, 3, 16, 16))
         assert seen.functions.count(F.scaled_dot_product_attention) == 2
         assert {F.gelu, F.layer_norm, F.linear} <= set(seen.functions)
-    # its batch size is written into the graph: told, and run image by image
-    assert fixed.one_by_one
-    assert any("image by image" in note for note in fixed.notes)
-    assert not dynamic.one_by_one
+    # the batch size that was written into the graph is freed
+    assert any("was freed" in note for note in fixed.notes)
+    assert not fixed.one_by_one
+    assert not dynamic.notes
+
+
+def test_export_whose_batch_cannot_be_freed_runs_image_by_image(tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 2, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x - x.mean()).flatten(2).mean(2)  # the mean is over the whole batch
+
+    network = made(Net())
+    model = load_model(exported(network, rand(1, 1, 8, 8), tmp_path / "net.pt2"))
+    assert model.one_by_one
+    assert any("image by image" in note for note in model.notes)
+    x = rand(3, 1, 8, 8)
+    assert torch.allclose(model(x), torch.cat([network(image[None]) for image in x]), atol=1e-6)
+
+
+def test_export_of_attention_written_out_takes_any_batch(tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patch = nn.Conv2d(3, 16, 4, 4)
+            self.first = nn.MultiheadAttention(16, 4)  # length first: batch and heads share an axis
+            self.qkv, self.head = nn.Linear(16, 48), nn.Linear(16, 2)
+            self.token = nn.Parameter(torch.rand(1, 1, 16))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.patch(x)
+            count, width, rows, columns = x.shape
+            x = x.reshape(count, width, rows * columns).permute(2, 0, 1)
+            x = self.first(x, x, x)[0].permute(1, 0, 2)
+            x = torch.cat([self.token.repeat(count, 1, 1), x], 1)
+            q, k, v = self.qkv(x).reshape(count, -1, 3, 2, 8).permute(2, 0, 3, 1, 4)
+            x = (q @ k.transpose(-2, -1)).softmax(-1) @ v
+            return self.head(x.transpose(1, 2).reshape(count, -1, 16).mean(1))
+
+    network = made(Net())
+    model = load_model(exported(network, rand(1, 3, 16, 16), tmp_path / "net.pt2"))
+    assert not model.one_by_one
+    batches(model, network, rand(4, 3, 16, 16))
 
 
 def test_export_of_a_unet_like_network(tmp_path: Path) -> None:
