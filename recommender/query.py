@@ -401,6 +401,7 @@ class _Reader:
         self._names()
         self._govern(words.NOT, "negated")
         self._govern(words.HAVE, "possessed")
+        self._available()
 
     def _split(self, token: _Token) -> list[_Token]:
         """Split a German compound, or words written together, into known parts."""
@@ -638,6 +639,18 @@ class _Reader:
                 done |= set(span)
                 self._follow(first, first + width, at, mark)
 
+    def _available(self) -> None:
+        """Read "gradients are (not) available", which speaks of the name before it."""
+        for match in self.matches:
+            after = [t.word for t in self.tokens[match.last : match.last + 4]]
+            cut = next((i for i, word in enumerate(after) if word in words.AVAILABLE), None)
+            if cut is None or not all(word in words.FILL or word in words.NOT for word in after[:cut]):
+                continue
+            if any(word in words.NOT for word in after[:cut]) or after[cut] in words.UNAVAILABLE:
+                match.negated = True
+            else:
+                match.possessed = True
+
     def _follow(self, cue: int, i: int, at: Mapping[int, _Match], mark: str) -> None:
         steps = 0
         while i < len(self.tokens) and steps < 5:
@@ -725,7 +738,8 @@ class _Reader:
         for match in self.matches:
             if match.negated is negated:
                 # a need that is also a family ("gradients") speaks of the model when it is denied or owned
-                need = any(n.kind in ("need", "inside") for n in match.names) and (negated or match.possessed)
+                need = any(n.kind == "need" for n in match.names) and (negated or match.possessed)
+                need = need or any(n.kind == "inside" for n in match.names)
                 for name in match.names:
                     if name.kind in kinds and not (need and name.kind == "family"):
                         yield match, name

@@ -21,31 +21,31 @@ STOP = _set(
     as ask asking at audience audiences available away back based be because become been before being below best
     better between beyond both bring but by call called came can cannot cant case cases certain check choose
     clear come comparable compare compared comparing comparison compute consider could course current currently
-    data dataset datasets deep default dear describe did differ difference different do does doesnt doing done
-    dont down each either else end enough etc even ever every everything example examples exist expect fair far
-    few figure find first fit fits fitting five following for found from full further general get gets getting
-    give given gives giving go goes going good got great group had hand handle happen has have having he hello
-    help helpful her here hi him his hope how however i idea ideal if im image images imaging in include
-    including individual inform input inputs inside instance instead into involve is isnt it its itself just
-    keep kind kinds know known large last later lead least less let lets like likely list little ll long look
-    looking looks lot made main mainly major make makes making many may maybe me mean means might mine more most
-    mostly much must my myself need needed needs never new next nice no non none nor normal not nothing now
-    number of off often ok okay old on once one ones only onto open option options or order other others our
-    ours out output outputs over own paper papers part particular people per perform performance perhaps person
-    picture pictures place please point possible possibly prefer preferably prefers present pretty probably
-    problem produce project proper properly provide published put question questions quite radiological
-    radiology rather re read real really reason reasonable reasons recent recommend recommendation
-    recommendations recommended regarding related relevant rely require required research result results right
-    run running said same say says scan scanned scans second see seem seems send serve set setting several shall
-    she should show showing shown shows similar simple simply since single situation small so some somebody
-    someone something sort start state still straight study studies such suggest suggestion suggestions suit
-    suitable suited suits support sure take taken takes taking task tell than thank thanks that the their them
-    themselves then there these they thing things think this those though through thus time times to today
-    together too took topic totally toward towards tried true try trying turn two type types under understand
-    understanding understandable up upon us use used useful user users uses using usual usually various ve
-    versus very via view vs want wanted wants was way ways we well were what whats whatever when where wherever
-    whether which while who whole whom whose why widely will wish with within without wont word words work
-    working works worse worst would write wrong yes yet you your yours yourself
+    data dataset datasets deep default dear describe did differ difference different do does easier easiest
+    cheaper cheapest faster fastest slow slower slowest doesnt doing done dont down each either else end enough
+    etc even ever every everything example examples exist expect fair far few figure find first fit fits fitting
+    five following for found from full further general get gets getting give given gives giving go goes going
+    good got great group had hand handle happen has have having he hello help helpful her here hi him his hope
+    how however i idea ideal if im image images imaging in include including individual inform input inputs
+    inside instance instead into involve is isnt it its itself just keep kind kinds know known large last later
+    lead least less let lets like likely list little ll long look looking looks lot made main mainly major make
+    makes making many may maybe me mean means might mine more most mostly much must my myself need needed needs
+    never new next nice no non none nor normal not nothing now number of off often ok okay old on once one ones
+    only onto open option options or order other others our ours out output outputs over own paper papers part
+    particular people per perform performance perhaps person picture pictures place please point possible
+    possibly prefer preferably prefers present pretty probably problem produce project proper properly provide
+    published put question questions quite radiological radiology rather re read real really reason reasonable
+    reasons recent recommend recommendation recommendations recommended regarding related relevant rely require
+    required research result results right run running said same say says scan scanned scans second see seem
+    seems send serve set setting several shall she should show showing shown shows similar simple simply since
+    single situation small so some somebody someone something sort start state still straight study studies such
+    suggest suggestion suggestions suit suitable suited suits support sure take taken takes taking task tell
+    than thank thanks that the their them themselves then there these they thing things think this those though
+    through thus time times to today together too took topic totally toward towards tried true try trying turn
+    two type types under understand understanding understandable up upon us use used useful user users uses
+    using usual usually various ve versus very via view vs want wanted wants was way ways we well were what
+    whats whatever when where wherever whether which while who whole whom whose why widely will wish with within
+    without wont word words work working works worse worst would write wrong yes yet you your yours yourself
     """
     # the domain's own small talk
     """
@@ -64,17 +64,17 @@ STOP = _set(
     aber alle allem allen aller alles als also am an andere anderen auch auf aufnahme aufnahmen aus ausgabe
     basiert bei beim beispiel beispiele benutzen besser besten beste bester bestes bild bildern bilder bilddaten
     bin bis bitte brauche da dafur damit dann daran darauf das dass daten dem den denn der des die dies diese
-    diesem diesen dieser dieses doch du durch eignen eignet ein eine einem einen einer eines einfach empfehlen
-    empfehlt empfehlung entscheidung er erklaren erklarbar erklarbare erklart erklarung erklarungen
-    erklarungsmethode erklarungsmethoden es etwas euch fur gab ganz geeignet geeignete geeigneten geht gerade
-    gern gibt gut gute guten habe haben hat hatte heisst hier hilft ich ihr im in indem ins ist ja jede jeder
-    jetzt kann kannst klinisch klinische konnen konnte kunstliche lasst man mehr mein meine meinem meinen meiner
-    mich mir mit mittels mochte modell modelle modells modellen muss mussen nach netz netze netzes netzwerk
-    neben neuronale neuronales nimmt noch nun nur nutzen ob oder ohne passen passt passende sein seine selbst
-    sich sie sind sinnvoll so soll sollte sollten statt tiefe tiefes um und uns unser unsere unseren unter
-    verfahren vergleich verstehen verwenden verwendet viel vom von vor vorhersage vorhersagen wann war warum was
-    weil welche welchem welchen welcher welches wenn wer werden wie wird wir wo wofur wollen wurde zeige zeigen
-    zeigt zu zum zur zwischen methode methoden ki technik techniken
+    diesem diesen dieser dieses doch du durch eignen eignet erklarbarkeit ein eine einem einen einer eines
+    einfach empfehlen empfehlt empfehlung entscheidung er erklaren erklarbar erklarbare erklart erklarung
+    erklarungen erklarungsmethode erklarungsmethoden es etwas euch fur gab ganz geeignet geeignete geeigneten
+    geht gerade gern gibt gut gute guten habe haben hat hatte heisst hier hilft ich ihr im in indem ins ist ja
+    jede jeder jetzt kann kannst klinisch klinische konnen konnte kunstliche lasst man mehr mein meine meinem
+    meinen meiner mich mir mit mittels mochte modell modelle modells modellen muss mussen nach netz netze netzes
+    netzwerk neben neuronale neuronales nimmt noch nun nur nutzen ob oder ohne passen passt passende sein seine
+    selbst sich sie sind sinnvoll so soll sondern lieber sollte sollten statt tiefe tiefes um und uns unser
+    unsere unseren unter verfahren vergleich verstehen verwenden verwendet viel vom von vor vorhersage
+    vorhersagen wann war warum was weil welche welchem welchen welcher welches wenn wer werden wie wird wir wo
+    wofur wollen wurde zeige zeigen zeigt zu zum zur zwischen methode methoden ki technik techniken
     """
     # French
     """
@@ -110,13 +110,14 @@ STOP = _set(
 
 STOP_CJK = _set(
     """
-    哪一种 哪一个 哪种 哪个 哪些 什么样 什么 怎么样 怎么 如何 怎样 为什么 请问 请 推荐 建议 应该
-    可以 能够 需要 想要 使用 采用 选择 用于 用来 适合 适用于 适用 最好 更好 最佳 最 更 比较 方法
-    技术 算法 工具 模型 网络 神经网络 深度学习 学习 人工智能 机器学习 解释性 可解释性 可解释 解释 说明
-    理解 图像 影像 图片 数据 扫描 医学 医疗 临床 诊断 预测 结果 决策 判断 任务 问题 我们 我 你 您
-    他 她 它 这个 那个 这 那 是 的 了 吗 呢 吧 和 与 或者 或 还是 以及 及 对于 对 在 中 上
-    下 里 给 让 把 被 从 到 为 用 做 有 要 想 会 能 好 个 种 一 些 并 而 但是 但 而是 不
-    没 没有 无 非 之 其 所 进行 关于 时 啊 基于 分析 看 哪里 看到 生成 哪
+    知道 这样 那样 哪一种 哪一个 哪种 哪个 哪些 什么样 什么 怎么样 怎么 如何 怎样 为什么 请问 请
+    推荐 建议 应该 可以 能够 需要 想要 使用 采用 选择 用于 用来 适合 适用于 适用 最好 更好 最佳
+    最 更 比较 方法 技术 算法 工具 模型 网络 神经网络 深度学习 学习 人工智能 机器学习 解释性
+    可解释性 可解释 解释 说明 理解 图像 影像 图片 数据 扫描 医学 医疗 临床 诊断 预测 结果 决策
+    判断 任务 问题 我们 我 你 您 他 她 它 这个 那个 这 那 是 的 了 吗 呢 吧 和 与 或者 或
+    还是 以及 及 对于 对 在 中 上 下 里 给 让 把 被 从 到 为 用 做 有 要 想 会 能 好 个
+    种 一 些 并 而 但是 但 而是 不 没 没有 无 非 之 其 所 进行 关于 时 啊 基于 分析 看
+    哪里 看到 生成 哪
     """
 )
 """Chinese stop words, cut out of what is left between matches."""
@@ -147,7 +148,8 @@ FILL = _set(
     expose exposes provide provides give gives read at all by been plain more den die das der dem ein eine einen
     einem einer auf zu zugriff zugang von mit haben habe will mochte wollen benutzen verwenden nutzen brauche d
     de des du l la le les un une au aux acces utiliser veux avec el los las una unos acceso a al usar quiero con
-    tengo utilizar 有 用 使用 需要 访问 获取 想 的 任何
+    tengo utilizar
+    有 用 使用 需要 访问 获取 想 的 任何
     """
 )
 """What may stand between a cue and the name it governs."""
@@ -155,11 +157,17 @@ FILL = _set(
 HAVE = _set("have has with got given own possess habe haben mit avec avons ai con tengo tenemos 有 我有 拥有")
 """Cues that the asker has what is named next."""
 
+UNAVAILABLE = _set("unavailable inaccessible hidden unzuganglich indisponible indisponibles 不可用 不可见")
+AVAILABLE = UNAVAILABLE | _set(
+    "available accessible exposed possible verfugbar zuganglich disponible disponibles accesible accesibles 可用 可见"
+)
+"""Words that say of the name before them whether it is at hand."""
+
 BLACK_BOX = _set(
     """
-    blackbox blackboxes apionly api apis restapi webservice webapi closedsource proprietary onnx
-    onnxruntime tensorrt coreml openvino tflite modelagnostic inferenceonly forwardonly queryonly queryaccess
-    schwarzekiste blackboxmodell modellagnostisch boitenoire cajanegra modeloagnostico agnostico
+    blackbox blackboxes apionly api apis restapi webservice webapi closedsource proprietary onnx onnxruntime
+    tensorrt coreml openvino tflite modelagnostic inferenceonly forwardonly queryonly queryaccess schwarzekiste
+    blackboxmodell modellagnostisch boitenoire cajanegra modeloagnostico agnostico
     黑盒 黑箱 模型无关 接口
     """
 )
@@ -169,7 +177,8 @@ INSIDES = _set(
     """
     gradients gradient gradienten gradientes weights internals parameters layers activations backward
     backpropagation backprop featuremaps gewichte gewichten innere poids couches pesos capas retropropagation
-    retropropagacion 权重 参数 内部 梯度
+    retropropagacion
+    权重 参数 内部 梯度
     """
 )
 """The inside of a model; to lack it makes the model a black box."""
@@ -265,11 +274,13 @@ INTRINSIC = _set(
 
 DOMAIN = _set(
     """
-    ai explain explainability explainable explainer explainers explaining explains explanation explanations
-    interpret interpretability interpretable interpretation saliency heatmap heatmaps xai model models network
-    networks classifier predictions prediction neural erklaren erklarung erklarungen erklarbar erklarbare
-    erklarungsmethode modell modelle ki netz netzwerk expliquer explication explications explicabilite modele
-    modeles reseau explicar explicacion explicaciones explicabilidad modelo modelos 解释 可解释 模型 网络
+    ai method methods methode methoden metodo metodos explain explainability explainable explainer explainers
+    explaining explains explanation explanations interpret interpretability interpretable interpretation
+    saliency heatmap heatmaps xai model models network networks classifier predictions prediction neural
+    erklaren erklarung erklarungen erklarbar erklarbare erklarungsmethode modell modelle ki netz netzwerk
+    expliquer explication explications explicabilite modele modeles reseau explicar explicacion explicaciones
+    explicabilidad modelo modelos
+    解释 可解释 模型 网络
     """
 )
 """Words that show that a question is about explaining models at all."""
