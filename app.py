@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
+from views.common import sentences
+
 st.set_page_config(page_title="XAI Atlas", page_icon=":material/travel_explore:", layout="wide")
 
 page = st.navigation(
@@ -16,7 +18,8 @@ page = st.navigation(
     position="top",
 )
 st.html("<style>.stMainBlockContainer {padding-top: 4.5rem; padding-bottom: 2rem}</style>")
-page.run()
+with sentences():
+    page.run()
 st.caption(
     "XAI Atlas explains models for research and quality control. **Not for clinical use:** an explanation shows what a "
     "model reacts to, not what a patient has."

@@ -15,7 +15,7 @@ import torch
 from PIL import Image as Pillow
 from streamlit.testing.v1 import AppTest
 
-from taxonomy import load_kb
+from taxonomy import KBError, load_kb
 
 ROOT = Path(__file__).parents[1]
 
@@ -147,6 +147,20 @@ def test_asking_and_exploring_never_import_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip().splitlines()[-1:] == ["False"], done.stderr[-2000:]
+
+
+def test_a_broken_knowledge_base_is_told_in_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+    from views import common
+
+    def broken() -> None:
+        raise KBError(["methods/lime.yaml:3: name: missing: a text"])
+
+    common.knowledge.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(common, "load_kb", broken)
+        app = opened()
+    assert "methods/lime.yaml:3" in app.error[0].value.replace("\\", "")
+    common.knowledge.clear()
 
 
 # --- run ----------------------------------------------------------------------------------------------------------

@@ -14,12 +14,14 @@ from taxonomy.schema import Challenge, Claim, Effect, Method, Metric, Modality, 
 from views.common import (
     COLOURS,
     EXPLORE,
+    RUN,
     branch_badge,
     cite,
     entity_link,
     entity_links,
     knowledge,
     plain,
+    runnable,
     sentences,
     sourced,
     words,
@@ -219,9 +221,13 @@ def evidence_view() -> None:
         side="top",
         tickangle=-40,
         showgrid=False,
+        range=[-0.7, len(modalities) - 0.3],
     )
     figure.update_yaxes(
-        categoryorder="array", categoryarray=[kb.methods[one].name for one in shown], showgrid=True, gridcolor="#edf2f4"
+        categoryorder="array",
+        categoryarray=[kb.methods[one].name for one in shown],
+        gridcolor="#edf2f4",
+        range=[-0.7, len(shown) - 0.3],
     )
     figure.update_layout(height=150 + 28 * len(shown), margin={"t": 110, "l": 10, "r": 10, "b": 10}, dragmode=False)
     chosen = st.plotly_chart(
@@ -331,6 +337,8 @@ def method_page(method: Method) -> None:
     )
     if method.umbrella:
         st.info("Publications use this name without saying which variant they mean; it stands for the group.")
+    if method.id in runnable():
+        st.page_link(RUN, label="Run it", icon=":material/play_circle:", query_params={"methods": method.id})
     left, right = st.columns([2, 1], gap="large")
     with left:
         if method.definition:
@@ -459,7 +467,7 @@ def modality_page(modality: Modality) -> None:
             st.markdown("No challenge is recorded.")
         for one in modality.challenges:
             challenge = kb.challenges[one]
-            with st.expander(plain(challenge.name), expanded=len(modality.challenges) <= 3):
+            with st.expander(plain(challenge.name), expanded=len(modality.challenges) <= 5):
                 challenge_body(challenge)
     with right:
         st.subheader("Evidence by method")

@@ -16,6 +16,7 @@ import streamlit as st
 
 from recommender import Query, answer
 from taxonomy import AtlasError, ModelError, gaps
+from taxonomy.schema import NeedWord
 from views.common import RUN, RUNS, knowledge, named, plain, sentences
 
 with st.spinner("Starting PyTorch …"):
@@ -389,9 +390,8 @@ def meet(key: str, model: Model, picked: Picked) -> Pair:
     image = picked.image
     if image.dims == 3 and model.card.dims == 2:
         last = image.shape[image.plane_axis] - 1
-        cut = results.Cut(
-            image.plane_axis, st.slider("This model reads pictures: slice of the volume", 0, last, last // 2)
-        )
+        label = "This model reads pictures: slice of the volume"
+        cut = results.Cut(image.plane_axis, st.slider(label, 0, last, last // 2) if last else 0)
         mask = None if picked.mask is None else image.view(picked.mask, *cut)
         picked = replace(picked, image=image.slice(*cut), mask=mask)
     return met((key, picked.key, cut), model, picked)
@@ -444,9 +444,10 @@ def choose_target(pair: Pair) -> Target:
 
 def choose_methods(pair: Pair) -> dict[str, dict[str, Any]]:
     """Let the user choose methods and their parameters; the others are listed with the reason."""
+    words: dict[str, NeedWord] = {need: word for need, word in kb.vocabulary.needs.items()}
     out = {}
     for one in explainers:
-        if found := gaps(kb.methods[one].requires, pair.wired, kb.vocabulary.needs):
+        if found := gaps(kb.methods[one].requires, pair.wired, words):
             out[one] = " ".join(gap.sentence for gap in found)
     able = sorted((one for one in explainers if one not in out), key=lambda one: kb.methods[one].name.casefold())
     carried = [one for one in st.query_params.get("methods", "").split(",") if one]

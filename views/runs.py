@@ -61,7 +61,7 @@ def line(rows: Sequence[Row]) -> bool:
             f"**{first.created:%-d %B %Y, %H:%M} UTC** {modality}:gray-badge[{plain(first.source.replace('_', ' '))}] "
             f":violet-badge[{plain(str(first.facts['model']['name']))}]  \n{', '.join(methods)}"
         )
-        with buttons.container(horizontal=True, horizontal_alignment="right"):
+        with buttons.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
             st.page_link(RUN, label="Open", icon=":material/open_in_full:", query_params={"run": first.case})
             with st.popover("Delete", icon=":material/delete:", type="tertiary"):
                 st.markdown("Its maps, scores and ratings will be gone.")
