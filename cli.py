@@ -115,7 +115,7 @@ def _print_answer(found: recommender.Answer, kb: KB) -> None:
     if found.ruled_out:
         out.print(f"\n[bold]Ruled out[/bold] ({len(found.ruled_out)} methods; the most promising)")
         for ruled in found.ruled_out[:5]:
-            out.print(f"  • {escape(kb.methods[ruled.method].name)}: {escape(ruled.gap)}")
+            out.print(f"  • {escape(ruled.gap)}")
     _print_sources(cited, kb)
 
 
@@ -301,7 +301,9 @@ def explain(
     wired = runners.profile(loaded, x)
     case = open_case(shown, loaded, x, mask=reference, source=image if _sample(image) else "upload")
     region = None if reference is None else to_input(reference, tuple(x.shape[2:]), case.fit)
-    what = read_target(target, loaded.card, region if in_mask else None)
+    if in_mask and region is None:
+        raise AtlasError("--in-mask needs a region to explain; give it with --mask FILE")
+    what = read_target(target, loaded.card, region if in_mask else None, task=case.model["task"])
 
     query = recommender.parse(ask, kb) if ask else recommender.Query()
     if not query.modality and case.modality:
@@ -313,7 +315,7 @@ def explain(
             raise AtlasError(advice.message or "no method that runs here fits this model; name one with --method")
         err.print(f"Recommended here: {escape(', '.join(kb.methods[one].name for one in chosen))}")
         for ruled in could_have_run(advice.as_json()):
-            err.print(f"[dim]Not: {escape(kb.methods[ruled['method']].name)}. {escape(ruled['gap'])}[/dim]")
+            err.print(f"[dim]{escape(ruled['gap'])}[/dim]")
     if metrics:
         quick = [one for one in runners.metrics if "explainer" not in kb.metrics[one].needs]
         wanted += [one for one in quick if one not in wanted and (mask or "mask" not in kb.metrics[one].needs)]

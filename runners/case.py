@@ -217,18 +217,19 @@ def label_name(labels: Sequence[str], index: int) -> str:
     return labels[index] if index < len(labels) else f"label {index}"
 
 
-def read_target(text: str | None, card: ModelCard, mask: Tensor | None = None) -> Target:
+def read_target(text: str | None, card: ModelCard, mask: Tensor | None = None, *, task: str | None = None) -> Target:
     """Turn what a user typed into a target.
 
     Args:
         text: a label's name or number; None for what the model decided.
         card: the model's card.
         mask: region to explain, on the model's input grid; segmentation only.
+        task: the task as profiled, when the card does not tell.
 
     Raises:
         TargetError: there is no such label, or a region is given to a model that does not segment.
     """
-    segments = card.task == "segmentation"
+    segments = (card.task or task) == "segmentation"
     offset = 1 if segments and len(card.labels) == 1 else 0  # one channel: its label is the structure, 0 the background
     if text is None:
         index = None

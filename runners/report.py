@@ -229,9 +229,9 @@ def _number(one: Measured | None) -> str:
 
 
 def _left_out(results: Sequence[Result], kb: KB, answer: Mapping[str, Any] | None) -> str:
-    failed = [(one.method, one.error) for one in results if one.error]
-    ruled_out = [(one["method"], one["gap"]) for one in could_have_run(answer)]
-    lines = [f"<li><b>{escape(kb.methods[m].name)}</b>: {escape(text or '')}</li>" for m, text in (*failed, *ruled_out)]
+    said = [f"{kb.methods[one.method].name}: {one.error}" for one in results if one.error]
+    said += [one["gap"] for one in could_have_run(answer)]
+    lines = [f"<li>{escape(one)}</li>" for one in said]
     return _folded(f"Not shown: {len(lines)} methods, and why", "".join(lines)) if lines else ""
 
 

@@ -1,0 +1,276 @@
+"""The command: what it prints, what its JSON holds, and that every user error is one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Pillow
+from safetensors.torch import save_file
+from torch import nn
+from typer.testing import CliRunner
+
+import cli
+from taxonomy import load_kb
+
+FACTORY = """
+from torch import nn
+
+def segmenter():
+    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+
+def classifier3d():
+    features = [nn.Conv3d(1, 4, 3, padding=1), nn.ReLU()]
+    return nn.Sequential(*features, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 3))
+
+def broken():
+    raise ValueError("no such width")
+"""
+
+
+def run(*arguments: object, code: int = 0) -> tuple[str, str]:
+    """Run the command and return what it printed to stdout and stderr."""
+    done = CliRunner().invoke(cli.app, [str(one) for one in arguments])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == code, done.output
+    return done.stdout, done.stderr
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A picture, a mask, a volume, weights and their factory."""
+    rng = np.random.default_rng(0)
+    picture = (rng.random((24, 20)) * 80).astype(np.uint8)
+    picture[8:14, 6:12] = 230
+    Pillow.fromarray(picture).save(tmp_path / "patient_smith.png")
+    Pillow.fromarray(((picture == 230) * 255).astype(np.uint8)).save(tmp_path / "mask.png")
+    affine = np.array([[0, -1.5, 0, 10], [2.0, 0, 0, -5], [0, 0, 3.0, 7], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(rng.random((9, 8, 7)).astype(np.float32), affine), tmp_path / "volume.nii.gz")
+    (tmp_path / "nets.py").write_text(FACTORY)
+    space: dict[str, object] = {}
+    exec(FACTORY, space)
+    torch.manual_seed(0)
+    segmenter: nn.Sequential = space["segmenter"]()  # type: ignore[operator]
+    with torch.no_grad():  # label 1 where it is bright
+        segmenter[0].weight[:] = 0
+        segmenter[0].weight[0, 0, 1, 1] = 4.0
+        segmenter[0].bias[:] = 0
+        segmenter[2].weight[:] = 0
+        segmenter[2].weight[1, 0] = 1.0
+        segmenter[2].bias[:] = torch.tensor([2.0, 0.0])
+    save_file(segmenter.state_dict(), tmp_path / "segmenter.safetensors")
+    save_file(space["classifier3d"]().state_dict(), tmp_path / "classifier.safetensors")  # type: ignore[operator]
+    return tmp_path
+
+
+def explain(folder: Path, *more: object, image: str = "patient_smith.png", code: int = 0) -> tuple[str, str]:
+    model = "classifier.safetensors" if image.startswith("volume") else "segmenter.safetensors"
+    factory = "classifier3d" if image.startswith("volume") else "segmenter"
+    given = ["explain", folder / image, "--model", folder / model, "--factory", f"{folder / 'nets.py'}:{factory}"]
+    return run(*given, *more, code=code)
+
+
+# --- ask and look up --------------------------------------------------------------------------------------------------
+
+
+def test_ask_prints_reasons_with_sources() -> None:
+    printed, _ = run("ask", "which method for ultrasound segmentation?", "--top", 2)
+    assert "1. " in printed
+    assert "3. " not in printed.split("Run together")[0]
+    assert "Run together:" in printed
+    assert "https://" in printed
+
+
+def test_ask_json_is_the_public_interface() -> None:
+    printed, _ = run("ask", "which method for ultrasound segmentation?", "--json")
+    answer = json.loads(printed)
+    assert set(answer) >= {"query", "recommendations", "panel", "ruled_out"}
+    fields = "modality task architecture dimension access audience goal budget methods unmatched spans"
+    assert set(answer["query"]) >= set(fields.split())
+    assert answer["query"]["modality"] == ["ultrasound"]
+    assert answer["query"]["task"] == "segmentation"
+    assert answer["query"]["architecture"] is None
+    fields = "method name branch family score runnable reasons conditions cautions metrics tools"
+    assert set(answer["recommendations"][0]) == set(fields.split())
+    assert set(answer["recommendations"][0]["reasons"][0]) == {"criterion", "points", "text", "cites"}
+    assert all(set(one) == {"method", "gap"} for one in answer["ruled_out"])
+    kb = load_kb()
+    assert set(answer["panel"]) <= set(kb.methods)
+    cites = {cite for one in answer["recommendations"] for reason in one["reasons"] for cite in reason["cites"]}
+    assert cites <= set(kb.publications)
+    top, _ = run("ask", "which method for ultrasound segmentation?", "--json", "--top", 1)
+    assert json.loads(top)["recommendations"] == answer["recommendations"][:1]
+
+
+@pytest.mark.parametrize("kind", ["methods", "modalities", "challenges", "metrics", "tools", "publications"])
+def test_list_and_show_every_kind(kind: str) -> None:
+    rows = json.loads(run("list", kind, "--json")[0])
+    assert [row["id"] for row in rows] == sorted(load_kb().kinds()[kind])
+    first = rows[0]
+    shown = json.loads(run("show", first["id"], "--json")[0])
+    assert shown["kind"] == kind
+    assert shown["id"] == first["id"]
+    assert first["name"] in run("list", kind)[0]
+    assert first["name"] in run("show", first["id"])[0]
+
+
+def test_show_takes_a_name() -> None:
+    assert run("show", "Grad-CAM", "--json") == run("show", "grad_cam", "--json")
+
+
+def test_check_counts() -> None:
+    printed, _ = run("check")
+    assert printed.strip().endswith("no problems")
+    assert f"{len(load_kb().methods)} methods" in printed
+
+
+def test_export_and_schema(tmp_path: Path) -> None:
+    run("export", tmp_path / "kb.json")
+    assert "grad_cam" in (tmp_path / "kb.json").read_text()
+    printed, _ = run("schema", tmp_path / "schema")
+    assert len(printed.split()) == len(list((tmp_path / "schema").iterdir())) > 5
+
+
+def test_models_lists_models_and_samples() -> None:
+    listed = json.loads(run("models", "--json")[0])
+    assert listed["models"]
+    assert listed["samples"]
+    printed, _ = run("models")
+    for one in (*listed["models"], *listed["samples"]):
+        assert one["id"] in printed
+
+
+# --- explain ----------------------------------------------------------------------------------------------------------
+
+
+def test_explain_runs_the_recommended_panel(folder: Path) -> None:
+    printed, progress = explain(folder, "--ask", "ultrasound lesion segmentation", "--json")
+    record = json.loads(printed)
+    assert len(record["results"]) >= 3
+    assert "Recommended here: " in progress
+    for one in record["results"]:
+        assert load_kb().methods[one["method"]].name in progress
+    assert {one["method"] for one in record["ruled_out"]} >= {"attention_rollout"}
+    assert "Attention rollout" in progress
+    assert record["model"]["task"] == "segmentation"
+    assert record["answer"][0]["value"] == 36
+
+
+def test_out_has_everything_and_nothing_of_the_patient(folder: Path) -> None:
+    target = folder / "out"
+    given = ("--method", "occlusion", "--method", "vanilla_gradient", "--mask", folder / "mask.png", "--metrics")
+    explain(folder, *given, "--out", target)
+    names = {path.name for path in target.iterdir()}
+    expected = {"image.png", "report.html", "run.json"}
+    assert names == expected | {f"{m}.{e}" for m in ("occlusion", "vanilla_gradient") for e in ("png", "npz")}
+    record = json.loads((target / "run.json").read_text())
+    assert {score["metric"] for score in record["results"][0]["scores"]} >= {"deletion", "insertion", "pointing_game"}
+    for path in target.iterdir():
+        data = path.read_bytes()
+        assert b"smith" not in data, path.name
+        assert str(folder).encode() not in data, path.name
+
+
+def test_a_volume_gives_nifti_on_its_own_grid(folder: Path) -> None:
+    explain(folder, "--method", "vanilla_gradient", "--out", folder / "out", image="volume.nii.gz")
+    given, made = nib.load(folder / "volume.nii.gz"), nib.load(folder / "out" / "vanilla_gradient.nii.gz")
+    assert made.shape == given.shape
+    np.testing.assert_allclose(made.affine, given.affine, atol=1e-6)
+    raw = np.load(folder / "out" / "vanilla_gradient.npz")["values"]
+    np.testing.assert_allclose(np.sort(made.get_fdata().ravel()), np.sort(raw.ravel()), atol=1e-6)
+    assert gzip.decompress((folder / "out" / "vanilla_gradient.nii.gz").read_bytes())
+
+
+def test_targets_by_name_number_and_mask(folder: Path) -> None:
+    def target(*more: object) -> str:
+        return str(
+            json.loads(explain(folder, "--method", "vanilla_gradient", "--json", *more)[0])["results"][0]["target"]
+        )
+
+    assert target() == target("--target", 1)
+    assert "36 pixels" in target()
+    assert target("--target", 0).startswith("label 0")
+    given = target("--target", 1, "--mask", folder / "mask.png", "--in-mask")
+    assert "in the given region (36 pixels)" in given
+
+
+def test_the_same_seed_gives_the_same_map(folder: Path) -> None:
+    maps = []
+    for number, seed in enumerate((4, 4, 5)):
+        explain(folder, "--method", "rise", "--seed", seed, "--out", folder / f"out{number}")
+        maps.append(np.load(folder / f"out{number}" / "rise.npz")["values"])
+    np.testing.assert_array_equal(maps[0], maps[1])
+    assert not np.array_equal(maps[0], maps[2])
+
+
+def test_one_failing_method_does_not_stop_the_others(folder: Path) -> None:
+    printed, said = explain(folder, "--method", "attention_rollout", "--method", "occlusion", "--out", folder / "out")
+    assert "Attention rollout: attention_rollout cannot explain this model" in said
+    assert "Occlusion" in printed
+    record = json.loads((folder / "out" / "run.json").read_text())
+    assert [("error" in one) for one in record["results"]] == [True, False]
+    explain(folder, "--method", "attention_rollout", code=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "grad_camm"], "did you mean grad_cam"),
+        (["list", "method"], "did you mean methods"),
+        (["export", "kb.docx"], "docx"),
+        (["explain", "no.png", "--model", "chest_xray_cnn"], "no.png"),
+        (["explain", "chest_radiograph", "--model", "no_such_model"], "no_such_model"),
+        (["explain", "chest_radiograph", "--model", "chest_xray_cnn", "--method", "gradcam"], "did you mean grad_cam"),
+        (["explain", "chest_radiograph", "--model", "chest_xray_cnn", "--metric", "deletio"], "did you mean deletion"),
+        (["explain", "chest_radiograph", "--model", "chest_xray_cnn", "--task", "diagnosis"], "classification"),
+        (["explain", "chest_radiograph", "--model", "chest_xray_cnn", "--target", "fracture"], "pneumonia"),
+        (["explain", "chest_radiograph", "--model", "chest_xray_cnn", "--in-mask"], "give it with --mask"),
+    ],
+    ids=lambda value: " ".join(value[-2:]) if isinstance(value, list) else None,
+)
+def test_user_errors_are_one_sentence(arguments: list[str], message: str) -> None:
+    printed, said = run(*arguments, code=2)
+    assert printed == ""
+    assert message in said
+    assert len(said.strip().splitlines()) == 1
+    assert "Traceback" not in said
+
+
+def test_bad_files_are_sentences(folder: Path) -> None:
+    (folder / "text.png").write_text("not an image")
+    damaged = (folder / "volume.nii.gz").read_bytes()
+    (folder / "half.nii.gz").write_bytes(damaged[: len(damaged) // 2])
+    for name in ("text.png", "half.nii.gz"):
+        printed, said = explain(folder, "--out", folder / "out", image=name, code=2)
+        assert printed == ""
+        assert len(said.strip().splitlines()) == 1
+        assert name in said
+    assert not (folder / "out").exists()
+    weights = folder / "segmenter.safetensors"
+    _, said = run(
+        "explain", folder / "patient_smith.png", "--model", weights, "--factory", f"{folder / 'nets.py'}:broken", code=2
+    )
+    assert "no such width" in said
+
+
+def test_out_is_never_overwritten_by_accident(folder: Path) -> None:
+    target = folder / "out"
+    target.mkdir()
+    (target / "thesis.txt").write_text("mine")
+    given = ("--method", "vanilla_gradient", "--out", target)
+    assert "is not empty" in explain(folder, *given, code=2)[1]
+    assert "was not written by an export" in explain(folder, *given, "--force", code=2)[1]
+    assert [path.name for path in target.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("arguments", [["ask"], ["explain", "x.png"], ["fly"], ["ask", "x", "--top", "0"]], ids=str)
+def test_bad_usage_is_exit_code_2(arguments: list[str]) -> None:
+    done = CliRunner().invoke(cli.app, arguments)
+    assert done.exit_code == 2
+    assert "Traceback" not in done.output
