@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -41,12 +42,12 @@ def main() -> None:
     repeat = parser.parse_args().repeat
     kb = load_kb()
     questions = [q["ask"] for q in yaml.safe_load((ROOT / "tests" / "questions.yaml").read_text(encoding="utf-8"))]
-    first = milliseconds(lambda: answer(questions[0], kb), 1)
+    first = milliseconds(partial(answer, questions[0], kb), 1)
     print(f"{len(questions)} questions, {len(kb.methods)} methods, {len(kb.publications)} publications")
     print(f"first answer in a process (tables are built): {first:.0f} ms")
     times = {
-        "parse": [milliseconds(lambda q=q: parse(q, kb), repeat) for q in questions],  # type: ignore[misc]
-        "answer": [milliseconds(lambda q=q: answer(q, kb), repeat) for q in questions],  # type: ignore[misc]
+        "parse": [milliseconds(partial(parse, q, kb), repeat) for q in questions],
+        "answer": [milliseconds(partial(answer, q, kb), repeat) for q in questions],
     }
     late = []
     for what, found in times.items():

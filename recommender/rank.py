@@ -15,9 +15,9 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from recommender.query import Query, parse
-from taxonomy import KB, Gap, Profile, UnknownIdError, gaps
+from taxonomy import KB, Gap, Profile, UnknownIdError, conditions, gaps
 from taxonomy.graph import relatives
-from taxonomy.schema import Claim, Effect, Method, Need, NeedWord, Output, Publication, Statement
+from taxonomy.schema import Claim, Effect, Method, Need, Output, Publication, Statement
 
 
 class Points:
@@ -35,7 +35,7 @@ class Points:
     """Another family is named, and the goal is left open."""
     MAP: Final = 1.0
     """No goal is said: most people want to see where."""
-    MADE_FOR_TASK: Final = 1.0
+    MADE_FOR_TASK: Final = 1.3
     """It was made for this task, and only for it."""
     MADE_FOR_ARCHITECTURE: Final = 2.0
     """It reads what only such a model has, e.g. attention weights."""
@@ -392,10 +392,6 @@ class _Case:
         return dims.pop() if len(dims) == 1 else None
 
     @cached_property
-    def needs(self) -> dict[str, NeedWord]:
-        return {str(name): word for name, word in self.kb.vocabulary.needs.items()}
-
-    @cached_property
     def modality_names(self) -> str:
         return " or ".join(_lower(self.label(m)) for m in self.query.modality)
 
@@ -461,7 +457,7 @@ class _Case:
         excluded = set(self.query.excluded)
         found = {}
         for method_id, method in self.kb.methods.items():
-            found[method_id] = gaps(method.requires, self.profile, self.needs)
+            found[method_id] = gaps(method.requires, self.profile, self.kb.vocabulary.needs)
             rebuilt = any(g.need == "retraining" for g in found[method_id])
             if method.stage == "intrinsic" and self.query.access == "black_box" and not rebuilt:
                 gap = Gap("retraining", "it is built into a model, and a black box cannot be rebuilt.")
@@ -954,7 +950,7 @@ def answer(
         protocol=_protocol(case, chosen),
         cautions=cautions if found else (),
         tools=tuple(dict.fromkeys(t for r in chosen for t in r.tools)),
-        message=_message(case, found, out),
+        message=_message(case, found, out, chosen),
     )
 
 
@@ -1004,7 +1000,6 @@ def _rank(case: _Case) -> tuple[list[Recommendation], list[RuledOut]]:
 def _recommendation(case: _Case, method: Method, reasons: list[Reason], score: float) -> Recommendation:
     kb = case.kb
     reasons.sort(key=lambda r: -abs(r.points))
-    needs = [n for n in method.requires.needs if n not in case.profile.has and n not in case.profile.lacks]
     if method.output not in case.metrics:
         case.metrics[method.output] = _metrics(case, method.output)
     metrics = case.metrics[method.output]
@@ -1016,7 +1011,7 @@ def _recommendation(case: _Case, method: Method, reasons: list[Reason], score: f
         score=score,
         runnable=method.id in case.runnable,
         reasons=tuple(reasons),
-        conditions=tuple(kb.vocabulary.needs[n].condition for n in needs),
+        conditions=tuple(conditions(method.requires, case.profile, kb.vocabulary.needs)),
         cautions=tuple(method.limitations),
         metrics=metrics,
         mask_metrics=tuple(m for m in metrics if "mask" in kb.metrics[m].needs),
@@ -1073,12 +1068,13 @@ def _panel(case: _Case, found: Sequence[Recommendation]) -> list[Recommendation]
         dear = case.query.budget is not None and (seconds is None or seconds > case.query.budget)
         return not dear and (method.stage == "post_hoc" or r.method in case.query.methods or case.query.intrinsic)
 
-    def asks_the_owner(r: Recommendation) -> bool:
+    def doubtful(r: Recommendation) -> bool:
+        """Whether it rests on what the owner must bring or few models offer, and nobody asked for just that."""
         method = case.kb.methods[r.method]
-        return not case.aims_at(method) and bool(Points.EFFORT.keys() & (set(method.requires.needs) - case.profile.has))
+        unknown = set(method.requires.needs) - case.profile.has
+        return not case.aims_at(method) and any(n in Points.EFFORT or Points.NEEDS[n] <= -0.4 for n in unknown)
 
-    # what the owner would have to bring comes last, unless it is just what was asked for
-    ready = sorted(filter(fits, found), key=asks_the_owner)
+    ready = sorted(filter(fits, found), key=doubtful)
     asked = [r for r in ready if r.method in case.query.methods][:5]
     chosen = list(asked)
     aim = case.kb.vocabulary.goals.get(case.query.goal or "where")
@@ -1120,7 +1116,9 @@ def _protocol(case: _Case, chosen: Sequence[Recommendation]) -> tuple[str, ...]:
     return tuple(steps)
 
 
-def _message(case: _Case, found: Sequence[Recommendation], out: Sequence[RuledOut]) -> str | None:
+def _message(
+    case: _Case, found: Sequence[Recommendation], out: Sequence[RuledOut], chosen: Sequence[Recommendation]
+) -> str | None:
     """What to tell the asker beside the answer."""
     query, parts = case.query, []
     taken = [f"“{typed}” as “{word}”" for typed, word in query.corrections.items()]
@@ -1145,4 +1143,6 @@ def _message(case: _Case, found: Sequence[Recommendation], out: Sequence[RuledOu
         )
     elif not found:
         parts.append("No method of the knowledge base can serve this; the reasons are listed under what is ruled out.")
+    elif not chosen and case.runnable:
+        parts.append("None of the methods that can be run here serves this; the ranking names tools for those that do.")
     return " ".join(parts) or None

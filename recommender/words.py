@@ -104,7 +104,6 @@ STOP = _set(
     tanto te tecnica tecnicas tengo tiene tienen todas todo todos tu tus u un una unas uno unos usa usar uso
     usted utilizar va y ya yo
     """
-    # Portuguese and Italian leftovers of the same small words are left to "unmatched" on purpose.
 )
 """Words that carry no content of their own; they are neither matched nor listed as unmatched."""
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -391,6 +394,27 @@ def test_panel_is_complementary(kb: KB) -> None:
     assert answer(replace(ASK, methods=("cam3", "cam4")), toy).panel[:2] == ("cam3", "cam4")
 
 
+def test_panel_takes_no_chances(kb: KB) -> None:
+    sure = [method("grad"), method("hide", "perturbation"), method("cam", "class_activation")]
+    unsure = [
+        method("att", "attention", needs=["attention_weights"]),
+        method("data", "relevance_propagation", needs=["training_data"]),
+    ]
+    papers = [paper(f"p{i}", ["att", "data"]) for i in range(9)]
+    toy = small(kb, [*sure, *unsure, method("nobody", "uncertainty", implementations=[])], papers)
+    assert set(answer(ASK, toy).panel[:3]) == {m.id for m in sure}
+    assert "att" in answer(replace(ASK, architecture="vit"), toy).panel[:3]
+    assert "nobody" not in answer(ASK, toy).panel
+
+
+def test_an_empty_panel_is_told(kb: KB) -> None:
+    toy = small(kb, [method("a"), method("flip", "counterfactual", output="counterfactual")])
+    found = answer(replace(ASK, goal="what_would_change"), toy, runnable=["a"])
+    assert found.panel == ()
+    assert found.message
+    assert "can be run here" in found.message
+
+
 def test_runnable_is_flagged_and_counts(kb: KB) -> None:
     toy = small(kb, [method("a"), method("b")])
     found = recommend(ASK, toy, runnable=["b", "not_in_the_knowledge_base"])
@@ -583,6 +607,24 @@ def test_same_question_same_answer(kb: KB, asked: Mapping[str, Answer]) -> None:
     text = "3D brain MRI segmentation U-Net, clinician audience"
     assert answer(text, kb).as_json() == asked[text].as_json()
     assert answer(parse(text, kb), kb, top=3).recommendations == asked[text].recommendations[:3]
+
+
+def test_the_hash_seed_changes_nothing() -> None:
+    code = (
+        "import json; from recommender import answer; from taxonomy import load_kb; kb = load_kb();"
+        "print(json.dumps([answer(q, kb).as_json() for q in ('gradcamm or shapp for ultrasond', 'ViT WSI, not LIME')]))"
+    )
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            check=True,
+            capture_output=True,
+            cwd=Path(__file__).parents[1],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(printed) == 1
 
 
 def test_every_criterion_speaks_somewhere(kb: KB) -> None:
