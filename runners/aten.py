@@ -88,16 +88,7 @@ def _replace(graph: fx.Graph, node: fx.Node) -> bool:
     with graph.inserting_before(node):
         new = graph.call_function(function, args, kwargs)
     new.meta = node.meta
-    if in_place and isinstance(node.args[0], fx.Node):
-        # who reads the changed tensor under its old name must read the new one
-        before = set()
-        for earlier in graph.nodes:
-            if earlier is node:
-                break
-            before.add(earlier)
-        node.args[0].replace_all_uses_with(
-            new, delete_user_cb=lambda user: user not in before and user not in (node, new)
-        )
+    # the exporter already reads a tensor that was changed in place under the name of the change
     node.replace_all_uses_with(new)
     graph.erase_node(node)
     return True

@@ -165,6 +165,24 @@ def test_export_of_a_vit_shows_its_attention(tmp_path: Path) -> None:
     assert not dynamic.notes
 
 
+def test_export_with_a_tensor_changed_in_place(tmp_path: Path) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 2, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x)
+            before = y.mean((2, 3))
+            torch.relu_(y)  # from here on, y is the changed one
+            return torch.cat([y.mean((2, 3)), before], 1)
+
+    network = made(Net())
+    model = load_model(exported(network, rand(1, 1, 8, 8), tmp_path / "net.pt2"))
+    assert not model.notes
+    batches(model, network, rand(3, 1, 8, 8))
+
+
 def test_export_whose_batch_cannot_be_freed_runs_image_by_image(tmp_path: Path) -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -345,6 +363,20 @@ def test_onnx_that_cannot_be_converted_is_a_black_box(tmp_path: Path, dynamic: b
     assert any("black box" in note and "Det" in note for note in model.notes)
     x = rand(3, 1, 8, 8)
     assert torch.allclose(model(x), network(x), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::torch.jit.TracerWarning")
+def test_onnx_converted_wrongly_is_a_black_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if importlib.util.find_spec("onnx2torch") is None:
+        pytest.skip("onnx2torch is not installed")
+    network = made(Cnn())
+    path = onnx_file(network, rand(1, 1, 8, 8), tmp_path / "net.onnx")
+    load_model(path)  # imports onnx2torch
+    monkeypatch.setattr(sys.modules["onnx2torch"], "convert", lambda _: nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
+    model = load_model(path)
+    assert model.black_box
+    assert any("its outputs differ" in note for note in model.notes)
+    assert torch.allclose(model(rand(2, 1, 8, 8)), network(rand(2, 1, 8, 8)), atol=1e-5)
 
 
 def test_onnx_damaged(tmp_path: Path) -> None:
