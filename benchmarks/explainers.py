@@ -2,13 +2,15 @@
 
     python benchmarks/explainers.py [--repeats 3]
 
-Values wander with the load of the machine: read the ratios of one row, not the absolute numbers. Peers that are not installed are
-left out; a peer that raises is shown with its error. Profiling is done once per model and is timed by itself.
+Values wander with the load of the machine: read the ratios of one row, not the absolute numbers. Peers that are not
+installed are left out; a peer that raises is shown with its error. Profiling is done once per model and is timed by
+itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import sys
 import time
@@ -22,10 +24,10 @@ from torch import Tensor, nn
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")]
 
-from toys import CNN, ViT
+from toys import CNN, ViT  # noqa: E402 (the path to the tests comes first)
 
-from runners import explain, explainers, profile
-from taxonomy import AtlasError, RequirementError
+from runners import explain, explainers, profile  # noqa: E402
+from taxonomy import AtlasError, RequirementError  # noqa: E402
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "cnn2d": (lambda: CNN(2, 3), (3, 224, 224)),
@@ -58,7 +60,9 @@ def peers(model: nn.Module, x: Tensor) -> dict[str, dict[str, Callable[[], objec
             "vanilla_gradient": lambda: ca.Saliency(model).attribute(x, target=0),
             "input_x_gradient": lambda: ca.InputXGradient(model).attribute(x, target=0),
             "integrated_gradients": lambda: ca.IntegratedGradients(model).attribute(x, base, target=0, n_steps=50),
-            "smoothgrad": lambda: ca.NoiseTunnel(ca.Saliency(model)).attribute(x, nt_samples=25, nt_samples_batch_size=16, target=0),
+            "smoothgrad": lambda: ca.NoiseTunnel(ca.Saliency(model)).attribute(
+                x, nt_samples=25, nt_samples_batch_size=16, target=0
+            ),
             "gradient_shap": lambda: ca.GradientShap(model).attribute(x, base, target=0, n_samples=25),
             "guided_backprop": lambda: ca.GuidedBackprop(model).attribute(x, target=0),
             "deeplift": lambda: ca.DeepLift(model).attribute(x, base, target=0),
@@ -102,14 +106,16 @@ def main() -> None:
         unit = seconds(once, 5)
         start = time.perf_counter()
         profile(model, x)
-        print(f"\n{name}: forward + backward {1000 * unit:.1f} ms; profiling, once, x{(time.perf_counter() - start) / unit:.1f}")
+        looked = (time.perf_counter() - start) / unit
+        print(f"\n{name}: forward + backward {1000 * unit:.1f} ms; profiling, once, x{looked:.1f}")
         others = peers(model, x)
         print(f"{'method':24}{'ours':>10}{'passes':>9}" + "".join(f"{peer:>12}" for peer in others))
         target = None if name == "unet2d" else 0
         for method in sorted(explainers):
             try:
                 passes = sum(explain(model, x, method, target).passes.values())
-                ours = f"{seconds(lambda m=method: explain(model, x, m, target), arguments.repeats) / unit:.1f}"  # type: ignore[misc]
+                call = functools.partial(explain, model, x, method, target)
+                ours = f"{seconds(call, arguments.repeats) / unit:.1f}"
             except RequirementError:
                 ours, passes = "gap", 0
             except AtlasError as error:

@@ -2,7 +2,8 @@
 
 >>> from runners import load_image, load_model, profile, explain, explainers, measure, metrics, Region
 
-Nothing is imported before it is asked for: ``runnable()`` answers without torch, so that questions are answered at once.
+Nothing is imported before it is asked for: ``runnable()`` answers without torch, so that questions are answered at
+once.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ __all__ = [
 def runnable() -> tuple[str, ...]:
     """Return the ids of all methods with an explainer, read from the decorators, without importing torch."""
     folder = Path(__file__).parent
-    found = (re.findall(r'^@explainer\("(\w+)"\)', (folder / f"{name}.py").read_text("utf-8"), re.M) for name in _REGISTERING)
+    found = (
+        re.findall(r'^@explainer\("(\w+)"\)', (folder / f"{name}.py").read_text("utf-8"), re.M) for name in _REGISTERING
+    )
     return tuple(sorted(method for names in found for method in names))
 
 

@@ -83,13 +83,12 @@ def attention_rollout(
     return Found(values, (note,), (caution,), signed=False)
 
 
-
-
 @explainer("chefer_lrp")
 def chefer_lrp(model: nn.Module, x: Tensor, score: Score, *, profile: Wired) -> Found:
     """Transformer relevance: attention gradients times attention relevance, rolled out (arXiv 2012.09838).
 
-    Relevance follows the z-plus rule for linear layers; normalisation, activations and softmax pass it on; the sum of two
+    Relevance follows the z-plus rule for linear layers; normalisation, activations and softmax pass it on; the sum of
+    two
     branches is shared in proportion; products of activations share it half and half.
 
     Args:

@@ -1,6 +1,7 @@
 """Class activation maps: features of one place, weighted and folded back onto the image.
 
-The place is found by running the model (``runners.models``): feature maps, channel-last features or token grids, 2D and 3D.
+The place is found by running the model (``runners.models``): feature maps, channel-last features or token grids, 2D
+and 3D.
 """
 
 from __future__ import annotations
@@ -39,13 +40,12 @@ def _coarse(place: Place, x: Tensor) -> tuple[str, ...]:
     stride = max(s / g for s, g in zip(x.shape[2:], place.grid, strict=True))
     unit = "voxels" if x.ndim == 5 else "pixels"
     if min(place.grid) <= 4:
-        return (f"The features have only {'×'.join(map(str, place.grid))} positions: the map is coarse, one per {stride:.0f} {unit}.",)
+        shape = "×".join(map(str, place.grid))
+        return (f"The features have only {shape} positions: the map is coarse, one per {stride:.0f} {unit}.",)
     return ()
 
 
-def _cam(
-    model: nn.Module, x: Tensor, score: Score, profile: Wired, layer: str | None, weigh: str
-) -> Found:
+def _cam(model: nn.Module, x: Tensor, score: Score, profile: Wired, layer: str | None, weigh: str) -> Found:
     place, notes = find_place(profile, layer)
     a, g = features_and_gradients(model, x, score, place)
     space = tuple(range(2, a.ndim))
@@ -80,7 +80,7 @@ def grad_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = N
 
 @explainer("grad_cam_pp")
 def grad_cam_pp(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
-    """Grad-CAM++: positive gradients weighted by position, closed form for an exponential of the score (arXiv 1710.11063)."""
+    """Grad-CAM++: positive gradients weighted by position, for an exponential of the score (arXiv 1710.11063)."""
     return _cam(model, x, score, profile, layer, "grad_cam_pp")
 
 
@@ -92,7 +92,7 @@ def hirescam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = N
 
 @explainer("layer_cam")
 def layer_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
-    """LayerCAM: positive gradient times features at each position, positive part of the sum (10.1109/TIP.2021.3089943)."""
+    """LayerCAM: positive gradient times features at each position, positive part (10.1109/TIP.2021.3089943)."""
     return _cam(model, x, score, profile, layer, "layer_cam")
 
 
@@ -119,7 +119,7 @@ def eigen_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = 
     # a singular vector has no sign of its own: take the one under which the map is mostly positive
     maps = maps * torch.where(maps.sum(1, keepdim=True) < 0, -1.0, 1.0)
     maps = maps.view(len(x), *place.grid).clamp(min=0).to(x.dtype)
-    caution = "It does not depend on the target: it shows the strongest pattern among the features, whatever label is asked for."
+    caution = "It does not depend on the target: it shows the strongest pattern among the features, whatever the label."
     return Found(upsample(maps, tuple(x.shape[2:])), notes, (caution, *_coarse(place, x)), signed=False)
 
 
@@ -172,7 +172,8 @@ def score_cam(
             seen = hidden[rows] + mask[:, None] * (x[rows] - hidden[rows])
             weights[rows, channel] = score(run(model, seen), rows) - base[rows]
             progress(int(index[-1]) + 1, len(x) * kept)
-        # softmax as in the paper's algorithm; sums of many logits (regions) are first brought to ordinary size, or one channel took all
+        # softmax as in the paper's algorithm; sums of many logits (regions) are brought to ordinary size first, or one
+        # channel would take all
         weights = (weights / weights.std(1, correction=0, keepdim=True).clamp(min=1)).softmax(1)
         maps = (weights.view(len(x), kept, *[1] * len(size)) * a).sum(1).clamp(min=0)
     cautions = list(_coarse(place, x))

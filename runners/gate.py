@@ -1,7 +1,7 @@
 """The one gate: every check, once, for every explainer.
 
-``explain(model, x, method)`` checks the input, profiles the model, matches its gaps, resolves the target, seeds, runs, checks the
-result and leaves the model as it was.
+``explain(model, x, method)`` checks the input, profiles the model, matches its gaps, resolves the target, seeds,
+runs, checks the result and leaves the model as it was.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Explanation:
     """What an explainer found.
 
     Attributes:
-        values: float32 ``(B, *spatial)`` on the CPU, at the input's resolution, unscaled; positive speaks for the score when ``signed``.
+        values: float32 ``(B, *spatial)`` on the CPU, at the input's resolution, unscaled; positive speaks for the
+            score when ``signed``.
         method: method id of the knowledge base.
         target: what was explained, in words.
         target_scores: ``(B,)``, the value of the explained score on the image.
@@ -82,8 +83,10 @@ def explain(
     """Explain what a model computed on images.
 
     Args:
-        model: any ``torch.nn.Module`` that takes one image tensor; its forward may return a tensor, tuple, dict or dataclass.
-        x: float ``(B, C, H, W)`` or ``(B, C, D, H, W)``, or an ``Image`` when the model has a card (see ``load_model``).
+        model: any ``torch.nn.Module`` that takes one image tensor; its forward may return a tensor, tuple, dict or
+            dataclass.
+        x: float ``(B, C, H, W)`` or ``(B, C, D, H, W)``, or an ``Image`` when the model has a card (see
+            ``load_model``).
         method: a method id with an explainer; see ``explainers``.
         target: None for what the model decided; a label or output index; one index per image; ``Region(label, mask)``;
             or a function of the outputs that returns one number per row.
@@ -118,7 +121,16 @@ def explain(
     if getattr(model, "one_by_one", False) and len(x) > 1:  # one call per image would reach hooks and modes piecemeal
         _first_look(model, x, target, task)  # a target that does not fit the batch is told as such
         parts = [
-            explain(model, x[i : i + 1], method, for_image(target, i, x.ndim - 2), layer=layer, seed=seed, task=task, **options)
+            explain(
+                model,
+                x[i : i + 1],
+                method,
+                for_image(target, i, x.ndim - 2),
+                layer=layer,
+                seed=seed,
+                task=task,
+                **options,
+            )
             for i in range(len(x))
         ]
         return _joined(parts)
@@ -221,14 +233,23 @@ def measure(
         mask = _mask_like(mask, x)
     values = explanation.values.to(x.device)
     if tuple(values.shape) != (len(x), *x.shape[2:]):
-        raise ImageError(f"the explanation has shape {tuple(values.shape)}, the images {tuple(x.shape)}: give the images it explains")
+        raise ImageError(
+            f"the explanation has shape {tuple(values.shape)}, the images {tuple(x.shape)}: give the images it explains"
+        )
 
     def explain_again(again: Tensor, model: nn.Module = model) -> Tensor:
         kept = {k: v for k, v in explanation.parameters.items() if k != "layer"}
         named = explanation.parameters.get("layer")
         # the score of the original decision, not of the changed one
         return explain(
-            model, again, explanation.method, resolved.score, layer=named, seed=explanation.seed, task=wired.task, **kept
+            model,
+            again,
+            explanation.method,
+            resolved.score,
+            layer=named,
+            seed=explanation.seed,
+            task=wired.task,
+            **kept,
         ).values.to(x.device)
 
     wired = profile(model, x, target if callable(target) else None, task=task)
@@ -249,15 +270,16 @@ def measure(
             raise ModelError(f"{metric} failed on this model: {type(error).__name__}: {_first_line(error)}") from error
 
 
-def _input(model: nn.Module, x: Any) -> Tensor:
-    if not isinstance(x, Tensor):
+def _input(model: nn.Module, given: Any) -> Tensor:
+    if not isinstance(given, Tensor):
         prepare = getattr(model, "prepare", None)
         if prepare is None:
             raise ImageError(
-                f"{type(x).__name__} was given; a float tensor (B, C, H, W) or (B, C, D, H, W) is needed "
+                f"{type(given).__name__} was given; a float tensor (B, C, H, W) or (B, C, D, H, W) is needed "
                 "(an Image works with a model from load_model, which knows how to prepare it)"
             )
-        x = prepare(x)
+        given = prepare(given)
+    x: Tensor = given
     if x.ndim not in (4, 5):
         raise ImageError(f"the input has shape {tuple(x.shape)}; (B, C, H, W) or (B, C, D, H, W) is needed")
     if x.numel() == 0:
@@ -276,7 +298,9 @@ def _mask_like(mask: Tensor, x: Tensor) -> Tensor:
     if mask.ndim == x.ndim - 2:
         mask = mask.expand(len(x), *mask.shape)
     if tuple(mask.shape) != (len(x), *x.shape[2:]):
-        raise TargetError(f"the mask has shape {tuple(mask.shape)}; {tuple(x.shape[2:])} or {(len(x), *x.shape[2:])} is needed")
+        raise TargetError(
+            f"the mask has shape {tuple(mask.shape)}; {tuple(x.shape[2:])} or {(len(x), *x.shape[2:])} is needed"
+        )
     if not mask.flatten(1).any(1).all():
         raise TargetError("the mask is empty: it must mark at least one pixel in every image")
     return mask
@@ -295,13 +319,17 @@ def _options(name: str, function: Callable[..., Any], options: Mapping[str, Any]
             or (isinstance(default, str) and not isinstance(value, str))
         )
         if wrong:
-            raise TargetError(f"{name}: {key}={value!r} was given; a {type(default).__name__} such as {default!r} is needed")
+            raise TargetError(
+                f"{name}: {key}={value!r} was given; a {type(default).__name__} such as {default!r} is needed"
+            )
         if key in POSITIVE and isinstance(value, int) and value < 1:
             raise TargetError(f"{name}: {key}={value} was given; it must be at least 1")
     return known | dict(options)
 
 
-POSITIVE = frozenset("steps samples masks segments batch_size cell window stride channels max_channels".split())
+POSITIVE = frozenset(
+    ["steps", "samples", "masks", "segments", "batch_size", "cell", "window", "stride", "channels", "max_channels"]
+)
 """Parameters that count something."""
 
 
@@ -361,7 +389,7 @@ def _counted(model: nn.Module, counts: dict[str, int]) -> Iterator[None]:
         except ModelError:  # only a callable target can read these outputs; its backward passes are not counted
             return
         if tensor.requires_grad:
-            tensor.register_hook(lambda _grad: counts.__setitem__("backward", counts["backward"] + rows))
+            tensor.register_hook(lambda _grad: counts.update(backward=counts["backward"] + rows))  # type: ignore[no-untyped-call]
 
     handle = model.register_forward_hook(hook)
     try:
@@ -379,4 +407,3 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from runners.baselines import baseline as make_baseline
-from runners.modes import Guided
 from runners.models import leaf, run
+from runners.modes import Guided
 from runners.registry import Found, Progress, Score, explainer
 
 
@@ -53,7 +53,9 @@ def accumulate(
         steps, rows = index // batch, index % batch
         inputs, weights = make(steps, rows)
         grad, _ = gradient(model, inputs, score, rows)
-        total = total.to(grad).index_add_(0, rows.to(grad.device), grad * weights.to(grad).view(-1, *[1] * (grad.ndim - 1)))
+        total = total.to(grad).index_add_(
+            0, rows.to(grad.device), grad * weights.to(grad).view(-1, *[1] * (grad.ndim - 1))
+        )
         progress(int(index[-1]) + 1, count * batch)
     return total
 
@@ -86,7 +88,8 @@ def integrated_gradients(
 ) -> Found:
     """Gradients along the straight path from a baseline, by Gauss-Legendre quadrature (arXiv 1703.01365).
 
-    The sum of the map is the difference of the scores of image and baseline (completeness); how well that holds is measured
+    The sum of the map is the difference of the scores of image and baseline (completeness); how well that holds is
+    measured
     and told.
 
     Args:
@@ -180,7 +183,8 @@ class _Draws:
     def __call__(self, steps: Tensor) -> Tensor:
         unique = {int(s): None for s in steps}
         made = {
-            s: torch.randn(self.shape, generator=torch.Generator().manual_seed((self.seed + s) % 2**63)).to(self.like) for s in unique
+            s: torch.randn(self.shape, generator=torch.Generator().manual_seed((self.seed + s) % 2**63)).to(self.like)
+            for s in unique
         }
         return torch.stack([made[int(s)] for s in steps])
 
@@ -240,5 +244,7 @@ def guided_backprop(model: nn.Module, x: Tensor, score: Score) -> Found:
     return Found(
         magnitude(grad),
         signed=False,
-        cautions=("Known to change little when the model's weights or the target change: it shows edges as much as evidence.",),
+        cautions=(
+            "Known to change little when the model's weights or the target change: it shows edges as much as evidence.",
+        ),
     )

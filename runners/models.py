@@ -1,7 +1,8 @@
 """What a model can offer, found by running it, and where its features and tokens are.
 
-``profile(model, x)`` runs the model once forwards and once backwards and looks: which modules gave feature maps or token
-sequences that the score depends on, which functions ran, whether attention can be read. No layer name is ever asked of the user.
+``profile(model, x)`` runs the model once forwards and once backwards and looks: which modules gave feature maps or
+token sequences that the score depends on, which functions ran, whether attention can be read. No layer name is ever
+asked of the user.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class Place:
         return tensor
 
     def text(self) -> str:
+        """Say where the features are, for a note."""
         shape = "×".join(map(str, self.grid))
         kind = "tokens" if self.layout == "tokens" else "features"
         return f"{self.name or 'the model'} ({kind} {shape}, {self.channels} channels)"
@@ -102,7 +104,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 @contextlib.contextmanager
 def preserved(model: nn.Module, seed: int = 0) -> Iterator[None]:
-    """Evaluation mode, no parameter gradients and a fixed seed inside; everything as before afterwards, also after an error.
+    """Evaluation mode, no parameter gradients, a fixed seed inside; all as before afterwards, also after an error.
 
     Restored: modes, ``requires_grad``, ``.grad``, buffers, hooks, and the random state of torch, NumPy and Python.
     """
@@ -171,7 +173,8 @@ def run(model: nn.Module, x: Tensor) -> Any:
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
         raise ModelError(
-            f"the model's forward pass failed on an input of shape {tuple(x.shape)}: {type(error).__name__}: {first[:300]}"
+            f"the model's forward pass failed on an input of shape {tuple(x.shape)}: "
+            f"{type(error).__name__}: {first[:300]}"
         ) from error
 
 
@@ -211,7 +214,14 @@ def profile(
     architecture = architecture or getattr(card, "architecture", None)
     if black_box is None and getattr(model, "black_box", False):
         black_box = "it runs as a black box: only its outputs can be had"
-    key = (tuple(x.shape[1:]), task, architecture, black_box, id(target) if callable(target) else None, _structure(model))
+    key = (
+        tuple(x.shape[1:]),
+        task,
+        architecture,
+        black_box,
+        id(target) if callable(target) else None,
+        _structure(model),
+    )
     known = _CACHE.setdefault(model, {})
     if key not in known:
         with preserved(model):
@@ -291,8 +301,15 @@ def _profile(
 
 
 _INSIDE = (
-    "gradients", "spatial_features", "attention_weights", "tokens", "relu_only", "elementwise_activations", "linear_head", "embedding",
-)  # fmt: skip
+    "gradients",
+    "spatial_features",
+    "attention_weights",
+    "tokens",
+    "relu_only",
+    "elementwise_activations",
+    "linear_head",
+    "embedding",
+)
 _HIDDEN = tuple(need for need in _INSIDE if need != "gradients")
 _SCRIPTED = "TorchScript hides its layers; load the model as .pt2, or as a state dict with its Python code"
 
@@ -344,21 +361,28 @@ def _channels(outputs: Any, target: Target) -> int:
 
 
 def _output_notes(trace: _Trace, task: str | None, channels: int, told: str | None) -> list[str]:
-    notes = []
+    notes: list[str] = []
     if task is None:
         return notes
     output = primary(trace.outputs).detach()
     if task == "regression" and channels == 1 and told is None:
-        notes.append("The model has one output: it is explained as a number (regression, or the logit of a binary classifier).")
+        notes.append(
+            "The model has one output: it is explained as a number (regression, or the logit of a binary classifier)."
+        )
     if task == "regression" or channels == 0:
         return notes
     inside = bool(((output >= 0) & (output <= 1)).all())
     if inside and channels > 1 and torch.allclose(output.sum(1), torch.ones(()), atol=1e-4):
-        notes.append("The outputs sum to one (softmax inside the model): gradients are small where the model is certain.")
+        notes.append(
+            "The outputs sum to one (softmax inside the model): gradients are small where the model is certain."
+        )
     elif inside and trace.recorder.last in ("sigmoid", "hardsigmoid"):
-        notes.append("The outputs are probabilities (sigmoid inside the model): multi-label, each label explained by itself.")
+        notes.append(
+            "The outputs are probabilities (sigmoid inside the model): multi-label, each label explained by itself."
+        )
     if not isinstance(trace.outputs, Tensor):
-        notes.append(f"The model returns a {type(trace.outputs).__name__}; its main output of shape {tuple(output.shape)} is explained.")
+        kind = type(trace.outputs).__name__
+        notes.append(f"The model returns a {kind}; its output of shape {tuple(output.shape)} is explained.")
     return notes
 
 
@@ -387,7 +411,9 @@ def _fits(grid: Sequence[int], spatial: Sequence[int]) -> bool:
     return max(strides) / min(strides) <= 1.0 + 1.5 * slack
 
 
-def _token_grid(count: int, spatial: Sequence[int], known: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], int] | None:
+def _token_grid(
+    count: int, spatial: Sequence[int], known: Sequence[tuple[int, ...]]
+) -> tuple[tuple[int, ...], int] | None:
     """Find the grid and the number of prefix tokens of a sequence of ``count`` tokens."""
     for grid in known:  # a feature map seen in this run, e.g. of the patch embedding
         prefix = count - int(np.prod(grid))
@@ -409,10 +435,16 @@ def _places(trace: _Trace, x: Tensor) -> list[tuple[Place, Tensor, Tensor]]:
     dims = len(spatial)
     output = None if isinstance(trace.outputs, int) else _maybe_primary(trace.outputs)
     final = {id(output)} if output is not None else set()
-    maps = [tuple(s.tensor.shape[2:]) for s in trace.seen if s.tensor.ndim == dims + 2 and _fits(s.tensor.shape[2:], spatial)]
+    maps = [
+        tuple(s.tensor.shape[2:])
+        for s in trace.seen
+        if s.tensor.ndim == dims + 2 and _fits(s.tensor.shape[2:], spatial)
+    ]
     known = sorted(set(maps), key=lambda g: -int(np.prod(g)))
     # a flattened feature map is a sequence too, of channels: tokens exist where something treats rows as tokens
-    tokens = bool(trace.recorder.attentions) or any(isinstance(s.module, nn.LayerNorm) and s.tensor.ndim == 3 for s in trace.seen)
+    tokens = bool(trace.recorder.attentions) or any(
+        isinstance(s.module, nn.LayerNorm) and s.tensor.ndim == 3 for s in trace.seen
+    )
     found = []
     for seen, grad in zip(trace.seen, trace.gradients, strict=True):
         t = seen.tensor
@@ -473,7 +505,7 @@ def _wire(trace: _Trace, x: Tensor, task: str, notes: list[str]) -> dict[str, An
         largest = max(int(np.prod(p.grid)) for p in places_used)
         chosen = [p for p in places_used if int(np.prod(p.grid)) == smallest][-1]
         if smallest < largest:
-            reason = "the deepest features (lowest resolution) before the decoder; the output layer would only repeat the prediction"
+            reason = "the deepest features, before the decoder; the output layer would only repeat the prediction"
         else:
             reason = "the last features before the output layer, which would only repeat the prediction"
             channels = _channels(trace.outputs, None)
@@ -538,7 +570,10 @@ def _judge_activations(trace: _Trace, has: set[str], lacks: dict[str, str]) -> N
 def _judge_head(trace: _Trace, has: set[str]) -> None:
     if trace.recorder.last == "linear":
         has.add("embedding")
-        if not any(s.tensor.ndim == 2 and s.tensor is not _maybe_primary(trace.outputs) and isinstance(s.module, nn.Linear) for s in trace.seen):
+        if not any(
+            s.tensor.ndim == 2 and s.tensor is not _maybe_primary(trace.outputs) and isinstance(s.module, nn.Linear)
+            for s in trace.seen
+        ):
             has.add("linear_head")
 
 

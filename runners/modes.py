@@ -1,8 +1,9 @@
 """Seeing and changing what a model computes, function by function, without touching the model.
 
-A ``TorchFunctionMode`` sees every torch call of a forward pass, whether it comes from a module, from functional code, from
-an in-place variant or from a fused kernel. Rules live here as handlers by function name; nothing is registered on the model, so
-nothing can be left behind. Hook-based rules miss functional ReLUs, reused modules and fused attention.
+A ``TorchFunctionMode`` sees every torch call of a forward pass, whether it comes from a module, from functional
+code, from an in-place variant or from a fused kernel. Rules live here as handlers by function name; nothing is
+registered on the model, so nothing can be left behind. Hook-based rules miss functional ReLUs, reused modules and
+fused attention.
 
 * :class:`Recorder` notes which functions a model uses (for the profile).
 * :class:`Guided` is guided backpropagation.
@@ -25,31 +26,37 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 ACTIVATIONS = frozenset(
-    "relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish softplus softsign tanh sigmoid hardsigmoid hardswish hardtanh "
-    "logsigmoid threshold clamp clamp_min clamp_max erf".split()
+    """
+    relu relu6 leaky_relu prelu rrelu elu selu celu gelu silu mish softplus softsign tanh sigmoid hardsigmoid hardswish
+    hardtanh logsigmoid threshold clamp clamp_min clamp_max erf
+    """.split()
 )
 """Element-wise activations."""
 RELU_LIKE = frozenset(("relu", "relu6", "threshold"))
 GATES = frozenset(("sigmoid", "hardsigmoid", "softmax"))
 """Functions whose outputs scale other features."""
-ELEMENTWISE = frozenset("exp log sqrt rsqrt square abs reciprocal pow".split())
+ELEMENTWISE = frozenset(["exp", "log", "sqrt", "rsqrt", "square", "abs", "reciprocal", "pow"])
 """Further element-wise functions, exact under the rescale rule."""
 CONVOLUTIONS = frozenset(f"{kind}{d}d" for kind in ("conv", "conv_transpose") for d in (1, 2, 3))
-NORMS = frozenset("batch_norm layer_norm group_norm instance_norm rms_norm".split())
+NORMS = frozenset(["batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"])
 MAX_POOLS = frozenset(f"max_pool{d}d" for d in (1, 2, 3))
 LINEAR_POOLS = frozenset(
     ["mean", "sum", "interpolate", "upsample"] + [f"{a}avg_pool{d}d" for a in ("", "adaptive_") for d in (1, 2, 3)]
 )
 PASSIVE = frozenset(
-    "cat concat concatenate stack pad getitem reshape view view_as reshape_as flatten unflatten permute transpose t squeeze unsqueeze expand expand_as "
-    "contiguous clone dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout chunk split tensor_split unbind to "
-    "float double half type type_as roll narrow select index_select repeat repeat_interleave movedim swapaxes swapdims pixel_shuffle "
-    "pixel_unshuffle channel_shuffle unfold fold detach amax max adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d flip "
-    "gather neg diagonal cpu cuda identity masked_fill where tile atleast_2d atleast_3d hsplit vsplit positive ravel".split()
+    """
+    cat concatenate stack pad getitem reshape view view_as reshape_as flatten unflatten permute transpose t squeeze
+    unsqueeze expand expand_as contiguous clone dropout dropout1d dropout2d dropout3d alpha_dropout
+    feature_alpha_dropout chunk split tensor_split unbind to float double half type type_as roll narrow select
+    index_select repeat repeat_interleave movedim swapaxes swapdims pixel_shuffle pixel_unshuffle channel_shuffle unfold
+    fold detach amax max adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d flip gather neg diagonal cpu cuda
+    masked_fill where tile atleast_2d atleast_3d hsplit vsplit positive ravel
+    """.split()
 )
 """Functions that move values about; their plain backward pass carries relevance as it is."""
-ARITHMETIC = frozenset("add sub mul div".split())
-PRODUCTS = frozenset("matmul bmm baddbmm einsum".split())
+ARITHMETIC = frozenset(["add", "sub", "mul", "div"])
+PRODUCTS = frozenset(("matmul", "bmm", "einsum"))
+"""Products of two activations, or of an activation and a weight."""
 
 _ALIAS = {
     "truediv": "div",
@@ -83,7 +90,9 @@ def _in_place(function: Callable[..., Any], kwargs: dict[str, Any], args: Sequen
         return True
     if name.endswith("_") and not name.endswith("__"):
         return True
-    return bool(kwargs.get("inplace", False)) or (name in ("relu", "relu6", "silu", "mish") and len(args) > 1 and args[1] is True)
+    return bool(kwargs.get("inplace", False)) or (
+        name in ("relu", "relu6", "silu", "mish") and len(args) > 1 and args[1] is True
+    )
 
 
 def _differentiable(value: Any) -> bool:
@@ -118,9 +127,11 @@ class Mode(TorchFunctionMode):
         return self.handle(name, func, list(args), kwargs)
 
     def wants(self, name: str, args: Sequence[Any]) -> bool:
+        """Say whether the mode has a rule for this call."""
         raise NotImplementedError
 
     def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Compute the call under the mode's rule."""
         raise NotImplementedError
 
 
@@ -165,11 +176,11 @@ def multi_head_attention(
     Raises:
         NotImplementedError: an option that image transformers do not use (bias_k, add_zero_attn, static keys).
     """
-    names = (
-        "query key value embed_dim num_heads in_proj_weight in_proj_bias bias_k bias_v add_zero_attn dropout_p out_proj_weight out_proj_bias "
-        "training key_padding_mask need_weights attn_mask use_separate_proj_weight q_proj_weight k_proj_weight v_proj_weight static_k static_v "
-        "average_attn_weights is_causal"
-    ).split()
+    names = """
+        query key value embed_dim num_heads in_proj_weight in_proj_bias bias_k bias_v add_zero_attn dropout_p
+        out_proj_weight out_proj_bias training key_padding_mask need_weights attn_mask use_separate_proj_weight
+        q_proj_weight k_proj_weight v_proj_weight static_k static_v average_attn_weights is_causal
+    """.split()
     given = {"need_weights": True, "average_attn_weights": True} | dict(zip(names, args, strict=False)) | kwargs
     rare = [n for n in ("bias_k", "bias_v", "static_k", "static_v", "key_padding_mask") if given.get(n) is not None]
     if rare or given.get("add_zero_attn"):
@@ -278,7 +289,7 @@ _KNOWN = (
     | PASSIVE
     | ARITHMETIC
     | PRODUCTS
-    | frozenset(("linear", "softmax", "scaled_dot_product_attention", "multi_head_attention_forward", "cls_token"))
+    | frozenset(("linear", "softmax", "scaled_dot_product_attention", "multi_head_attention_forward"))
 )
 
 
@@ -343,18 +354,47 @@ def _fit(grad: Tensor, like: Tensor) -> Tensor:
     return grad.sum_to_size(like.shape) if grad.shape != like.shape else grad
 
 
+def _operands(name: str, function: Callable[..., Any], args: Sequence[Any]) -> tuple[Callable[..., Tensor], Any, Any]:
+    """Return a product as a function of its two factors, and the factors.
+
+    Raises:
+        NotImplementedError: an einsum of more than two factors.
+    """
+    if name != "einsum":
+        return function, args[0], args[1]
+    equation, *factors = args
+    if len(factors) == 1 and isinstance(factors[0], list | tuple):
+        factors = list(factors[0])
+    if len(factors) != 2:
+        raise NotImplementedError(f"einsum of {len(factors)} tensors")
+    return (lambda a, b: function(equation, a, b)), factors[0], factors[1]
+
+
+def _factors(name: str, args: Sequence[Any]) -> list[Any]:
+    flat = [part for arg in args for part in (arg if isinstance(arg, list | tuple) else (arg,))]
+    return [part for part in flat if isinstance(part, Tensor)] if name == "einsum" else list(args[:2])
+
+
+_NORM_ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "layer_norm": ("input", "normalized_shape", "weight", "bias", "eps"),
+    "group_norm": ("input", "num_groups", "weight", "bias", "eps"),
+    "instance_norm": ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps"),
+}
+
+
 class DeepLift(Mode):
     """The rescale rule. The batch holds the images first and their baselines after them, in equal number.
 
-    Element-wise functions multiply by the ratio of differences; products take the mid-point rule, and normalisation and softmax
-    are taken apart into such steps, so that completeness holds through them as well.
+    Element-wise functions multiply by the ratio of differences; products take the mid-point rule, and normalisation
+    and softmax are taken apart into such steps, so that completeness holds through them as well.
     """
 
     def wants(self, name: str, args: Sequence[Any]) -> bool:
         if name in ACTIVATIONS or name in ELEMENTWISE or name in MAX_POOLS or name == "softmax":
             return bool(args) and _differentiable(args[0])
-        if name in ("mul", "div", "matmul", "bmm"):
-            return len(args) > 1 and _differentiable(args[0]) and _differentiable(args[1])
+        if name in PRODUCTS or name in ("mul", "div"):
+            factors = _factors(name, args)
+            return len(factors) > 1 and all(_differentiable(factor) for factor in factors)
         return name in ("layer_norm", "group_norm", "instance_norm") and _differentiable(args[0])
 
     def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -372,19 +412,22 @@ class DeepLift(Mode):
         if name in MAX_POOLS:
             return self._max_pool(function, args, kwargs)
         if name == "mul":
-            return _apply(torch.mul, lambda g, a, b: (_fit(g * _middle(b), a), _fit(g * _middle(a), b)), args[0], args[1])
+            return _apply(
+                torch.mul, lambda g, a, b: (_fit(g * _middle(b), a), _fit(g * _middle(a), b)), args[0], args[1]
+            )
         if name == "div":
             with self:
                 return args[0] * torch.reciprocal(args[1])
-        if name in ("matmul", "bmm"):
+        if name in PRODUCTS:
+            product, a, b = _operands(name, function, args)
             return _apply(
-                torch.matmul,
+                product,
                 lambda g, a, b: (
-                    _fit(g @ _middle(b).transpose(-2, -1), a),
-                    _fit(_middle(a).transpose(-2, -1) @ g, b),
+                    _vjp(lambda t: product(t, _middle(b)), a, g),
+                    _vjp(lambda t: product(_middle(a), t), b, g),
                 ),
-                args[0],
-                args[1],
+                a,
+                b,
             )
         rest = args[1:]
 
@@ -395,13 +438,7 @@ class DeepLift(Mode):
 
     def _normalise(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
         x = args[0]
-        if name == "layer_norm":
-            names = ("input", "normalized_shape", "weight", "bias", "eps")
-        elif name == "group_norm":
-            names = ("input", "num_groups", "weight", "bias", "eps")
-        else:
-            names = ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps")
-        given = dict(zip(names, args, strict=False)) | kwargs
+        given = dict(zip(_NORM_ARGUMENTS[name], args, strict=False)) | kwargs
         if name == "instance_norm" and not given.get("use_input_stats", True):
             return function(*args, **kwargs)  # type: ignore[no-any-return]
         if name == "layer_norm":
@@ -418,7 +455,7 @@ class DeepLift(Mode):
             out = out * given["weight"].view(shape)
         if given.get("bias") is not None:
             out = out + given["bias"].view(shape)
-        return out
+        return out  # type: ignore[no-any-return]
 
     @staticmethod
     def _max_pool(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
@@ -438,7 +475,9 @@ class DeepLift(Mode):
             lost = _vjp(forward, there, half * (out - top))
             delta = here - there
             small = delta.abs() < _tiny(here)
-            m = torch.where(small, _vjp(forward, here, half), (gained + lost) / torch.where(small, torch.ones_like(delta), delta))
+            m = torch.where(
+                small, _vjp(forward, here, half), (gained + lost) / torch.where(small, torch.ones_like(delta), delta)
+            )
             return (torch.cat([m, torch.zeros_like(m)]),)
 
         return _apply(forward, backward, x)
@@ -471,9 +510,9 @@ def _stabilise(z: Tensor, epsilon: float) -> Tensor:
 class Relevance(Mode):
     """Layer-wise relevance propagation: inside this mode the backward pass carries relevance instead of gradients.
 
-    ``composite="epsilon_plus"`` (for networks of convolutions): z-plus rule for convolutions, epsilon rule for linear layers, batch normalisation
-    merged into the layer before it, other normalisation and activations pass, sums share in proportion, pooling and
-    up-sampling share in proportion, max pooling is winner-take-all, gates pass all to the gated signal.
+    ``composite="epsilon_plus"`` (for networks of convolutions): z-plus rule for convolutions, epsilon rule for linear
+    layers, batch normalisation merged into the layer before it, other normalisation and activations pass, sums, pooling
+    and up-sampling share in proportion, max pooling is winner-take-all, gates pass all to the gated signal.
     ``composite="transformer"``: z-plus rule for linear layers too, products of two activations share half and half, and
     attention weights are recorded (the relevance that reaches them is the gradient with respect to them).
     """
@@ -487,9 +526,13 @@ class Relevance(Mode):
     def wants(self, name: str, args: Sequence[Any]) -> bool:
         if name in ("scaled_dot_product_attention", "multi_head_attention_forward"):
             return True
-        if name in ("add", "sub", "mul", "div", "matmul", "bmm", "linear"):
+        if name in PRODUCTS:
+            return any(_differentiable(factor) for factor in _factors(name, args))
+        if name in ("add", "sub", "mul", "div", "linear"):
             return any(_differentiable(a) for a in args[:3])
-        known = name in ACTIVATIONS or name in CONVOLUTIONS or name in NORMS or name in LINEAR_POOLS or name == "softmax"
+        known = (
+            name in ACTIVATIONS or name in CONVOLUTIONS or name in NORMS or name in LINEAR_POOLS or name == "softmax"
+        )
         return (known or name in _KEEPS_TAG) and bool(args) and _differentiable(args[0])
 
     def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -520,7 +563,7 @@ class Relevance(Mode):
             return self._sum(name, args, kwargs)
         if name in ("mul", "div"):
             return self._product(name, args)
-        return self._bilinear(args)
+        return self._bilinear(*_operands(name, function, args))
 
     def _proportional(self, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         def backward(r: Tensor, x: Tensor) -> tuple[Tensor]:
@@ -528,7 +571,9 @@ class Relevance(Mode):
 
         return _apply(forward, backward, x)
 
-    def _plus(self, apply: Callable[[Tensor, Tensor, Tensor | None], Tensor], weight: Tensor, bias: Tensor | None) -> Any:
+    def _plus(
+        self, apply: Callable[[Tensor, Tensor, Tensor | None], Tensor], weight: Tensor, bias: Tensor | None
+    ) -> Any:
         """The z-plus rule of a layer ``apply(x, weight, bias)``, for inputs of either sign."""
         positive, negative = weight.clamp(min=0), weight.clamp(max=0)
         offset = None if bias is None or self.transformer else bias.clamp(min=0)
@@ -547,7 +592,9 @@ class Relevance(Mode):
 
         return backward
 
-    def _epsilon(self, apply: Callable[[Tensor, Tensor, Tensor | None], Tensor], weight: Tensor, bias: Tensor | None) -> Any:
+    def _epsilon(
+        self, apply: Callable[[Tensor, Tensor, Tensor | None], Tensor], weight: Tensor, bias: Tensor | None
+    ) -> Any:
         def backward(r: Tensor, x: Tensor) -> tuple[Tensor]:
             s = r / _stabilise(apply(x, weight, bias), self.epsilon)
             return (x * _vjp(lambda t: apply(t, weight, None), x, s),)
@@ -563,7 +610,9 @@ class Relevance(Mode):
             return function(t, w, b, *rest, **options)  # type: ignore[no-any-return]
 
         out = _apply(lambda t: apply(t, weight, bias), self._plus(apply, weight, bias), x)
-        groups = options.get("groups", rest[4 if "transpose" in name else 3] if len(rest) > 3 + ("transpose" in name) else 1)
+        groups = options.get(
+            "groups", rest[4 if "transpose" in name else 3] if len(rest) > 3 + ("transpose" in name) else 1
+        )
         if "transpose" not in name or groups == 1:
             _tag(out, "layer", (apply, x, weight, bias, 1 if "transpose" in name else 0, self._plus))
         return out
@@ -621,24 +670,22 @@ class Relevance(Mode):
         share = 1.0 if name == "div" or (gate_b and not gate_a) else 0.0 if gate_a and not gate_b else 0.5
         return _apply(function, lambda r, a, b: (_fit(share * r, a), _fit((1 - share) * r, b)), a, b)
 
-    def _bilinear(self, args: list[Any]) -> Tensor:
-        a, b = args[0], args[1]
+    def _bilinear(self, product: Callable[..., Tensor], a: Tensor, b: Tensor) -> Tensor:
         if not _differentiable(b):
-            return self._proportional(lambda t: t @ b, a)
+            return self._proportional(lambda t: product(t, b), a)
         if not _differentiable(a):
-            return self._proportional(lambda t: a @ t, b)
+            return self._proportional(lambda t: product(a, t), b)
 
         def backward(r: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-            s = r / _stabilise(a @ b, self.epsilon)
-            return (
-                _fit(a * (s @ b.transpose(-2, -1)), a) / 2,
-                _fit(b * (a.transpose(-2, -1) @ s), b) / 2,
-            )
+            s = r / _stabilise(product(a, b), self.epsilon)
+            return a * _vjp(lambda t: product(t, b), a, s) / 2, b * _vjp(lambda t: product(a, t), b, s) / 2
 
-        return _apply(torch.matmul, backward, a, b)
+        return _apply(product, backward, a, b)
 
 
-_KEEPS_TAG = frozenset(("view", "reshape", "unsqueeze", "expand", "expand_as", "squeeze", "flatten", "permute", "unflatten"))
+_KEEPS_TAG = frozenset(
+    ("view", "reshape", "unsqueeze", "expand", "expand_as", "squeeze", "flatten", "permute", "unflatten")
+)
 
 
 def _tag(tensor: Any, kind: str, value: Any) -> None:
@@ -657,7 +704,7 @@ def _passing(function: Callable[..., Any], args: list[Any], kwargs: dict[str, An
 
 
 class Attention(Mode):
-    """Record the weights of every self-attention, ``(B, heads, N, N)`` or ``(B * heads, N, N)``, in order of execution."""
+    """Record the weights of every self-attention, ``(B, heads, N, N)`` or ``(B * heads, N, N)``, in their order."""
 
     def __init__(self) -> None:
         super().__init__()

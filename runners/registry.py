@@ -3,10 +3,12 @@
 An explainer is a function ``f(model, x, score, *, parameters) -> Tensor | Found``:
 
 * ``x``: float32 ``(B, C, *spatial)``, spatial 2D or 3D.
-* ``score(outputs, rows) -> (N,)``: one number per output row; ``rows`` ``(N,)`` says which image of ``x`` a row belongs to.
+* ``score(outputs, rows) -> (N,)``: one number per output row; ``rows`` ``(N,)`` says which image of ``x`` a row
+belongs to.
 * result: ``(B, *spatial)``, finite, unscaled; when signed, positive speaks for the score.
 
-Keyword-only parameters with a default are the user's; those without one (:data:`INJECTED`) are handed in by the gate.
+Keyword-only parameters with a default are the user's; those without one (:data:`INJECTED`) are handed in by the
+gate.
 """
 
 from __future__ import annotations
@@ -14,10 +16,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 Score = Callable[[Any, Tensor], Tensor]
 """``(outputs of the model, rows) -> (N,)``."""
@@ -53,16 +55,6 @@ class MetricResult:
     score: Tensor
     curve: Tensor | None = None
     notes: tuple[str, ...] = ()
-
-
-class Explainer(Protocol):
-    def __call__(self, model: nn.Module, x: Tensor, score: Score, /, **parameters: Any) -> Tensor | Found: ...
-
-
-class Metric(Protocol):
-    def __call__(
-        self, model: nn.Module, x: Tensor, score: Score, values: Tensor, /, **parameters: Any
-    ) -> MetricResult: ...
 
 
 explainers: dict[str, Callable[..., Tensor | Found]] = {}

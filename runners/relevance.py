@@ -26,7 +26,8 @@ def relevance_of(score: Score, outputs: Tensor, rows: Tensor) -> Tensor:
 def lrp(model: nn.Module, x: Tensor, score: Score, *, epsilon: float = 1e-6) -> Found:
     """Layer-wise relevance propagation, composite epsilon-plus (Bach et al. 2015, 10.1371/journal.pone.0130140).
 
-    z-plus rule for convolutions, epsilon rule for linear layers; batch normalisation is merged into the layer before it. The sum
+    z-plus rule for convolutions, epsilon rule for linear layers; batch normalisation is merged into the layer before
+    it. The sum
     over the map is the share of the score that is not absorbed by biases and the stabiliser.
 
     Args:
@@ -68,7 +69,7 @@ def deeplift(
     """
     if getattr(model, "one_by_one", False):
         raise ModelError(
-            "deeplift runs an image and its reference in one batch, and this model was exported for one image at a time; "
+            "deeplift runs an image and its reference in one batch; this model was exported for one image at a time: "
             "export it with a dynamic batch dimension"
         )
     reference = make_baseline(x, baseline, generator)

@@ -1,7 +1,7 @@
 """What is explained: from the user's target to one score per output row, for every task with the same explainers.
 
-A target is None (what the model itself decided), a label or output index, one index per image, a :class:`Region`, or any
-callable on the model's outputs. The result is ``score(outputs, rows) -> (N,)``.
+A target is None (what the model itself decided), a label or output index, one index per image, a :class:`Region`, or
+any callable on the model's outputs. The result is ``score(outputs, rows) -> (N,)``.
 """
 
 from __future__ import annotations
@@ -133,7 +133,9 @@ def resolve(target: Target, outputs: Any, x: Tensor, task: str | None = None, la
     if output.ndim != 2:
         task_of(output, x)  # raises with the shapes
     if isinstance(target, Region):
-        raise TargetError(f"a Region needs a segmentation model; this one returns {tuple(output.shape)}: give a label index")
+        raise TargetError(
+            f"a Region needs a segmentation model; this one returns {tuple(output.shape)}: give a label index"
+        )
     signed_label = output.shape[1] == 1 and task == "classification"
     count = 2 if signed_label else output.shape[1]
     if target is None:
@@ -165,7 +167,7 @@ def _indices(target: int | Sequence[int] | Tensor, batch: int, count: int, what:
     given = [target] * batch if isinstance(target, int) and not isinstance(target, bool) else target
     if not isinstance(given, Sequence) or isinstance(given, str) or not all(type(i) is int for i in given):
         raise TargetError(
-            f"target {target!r} is not understood: give None, a {what} index, one index per image, a Region or a callable"
+            f"target {target!r} is not understood: give None, a {what} index, one per image, a Region or a callable"
         )
     if len(given) != batch:
         raise TargetError(f"{len(given)} targets for {batch} images: give one, or one per image")
@@ -204,7 +206,11 @@ def _from_region(target: Target, output: Tensor, x: Tensor, labels: Sequence[str
     else:
         chosen = _indices(target, len(x), count, "label").to(output.device)  # type: ignore[arg-type]
     column = torch.zeros_like(chosen) if single else chosen
-    sign = (2.0 * chosen - 1.0).to(output.dtype) if single else torch.ones(len(x), dtype=output.dtype, device=output.device)
+    sign = (
+        (2.0 * chosen - 1.0).to(output.dtype)
+        if single
+        else torch.ones(len(x), dtype=output.dtype, device=output.device)
+    )
     shape = (-1, *[1] * len(spatial))
     if isinstance(target, Region) and target.mask is not None:
         mask = _mask(target.mask, len(x), spatial, tuple(x.shape[2:])).to(output.device)
@@ -240,7 +246,9 @@ def _mask(mask: Tensor, batch: int, spatial: tuple[int, ...], image: tuple[int, 
     if mask.ndim == len(spatial) + 2 and mask.shape[1] == 1:
         mask = mask[:, 0]
     if mask.ndim != len(spatial) + 1 or len(mask) not in (1, batch):
-        raise TargetError(f"the region's mask has shape {tuple(mask.shape)}; {spatial} or {(batch, *spatial)} is needed")
+        raise TargetError(
+            f"the region's mask has shape {tuple(mask.shape)}; {spatial} or {(batch, *spatial)} is needed"
+        )
     if tuple(mask.shape[1:]) == image != spatial:  # the model's output has another resolution than its input
         mask = F.interpolate(mask[:, None].float(), size=spatial, mode="nearest-exact")[:, 0]
     if tuple(mask.shape[1:]) != spatial:
@@ -259,7 +267,9 @@ def _from_callable(target: Callable[..., Tensor], outputs: Any, batch: int) -> R
         values = target(outputs, rows) if with_rows else target(outputs)
         if not isinstance(values, Tensor) or values.shape != rows.shape or not values.is_floating_point():
             given = _describe(values)
-            raise TargetError(f"the target function returned {given}; it must return one number per row, shape {tuple(rows.shape)}")
+            raise TargetError(
+                f"the target function returned {given}; it must return one number per row, shape {tuple(rows.shape)}"
+            )
         return values
 
     with torch.no_grad():

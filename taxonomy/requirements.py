@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from taxonomy.schema import NeedWord, Requires
 
@@ -30,7 +31,7 @@ class Gap:
     sentence: str
 
 
-def gaps(requires: Requires, profile: Profile, words: Mapping[str, NeedWord]) -> list[Gap]:
+def gaps(requires: Requires, profile: Profile, words: Mapping[Any, NeedWord]) -> list[Gap]:
     """Return every known reason why a method with these requirements cannot serve this profile.
 
     Args:
@@ -52,6 +53,6 @@ def gaps(requires: Requires, profile: Profile, words: Mapping[str, NeedWord]) ->
     return found
 
 
-def conditions(requires: Requires, profile: Profile, words: Mapping[str, NeedWord]) -> list[str]:
+def conditions(requires: Requires, profile: Profile, words: Mapping[Any, NeedWord]) -> list[str]:
     """Return the sentences of the needs that are unknown for this profile."""
     return [words[need].condition for need in requires.needs if need not in profile.has and need not in profile.lacks]

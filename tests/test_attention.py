@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from toys import ViT, images
 from torch import Tensor
 from torch.nn import functional as F
+from toys import ViT, images
 
 from runners import explain
 
@@ -52,7 +52,8 @@ def test_fused_attention_gives_the_same_map(method: str) -> None:
 def test_multi_head_attention_module_gives_the_same_map(method: str) -> None:
     plain, module = vit("handwritten"), vit("module")
     module.load_state_dict(
-        {k: v for k, v in plain.state_dict().items() if not k.startswith("blocks")} | {k: v for k, v in module.state_dict().items() if k.startswith("blocks")}
+        {k: v for k, v in plain.state_dict().items() if not k.startswith("blocks")}
+        | {k: v for k, v in module.state_dict().items() if k.startswith("blocks")}
     )
     with torch.no_grad():
         for ours, theirs in zip(plain.blocks, module.blocks.layers, strict=True):
@@ -70,7 +71,7 @@ def test_multi_head_attention_module_gives_the_same_map(method: str) -> None:
 
 
 def slow_chefer(model: ViT, x: Tensor, target: int) -> Tensor:
-    """Transformer relevance of one image, every rule written out layer by layer (z-plus without bias, halves for products)."""
+    """Transformer relevance of one image, every rule written out (z-plus without bias, halves for products)."""
     eps = 1e-6
 
     def div(r: Tensor, z: Tensor) -> Tensor:
@@ -120,7 +121,9 @@ def slow_chefer(model: ViT, x: Tensor, target: int) -> Tensor:
         r[0] = lin(model.head, final[0], start)
         joint = torch.eye(n)
         steps = []
-        for (u0, n1, qkv, q, k, v, a, mixed, o, mid, n2, g, h2), grad in zip(reversed(kept), reversed(grads), strict=True):
+        for (u0, n1, _, q, k, v, a, mixed, o, mid, n2, g, h2), grad in zip(
+            reversed(kept), reversed(grads), strict=True
+        ):
             r_mid, r_h2 = share(mid, h2, r)
             block = owner(model, kept, mid)
             r_g = lin(block.mlp[2], g, r_h2)
@@ -158,3 +161,19 @@ def test_transformer_relevance_depends_on_the_target() -> None:
     assert not torch.allclose(explain(model, x, "chefer_lrp", 0).values, explain(model, x, "chefer_lrp", 1).values)
     with_caution = explain(model, x, "attention_rollout", 0)
     assert any("does not depend on the target" in caution for caution in with_caution.cautions)
+
+
+@pytest.mark.parametrize("method", ["attention_rollout", "chefer_lrp"])
+def test_attention_written_with_einsum_gives_the_same_map(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, x = vit(), images("vit_fused")
+    expected = explain(plain, x, method, 0).values
+
+    def forward(self: torch.nn.Module, t: Tensor) -> Tensor:
+        b, n, d = t.shape
+        q, k, v = self.qkv(t).reshape(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        weights = (torch.einsum("bhqd,bhkd->bhqk", q, k) * (d // self.heads) ** -0.5).softmax(-1)
+        return self.out(torch.einsum("bhqk,bhkd->bhqd", weights, v).transpose(1, 2).reshape(b, n, d))
+
+    monkeypatch.setattr(type(plain.blocks[0].attn), "forward", forward)
+    found = explain(plain, x, method, 0).values
+    assert torch.allclose(found, expected, atol=1e-5 * float(expected.max()))

@@ -6,9 +6,9 @@ import captum.attr
 import numpy as np
 import pytest
 import torch
-from toys import ViT, images, make
 from torch import Tensor, nn
 from torch.nn import functional as F
+from toys import ViT, images, make
 
 from runners import explain, profile
 from runners.registry import explainers
@@ -72,7 +72,9 @@ def test_cam_by_hand(method: str, dims: int) -> None:
 def test_grad_cam_equals_captum() -> None:
     model, x = make("cnn2d"), images("cnn2d")
     theirs = captum.attr.LayerGradCam(model, model.last).attribute(x, target=1, relu_attributions=True)
-    assert torch.allclose(explain(model, x, "grad_cam", 1, layer="last").values, up(theirs[:, 0].detach(), x), atol=1e-6)
+    assert torch.allclose(
+        explain(model, x, "grad_cam", 1, layer="last").values, up(theirs[:, 0].detach(), x), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -106,7 +108,7 @@ def test_score_cam_one_mask_at_a_time() -> None:
 
 @pytest.mark.parametrize("method", sorted(m for m in explainers if "cam" in m))
 def test_cams_on_a_transformer_fold_the_tokens_in_order(method: str) -> None:
-    """A transformer without mixing, whose token holds its patch's brightness: the map must be bright where the image is."""
+    """A transformer whose tokens hold their patch's brightness: the map must be bright where the image is."""
 
     class Bright(nn.Module):
         def __init__(self) -> None:
@@ -115,13 +117,14 @@ def test_cams_on_a_transformer_fold_the_tokens_in_order(method: str) -> None:
             nn.init.constant_(self.embed.weight, 1 / 16)
             nn.init.zeros_(self.embed.bias)
             self.token = nn.Parameter(torch.zeros(1, 2, 4))
-            self.block = nn.Identity()
+            self.norm, self.block = nn.LayerNorm(4), nn.Identity()
             self.head = nn.Linear(4, 2)
             nn.init.ones_(self.head.weight)
 
         def forward(self, x: Tensor) -> Tensor:
             t = self.embed(x).flatten(2).transpose(1, 2)
-            t = self.block(torch.cat([self.token.expand(len(t), -1, -1), t], 1))
+            t = torch.cat([self.token.expand(len(t), -1, -1), t], 1)
+            t = self.block(t + 0 * self.norm(t))
             return self.head(t[:, 2:].mean(1))
 
     x = torch.zeros(1, 1, 16, 24)

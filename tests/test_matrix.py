@@ -38,7 +38,15 @@ def state(model: torch.nn.Module) -> list[object]:
     """Everything that an explanation must leave as it was."""
     found: list[object] = [torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()]
     for name, module in model.named_modules():
-        found.append((name, module.training, len(module._forward_hooks), len(module._backward_hooks), len(module._forward_pre_hooks)))
+        found.append(
+            (
+                name,
+                module.training,
+                len(module._forward_hooks),
+                len(module._backward_hooks),
+                len(module._forward_pre_hooks),
+            )
+        )
     for name, parameter in model.named_parameters():
         found.append((name, parameter.requires_grad, parameter.grad is None, parameter.detach().clone().tolist()))
     for name, buffer in model.named_buffers():
@@ -100,7 +108,7 @@ def test_every_explainer_is_a_method_with_its_branch() -> None:
 
 @pytest.mark.parametrize("method", sorted(explainers))
 def test_cost_in_the_knowledge_base_is_the_measured_one(method: str) -> None:
-    """Model passes at default parameters, for methods whose cost does not depend on the image or the network's width."""
+    """Model passes at default parameters."""
     stated = load_kb().methods[method].cost.passes
     toy = "vit_fused" if method in ("attention_rollout", "chefer_lrp") else "cnn2d"
     passes = explain(make(toy), images(toy, 1), method).passes

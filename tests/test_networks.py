@@ -11,6 +11,7 @@ from torch import nn
 
 from runners import explain, profile
 
+# ruff: noqa: E501 (a table)
 # name: constructor, input shape, task, architecture, start of the chosen layer's name, needs it lacks
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str, str, set[str]]] = {
     "densenet121": (lambda: nets.DenseNet121(2, 1, 3), (1, 64, 64), "classification", "cnn", "class_layers.relu", {"tokens"}),
@@ -51,7 +52,16 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str, st
     ),
 }  # fmt: skip
 
-METHODS = ("grad_cam", "lrp", "deeplift", "guided_backprop", "attention_rollout", "chefer_lrp", "eigen_cam", "vanilla_gradient")
+METHODS = (
+    "grad_cam",
+    "lrp",
+    "deeplift",
+    "guided_backprop",
+    "attention_rollout",
+    "chefer_lrp",
+    "eigen_cam",
+    "vanilla_gradient",
+)
 NEEDED = {
     "guided_backprop": "relu_only",
     "lrp": "elementwise_activations",

@@ -99,10 +99,16 @@ class Block(nn.Module):
 
 
 class ViT(nn.Module):
-    """A vision transformer; ``kind`` is fused, handwritten or module (nn.TransformerEncoder); ``prefix`` 0 pools the image tokens."""
+    """A vision transformer; ``kind`` is fused, handwritten or module; ``prefix`` 0 pools the image tokens."""
 
     def __init__(
-        self, size: tuple[int, ...] = (32, 32), kind: str = "fused", prefix: int = 1, width: int = 16, depth: int = 3, labels: int = 3
+        self,
+        size: tuple[int, ...] = (32, 32),
+        kind: str = "fused",
+        prefix: int = 1,
+        width: int = 16,
+        depth: int = 3,
+        labels: int = 3,
     ) -> None:
         super().__init__()
         dims, patch = len(size), 8
@@ -114,7 +120,9 @@ class ViT(nn.Module):
         self.extra = nn.Parameter(torch.randn(1, prefix, width)) if prefix else None
         self.position = nn.Parameter(0.1 * torch.randn(1, count + prefix, width))
         if kind == "module":
-            layer = nn.TransformerEncoderLayer(width, 4, 2 * width, batch_first=True, activation="gelu", norm_first=True)
+            layer = nn.TransformerEncoderLayer(
+                width, 4, 2 * width, batch_first=True, activation="gelu", norm_first=True
+            )
             self.blocks: nn.Module = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
         else:
             self.blocks = nn.Sequential(*[Block(width, 4, kind) for _ in range(depth)])
