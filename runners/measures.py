@@ -309,7 +309,7 @@ def mprt(
     *,
     stages: int = 5,
     cascading: bool = True,
-    absolute: bool = False,
+    absolute: bool = True,
     explain_again: ExplainAgain,
     progress: Progress,
     generator: torch.Generator,
@@ -327,14 +327,14 @@ def mprt(
         values: Maps ``(B, *spatial)``.
         stages: Number of groups, one explanation each; at most one per layer.
         cascading: Keep upper groups random while going down (the original test); otherwise one group at a time.
-        absolute: Compare absolute values.
+        absolute: Compare absolute values: a map that only changes its sign has not noticed.
         explain_again: Repeats the explanation on the randomised copy.
         progress: Told the explanations done.
         generator: Draws the weights.
 
     Returns:
         ``curve`` ``(B, stages + 1)``: Spearman's rank correlation with the map after each stage, 1 before the first; 0
-        where the new map is constant. ``score``: the mean of the stages, from -1 to 1; NaN for a constant map.
+        where the new map is constant. ``score``: the mean of the stages, in [-1, 1]; NaN for a constant map.
 
     Raises:
         RequirementError: the model has no weights to randomise.

@@ -383,8 +383,12 @@ def test_mprt_tells_an_explanation_of_the_model_from_one_of_the_image():
     edges = (x - F.avg_pool2d(x, 3, 1, 1)).abs().sum(1)
     blind = run(mprt, model, x, edges, explain_again=lambda x, **_: (x - F.avg_pool2d(x, 3, 1, 1)).abs().sum(1))
     assert torch.allclose(blind.score, torch.ones(3))
-    seeing = run(mprt, model, x, gradients(model, x))
-    assert (seeing.score.abs() < 0.6).all()
+    values = gradients(model, x)
+    seeing = run(mprt, model, x, values)
+    assert (seeing.curve[:, -1] < 0.5).all()
+    assert (seeing.score < 0.7).all()
+    signed = run(mprt, model, x, values, absolute=False)
+    assert (signed.curve[:, -1].abs() < 0.5).all()
 
 
 def test_mprt_of_constant_maps():
