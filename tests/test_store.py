@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from runners.case import Answered, Case, Measured, Result
-from runners.explain import Explanation
+from runners.gate import Explanation
 from runners.images import Grid, Image
 from runners.store import Rating, Run, Score, Store, open_store
 from taxonomy.errors import AtlasError, UnknownIdError
