@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from recommender import Answer, Measured, Query, Recommendation, answer, parse, recommend
-from recommender.rank import ARCHITECTURES, CRITERIA, SECONDS_PER_PASS, Points, estimate
+from recommender.rank import ARCHITECTURES, CRITERIA, SECONDS_PER_PASS, Points, _case, estimate
 from taxonomy import KB, Profile, UnknownIdError, load_kb
 from taxonomy.schema import (
     Challenge,
@@ -103,6 +103,7 @@ def small(kb: KB, methods: Iterable[Method], papers: Iterable[Publication] = (),
         modality("mri", dims=[2, 3]),
         modality("xray"),
         modality("mammography", parent="xray"),
+        modality("breast_ultrasound", parent="ultrasound"),
     ]
     challenge = Challenge(
         id="speckle", name="Speckle", definition="Grainy images.", sources=["s"], **given.pop("effects", {})
@@ -288,6 +289,14 @@ def test_challenges_of_the_modality(kb: KB) -> None:
     assert all(r.cites == ("s",) for rec in found.values() for r in rec.reasons if r.criterion == "challenge")
     elsewhere = by_id(recommend(replace(ASK, modality=("mri",)), toy))
     assert points(elsewhere["a"], "challenge") == 0
+    inherited = by_id(recommend(replace(ASK, modality=("breast_ultrasound",)), toy))
+    assert points(inherited["a"], "challenge") == Points.CHALLENGE
+
+
+def test_a_second_eased_challenge_counts_half(kb: KB) -> None:
+    effects = {"eased_by": [Effect(method="a", text=f"It helps {i}", sources=["s"]) for i in range(2)]}
+    (found,) = recommend(ASK, small(kb, [method("a")], effects=effects))
+    assert points(found, "challenge") == Points.CHALLENGE * 1.5
 
 
 def test_budget(kb: KB) -> None:
@@ -315,7 +324,8 @@ def test_measured_here(kb: KB) -> None:
     neutral = by_id(recommend(ASK, toy, measured=[row._replace(metric="none") for row in rows]))
     assert points(neutral["a"], "measured") == 0
     broken = by_id(recommend(ASK, toy, measured=[Measured("a", "up", math.nan), *rows[1:]]))
-    assert all(math.isfinite(r.score) for r in broken.values())
+    assert "measured" not in {r.criterion for r in broken["a"].reasons}
+    assert "of 2 methods" in " ".join(r.text for r in broken["b"].reasons)
     with pytest.raises(UnknownIdError):
         recommend(ASK, toy, measured=[Measured("a", "sideways", 1.0)])
 
@@ -344,6 +354,17 @@ def test_the_real_profile_wins(kb: KB) -> None:
     assert "it is traced" in found.ruled_out[0].gap
     only = small(kb, [method("cls", tasks=["classification"]), method("seg", tasks=["segmentation"])])
     assert [r.method for r in recommend(said, only, profile=real)] == ["seg"]
+
+
+def test_what_is_lacking_is_not_had(kb: KB) -> None:
+    said = replace(
+        ASK, architecture="vit", access="black_box", has=frozenset({"embedding"}), lacks=frozenset({"tokens"})
+    )
+    for given in (None, Profile(frozenset({"gradients", "tokens"}), {"embedding": "none was found"})):
+        profile = _case(said, kb, given, (), ()).profile
+        assert not profile.has & profile.lacks.keys()
+        assert ("gradients" in profile.has) == (given is not None)
+        assert ("embedding" in profile.has) == (given is None)
 
 
 def test_a_profile_alone_is_enough_to_answer(kb: KB) -> None:
@@ -401,7 +422,7 @@ def test_panel_takes_no_chances(kb: KB) -> None:
         method("data", "relevance_propagation", needs=["training_data"]),
     ]
     papers = [paper(f"p{i}", ["att", "data"]) for i in range(9)]
-    toy = small(kb, [*sure, *unsure, method("nobody", "uncertainty", implementations=[])], papers)
+    toy = small(kb, [*sure, *unsure, method("nobody", "mil_map", implementations=[])], papers)
     assert set(answer(ASK, toy).panel[:3]) == {m.id for m in sure}
     assert "att" in answer(replace(ASK, architecture="vit"), toy).panel[:3]
     assert "nobody" not in answer(ASK, toy).panel
