@@ -23,6 +23,9 @@ from runners.registry import MetricResult, Progress, Score, metric
 from taxonomy.errors import ModelError, RequirementError, TargetError
 from taxonomy.requirements import Gap
 
+SMALL_GAIN = 0.25
+"""Below this share of the curve's swing the difference of image and baseline is too small a unit for its area."""
+
 
 class ExplainAgain(Protocol):
     """Repeats the explanation that is measured: same method, target, parameters and seed."""
@@ -150,13 +153,19 @@ def _area(
     area = torch.trapezoid((curve - empty) / gain.abs(), gone.to(curve) / pixels, dim=1)
     area = area.where(gain[:, 0] != 0, math.nan)
     notes = [f"baseline {baseline}, {steps} steps, equal values in random order."]
-    for i, difference in enumerate(gain[:, 0].tolist()):
+    swings = (curve.amax(1) - curve.amin(1)).tolist()
+    for i, (difference, swing) in enumerate(zip(gain[:, 0].tolist(), swings, strict=True)):
         if difference == 0:
             notes.append(f"{which(i, images)}not defined: image and baseline have the same score.")
         elif difference < 0:
             notes.append(
                 f"{which(i, images)}the baseline scores higher than the image (by {-difference:.3g}): compare only "
                 "numbers of this image."
+            )
+        if 0 < abs(difference) < SMALL_GAIN * swing:
+            notes.append(
+                f"{which(i, images)}image and baseline differ by {abs(difference):.3g}, the curve swings by {swing:.3g}: the "
+                "area says little; try another baseline."
             )
     return MetricResult(area.float(), curve.float(), tuple(notes))
 

@@ -231,6 +231,16 @@ def test_equal_values_favour_no_side_of_the_image():
         assert float(found.score) == pytest.approx(0.5, abs=0.06)
 
 
+def test_a_curve_that_swings_far_beyond_its_ends_is_told():
+    model, x = Linear(1, 8, 8), torch.ones(1, 1, 8, 8)
+    model.weight.data = torch.ones(1, 8, 8)
+    model.weight.data[0, :4] = -0.9
+    wild = run(deletion, model, x, model.weight, baseline="zero")
+    assert "image and baseline differ by 3.2, the curve swings by 32: the area says little" in wild.notes[1]
+    model.weight.data[0, :4] = 0
+    assert len(run(deletion, model, x, model.weight, baseline="zero").notes) == 1
+
+
 def test_no_difference_to_the_baseline_is_not_a_number():
     found = run(deletion, Linear(1, 6, 6), torch.ones(1, 1, 6, 6), torch.rand(1, 6, 6))
     assert found.score.isnan().all()
