@@ -190,13 +190,13 @@ _HYBRID = re.compile(r"trans|unetr|swin|former", re.IGNORECASE)
 
 _PROPERTIES: Final[Mapping[Output, tuple[tuple[str, int], ...]]] = {
     "map": (("faithfulness", 2), ("randomisation", 1), ("robustness", 1), ("localisation", 2), ("complexity", 1)),
-    "concepts": (("concept", 3), ("faithfulness", 1), ("human", 1)),
+    "concepts": (("concept", 3), ("human", 1)),
     "examples": (("human", 2), ("concept", 1)),
     "counterfactual": (("counterfactual", 4), ("human", 1)),
     "text": (("text", 4), ("human", 1)),
     "embedding": (("human", 1),),
-    "scores": (("modality_importance", 2), ("faithfulness", 2)),
-    "rules": (("faithfulness", 2), ("human", 1)),
+    "scores": (("modality_importance", 2), ("human", 1)),
+    "rules": (("human", 2),),
 }
 """Properties that say something about an output, and how many metrics of each to name."""
 
@@ -582,6 +582,11 @@ def _lower(name: str) -> str:
     return name if any(map(str.isupper, name[1:])) or name[1:2] == "-" else name[:1].lower() + name[1:]
 
 
+def _bare(name: str) -> str:
+    """A name without the bracket that tells it from others."""
+    return name.split(" (")[0]
+
+
 def _count(number: int, word: str) -> str:
     plural = word[:-1] + "ies" if word.endswith("y") else word + ("es" if word.endswith("s") else "s")
     return f"{number} {word if number == 1 else plural}"
@@ -607,7 +612,7 @@ def named(case: _Case, method: Method) -> Iterator[Reason]:
                 yield Reason(
                     "named",
                     Points.NAMED - 1,
-                    f"You asked about {case.kb.methods[umbrella].name}; {method.name} is a variant of it.",
+                    f"You asked about {_bare(case.kb.methods[umbrella].name)}; {method.name} is a variant of it.",
                 )
                 return
     for family in case.families(method):
@@ -641,7 +646,8 @@ def used(case: _Case, method: Method) -> Iterator[Reason]:
         text = f"{_count(len(studies), 'study')}{' ' + where if where else ''} used it"
         anatomy = list(filter(case.on_the_organ, studies))
         if anatomy:
-            text += f", {len(anatomy)} of them on the {' or '.join(case.query.anatomy)}"
+            share = f"{len(anatomy)} of them " if len(anatomy) < len(studies) else ""
+            text += f", {share}on the {' or '.join(case.query.anatomy)}"
         if any(p.id == method.source for p in studies):
             text += ", counting the one that introduced it"
         if len(studies) < 3:
@@ -652,9 +658,7 @@ def used(case: _Case, method: Method) -> Iterator[Reason]:
         number = sum(CLOSENESS[case.places[p.id]] for p in studies)
         if number:
             points = Points.UMBRELLA * Points.USED * number / (number + Points.SHRINK_USED)
-            text = (
-                f"{_count(len(studies), 'study')} used {case.kb.methods[umbrella].name} without saying which variant."
-            )
+            text = f"{_count(len(studies), 'study')} used {_bare(case.kb.methods[umbrella].name)} without saying which variant."
             studies.sort(key=lambda p: (-CLOSENESS[case.places[p.id]], -(p.year or 0), p.id))
             yield Reason("evidence", round(points, 3), text, tuple(p.id for p in studies[:_CITED]))
             told += 1
@@ -698,7 +702,7 @@ def _told(case: _Case, part: Sequence[_Finding]) -> str:
         criterion = _lower(case.kb.vocabulary.criteria[finding.claim.criterion].name)
         notes = [where, criterion]
         if finding.via:
-            notes.append(f"said of {case.kb.methods[finding.via].name}")
+            notes.append(f"said of {_bare(case.kb.methods[finding.via].name)}")
         if finding.claim.self_reported:
             notes.append("reported by its own authors")
         told.append(f"{finding.claim.text.rstrip(' .')} ({', '.join(notes)})")
