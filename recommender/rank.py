@@ -658,7 +658,8 @@ def used(case: _Case, method: Method) -> Iterator[Reason]:
         number = sum(CLOSENESS[case.places[p.id]] for p in studies)
         if number:
             points = Points.UMBRELLA * Points.USED * number / (number + Points.SHRINK_USED)
-            text = f"{_count(len(studies), 'study')} used {_bare(case.kb.methods[umbrella].name)} without saying which variant."
+            short = _bare(case.kb.methods[umbrella].name)
+            text = f"{_count(len(studies), 'study')} used {short} without saying which variant."
             studies.sort(key=lambda p: (-CLOSENESS[case.places[p.id]], -(p.year or 0), p.id))
             yield Reason("evidence", round(points, 3), text, tuple(p.id for p in studies[:_CITED]))
             told += 1
