@@ -18,6 +18,7 @@ page = st.navigation(
     position="top",
 )
 st.html("<style>.stMainBlockContainer {padding-top: 4.5rem; padding-bottom: 2rem}</style>")
+st.query_params.update()  # links from a page to itself do not change the browser's address; sending it again does
 with sentences():
     page.run()
 st.caption(
