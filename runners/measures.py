@@ -164,8 +164,8 @@ def _area(
             )
         if 0 < abs(difference) < SMALL_GAIN * swing:
             notes.append(
-                f"{which(i, images)}image and baseline differ by {abs(difference):.3g}, the curve swings by {swing:.3g}: the "
-                "area says little; try another baseline."
+                f"{which(i, images)}image and baseline differ by {abs(difference):.3g}, the curve swings by "
+                f"{swing:.3g}: the area says little; try another baseline."
             )
     return MetricResult(area.float(), curve.float(), tuple(notes))
 
