@@ -505,7 +505,7 @@ class _Reader:
             for candidate, letters in self.lexicon.by_length.get(length, ()):
                 if (mask ^ letters).bit_count() > 2 * limit or _tolerance(candidate) < 1:
                     continue
-                if candidate[0] != word[0] and limit < 2:
+                if candidate[0] != word[0]:  # a typo rarely hits the first letter, and most lookalikes differ there
                     continue
                 distance = _distance(word, candidate, min(least, limit))
                 if distance < least:
