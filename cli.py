@@ -318,7 +318,9 @@ def explain(
             err.print(f"[dim]{escape(ruled['gap'])}[/dim]")
     if metrics:
         quick = [one for one in runners.metrics if "explainer" not in kb.metrics[one].needs]
-        wanted += [one for one in quick if one not in wanted and (mask or "mask" not in kb.metrics[one].needs)]
+        wanted += [
+            one for one in quick if one not in wanted and (region is not None or "mask" not in kb.metrics[one].needs)
+        ]
 
     results = [_one(loaded, x, one, what, wanted, region, seed, kb) for one in chosen]
     if out_dir is not None:

@@ -115,12 +115,15 @@ def _table(name: str, signed: bool) -> Tensor:
     return _colours(name)
 
 
-def outline(picture: Rgb, mask: Tensor, colour: tuple[int, int, int], width: int = 1) -> Rgb:
-    """Return a picture ``(H, W, 3)`` with the edge of a mask ``(H, W)``, ``width`` pixels wide."""
-    inside = mask.bool()
-    core = F.max_pool2d((~inside)[None, None].float(), 2 * width + 1, 1, width)[0, 0] == 0
+def outline(picture: Rgb, mask: Tensor, colour: tuple[int, int, int], width: int = 1, *, outside: bool = False) -> Rgb:
+    """Return a picture ``(H, W, 3)`` with the edge of a mask ``(H, W)``, ``width`` pixels wide.
+
+    The edge lies within the mask, or just ``outside`` of it, so that two regions that agree can both be seen.
+    """
+    side = ~mask.bool() if outside else mask.bool()
+    near = F.max_pool2d((~side)[None, None].float(), 2 * width + 1, 1, width)[0, 0] > 0
     drawn = picture.copy()
-    drawn[(inside & ~core).numpy()] = colour
+    drawn[(side & near).numpy()] = colour
     return drawn
 
 
@@ -242,11 +245,11 @@ def draw(
     else:
         picture = overlay(plane.base, plane.values, signed=signed, opacity=opacity, colours=colours, limit=limit)
     width = max(1, max(picture.shape[:2]) // 250)
-    for labels, colour in ((plane.marked, MARKED), (plane.mask, REFERENCE)):
+    for labels, colour, outside in ((plane.marked, MARKED, False), (plane.mask, REFERENCE, True)):
         if labels is not None:
             for label in np.unique(labels.numpy()).tolist():
                 if label:
-                    picture = outline(picture, labels == label, colour, width)
+                    picture = outline(picture, labels == label, colour, width, outside=outside)
     if plane.letters is not None:
         picture = _directions(picture, plane.letters)
     return picture
@@ -296,7 +299,7 @@ def colour_bar(height: int, *, signed: bool, limit: tuple[float, float], colours
     pen.text((8, height - 6), lower, "black", _font(14), anchor="ls")
     low, high = limit
     for y, value in ((top + 6, high), *([((top + bottom) / 2, 0.0)] if signed else []), (bottom - 6, low)):
-        text = "0" if abs(value) < 1e-3 * (high - low) else f"{value:.3g}"
+        text = "0" if abs(value) < 1e-3 * (high - low) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
         pen.text((34, y), text, "black", _font(13), anchor="lm")
     return np.asarray(canvas)
 

@@ -112,7 +112,7 @@ def html(
 <h2>The maps, side by side</h2>
 <p>Each map is one method's answer to the same question: which parts of the image made the model say this? Where several
 methods of different kinds agree, the finding is more trustworthy; where they differ, none should be trusted alone.</p>
-{_targets(results)}
+{_targets(case, results)}
 <div class="maps">{cards}</div>
 {_scores(results, kb, sources)}
 {_left_out(results, kb, answer)}
@@ -154,9 +154,13 @@ def _answer(one: Answered) -> str:
     return f'<tr><td>{escape(one.label)}</td><td class="number">{text}</td><td>{bar}</td></tr>'
 
 
-def _targets(results: Sequence[Result]) -> str:
-    targets = dict.fromkeys(one.explanation.target for one in results if one.explanation)
-    return "".join(f"<p><b>Explained:</b> {escape(target)}.</p>" for target in targets)
+def _targets(case: Case, results: Sequence[Result]) -> str:
+    lines: dict[str, None] = {}
+    for explanation in (one.explanation for one in results if one.explanation):
+        shape = tuple(explanation.values.shape[1:])
+        seen = "" if shape == case.image.shape else f" The model saw the image as {' × '.join(map(str, shape))}."
+        lines[f"<p><b>Explained:</b> {escape(explanation.target)}.{seen}</p>"] = None
+    return "".join(lines)
 
 
 def how_to_read(explanation: Explanation) -> str:

@@ -187,6 +187,15 @@ def test_a_volume_gives_nifti_on_its_own_grid(folder: Path) -> None:
     assert gzip.decompress((folder / "out" / "vanilla_gradient.nii.gz").read_bytes())
 
 
+def test_a_samples_own_mask_is_measured_against() -> None:
+    printed, _ = run(
+        "explain", "nuclei_phantom", "--model", "nuclei_unet", "--method", "grad_cam", "--metrics", "--json"
+    )
+    record = json.loads(printed)
+    assert "pointing_game" in {score["metric"] for score in record["results"][0]["scores"]}
+    assert record["image"]["source"] == "nuclei_phantom"
+
+
 def test_targets_by_name_number_and_mask(folder: Path) -> None:
     def target(*more: object) -> str:
         return str(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -129,6 +131,9 @@ def test_outline_is_the_edge_alone() -> None:
     assert painted.sum() == 16
     assert not painted[4, 4]
     assert painted[2, 2]
+    around = outline(np.zeros((9, 9, 3), np.uint8), mask, (255, 0, 0), outside=True)[..., 0] == 255
+    assert around.sum() == 24
+    assert not (around & mask.numpy()).any()
 
 
 def image(values: torch.Tensor, **more: object) -> Image:
@@ -183,7 +188,9 @@ def test_a_volume_without_directions_claims_none() -> None:
 
 
 def test_regions_are_outlined() -> None:
-    one = case()
+    same = torch.zeros(12, 10)
+    same[3:8, 2:7] = 1
+    one = replace(case(), marked=same.long(), mask=same > 0)  # the model is right: both lines must be seen
     drawn = draw(plane(one), signed=True, limit=(0.0, 0.0)).reshape(-1, 3)
     for colour in (MARKED, REFERENCE):
         assert (drawn == colour).all(1).any()

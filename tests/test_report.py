@@ -66,7 +66,7 @@ def test_it_says_everything_a_reader_needs() -> None:
         "Not for clinical use",
         "Toy",
         "lesion 12 pixels (10.0% of the image)",
-        "Explained: label 1 (lesion).",
+        "Explained: label 1 (lesion). The model saw the image as 16 × 16.",
         "Red places speak for the explained answer",
         "The stronger the colour",
         "The map is coarse.",  # caution
