@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import safetensors.torch
@@ -264,6 +265,44 @@ def test_run_takes_an_uploaded_image_and_keeps_no_name() -> None:
     (row,) = stored()
     assert row.source == "upload"
     assert "Jane" not in f"{row} {row.facts} {text(app)}"
+
+
+VOLUME_FACTORY = """
+import torch
+
+
+class Segmenter(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv3d(1, 2, 3, padding=1)
+
+    def forward(self, x):
+        return self.conv(x).relu()
+"""
+
+
+def test_run_shows_a_volume_by_planes_and_slices(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((12, 14, 10), np.float32)
+    volume = nibabel.Nifti1Image(values, np.diag([1.0, 1.0, 3.0, 1.0])).to_bytes()
+    torch.manual_seed(0)
+    conv = torch.nn.Conv3d(1, 2, 3, padding=1)
+    weights = {f"conv.{name}": value for name, value in conv.state_dict().items()}
+    app = uploading("scan.nii", volume)
+    app = fine(by_label(app.get("button_group"), "Model from").set_value("My own").run())
+    (tmp_path / "nets.py").write_text(VOLUME_FACTORY)
+    app.file_uploader(key="model-file").set_value(("net.safetensors", safetensors.torch.save(weights), ""))
+    by_label(app.text_input, "Factory, for weights without a network").set_value(f"{tmp_path / 'nets.py'}:Segmenter")
+    app = pressed(chosen(fine(app.run()), "vanilla_gradient"))
+    (row,) = stored()
+    assert row.dims == 3
+    assert row.error is None
+    key = app.query_params["run"]
+    for axis, last in ((2, 9), (1, 13), (0, 11)):
+        by_label(app.get("button_group"), "Plane").set_value(axis)
+        app = fine(app.run())
+        assert app.slider(key=f"slice-{key}-{axis}").max == last
+        app = fine(app.slider(key=f"slice-{key}-{axis}").set_value(last).run())
+        assert len(app.image) >= 3, "the preview of the set-up, the slice, the map"
 
 
 BAD_IMAGES = {

@@ -121,9 +121,8 @@ def test_a_click_on_the_sunburst_and_on_the_evidence_opens_what_was_clicked(addr
 
     page.goto(f"{address}/explore?view=Evidence")
     page.locator(".scatterlayer .points path").first.wait_for()
-    page.get_by_text("any method").wait_for()
-    box = page.locator(".scatterlayer .points path").last.bounding_box()
+    page.get_by_role("combobox", name="Method").wait_for()
+    box = page.locator(".scatterlayer .points path").first.bounding_box()
     assert box is not None
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.get_by_text("any method").wait_for(state="detached")
     page.get_by_text("publications. Tick a row").wait_for()

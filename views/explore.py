@@ -213,6 +213,7 @@ def evidence_view() -> None:
             },
             customdata=[f"{method}|{modality}" for method, modality in drawn],
             hovertemplate="%{y} · %{x}<br>%{text} publications<extra></extra>",
+            unselected={"marker": {"opacity": 0.5}},
         )
     )
     figure.update_xaxes(
@@ -230,6 +231,7 @@ def evidence_view() -> None:
         range=[-0.7, len(shown) - 0.3],
     )
     figure.update_layout(height=150 + 28 * len(shown), margin={"t": 110, "l": 10, "r": 10, "b": 10}, dragmode=False)
+    cell = st.container()
     chosen = st.plotly_chart(
         figure,
         on_select="rerun",
@@ -240,32 +242,39 @@ def evidence_view() -> None:
     )
     points = chosen["selection"]["points"]
     clicked = str(points[0]["customdata"]).split("|") if points else [None, None]
-    st.markdown("##### Publications of a cell")
-    st.caption("Click a number above, or choose here. An empty cell means: no publication in the knowledge base.")
+    with cell:
+        publications_of(*clicked)
+
+
+def publications_of(method: str | None, modality: str | None) -> None:
+    """Show the publications of a cell, which can be chosen too."""
+    index = kb.index
+    methods = sorted(index.by_method, key=lambda one: kb.methods[one].name.casefold())
+    modalities = sorted(index.by_modality, key=lambda one: kb.modalities[one].name.casefold())
     left, right = st.columns(2)
-    methods = sorted(per_method, key=lambda one: kb.methods[one].name.casefold())
     method = left.selectbox(
         "Method",
         methods,
-        index=methods.index(clicked[0]) if clicked[0] else None,
+        index=methods.index(method) if method else None,
         format_func=lambda one: kb.methods[one].name,
-        placeholder="any method",
+        placeholder="click a number below, or choose",
     )
     modality = right.selectbox(
         "Modality",
         modalities,
-        index=modalities.index(clicked[1]) if clicked[1] else None,
+        index=modalities.index(modality) if modality else None,
         format_func=lambda one: kb.modalities[one].name,
-        placeholder="any modality",
+        placeholder="any modality" if method else "click a number below, or choose",
     )
-    if method or modality:
-        both = cells.get((method, modality), ()) if method and modality else None
-        found = both if both is not None else per_method[method] if method else per_modality[str(modality)]
-        publication_table(
-            found,
-            key="cell",
-            empty="No publication on this method in this modality is in the knowledge base: a gap in the evidence.",
-        )
+    if method and modality:
+        found = index.coverage.get((method, modality), ())
+    elif method or modality:
+        found = index.by_method[method] if method else index.by_modality[str(modality)]
+    else:
+        return
+    publication_table(
+        found, key="cell", empty="No publication on this method in this modality is in the knowledge base: a gap."
+    )
 
 
 def modalities_view() -> None:

@@ -53,6 +53,15 @@ class Cut(NamedTuple):
     at: int | None = None
 
 
+class View(NamedTuple):
+    """How maps are shown."""
+
+    cut: Cut = Cut()
+    opacity: float = 0.7
+    colours: str = OWN
+    outlines: bool = True
+
+
 @st.fragment
 def show(key: str, *, columns: int = 3) -> None:
     """Show a stored case: controls, model's answer, a card for each method, scores and downloads.
@@ -65,13 +74,13 @@ def show(key: str, *, columns: int = 3) -> None:
         case, results = stored(key)
         found = [one for one in results if one.explanation is not None]
         heading(case, found)
-        cut, opacity, colours = controls(case, bool(found), key)
+        view = controls(case, bool(found), key)
         cards = st.columns(columns, gap="medium")
         with cards[0]:
-            answer_card(case, cut)
+            answer_card(case, view.cut)
         for place, one in enumerate(found, 1):
             with cards[place % columns]:
-                card(case, one, cut, opacity, colours)
+                card(case, one, view)
         for one in results:
             if one.error is not None:
                 st.error(f"**{plain(kb.methods[one.method].name)}**: {plain(one.error)}", icon=":material/error:")
@@ -92,17 +101,19 @@ def heading(case: Case, found: Sequence[Result]) -> None:
         st.markdown(f"Explained: **{plain(target)}**")
 
 
-def controls(case: Case, maps: bool, key: str) -> tuple[Cut, float, str]:
-    """Show the controls of the pictures; return slice, opacity and colour map ."""
+def controls(case: Case, maps: bool, key: str) -> View:
+    """Show the controls of the pictures; return slice, opacity, colour map and outlines."""
     image = case.image
-    boxes = st.columns([1, 1, 2] if image.dims == 3 else [1, 1, 1], gap="medium")
+    boxes = st.columns([3, 3, 2, 5] if image.dims == 3 else [3, 3, 2, 2], gap="medium")
     opacity = boxes[0].slider(
         "Opacity of the maps", 0, 100, 60, 5, format="%d%%", key=f"opacity-{key}", disabled=not maps
     )
     colours = boxes[1].selectbox("Colour map", [OWN, *pictures.COLOUR_MAPS], key=f"colours-{key}", disabled=not maps)
+    lines = case.marked is not None or case.mask is not None
+    outlines = boxes[2].toggle("Outlines", value=lines, key=f"outlines-{key}", disabled=not lines)
     cut = Cut()
     if image.dims == 3:
-        with boxes[2]:
+        with boxes[3]:
             axis = st.segmented_control(
                 "Plane",
                 [2, 1, 0],
@@ -115,7 +126,7 @@ def controls(case: Case, maps: bool, key: str) -> tuple[Cut, float, str]:
             last = image.shape[axis] - 1
             index = st.slider("Slice", 0, last, first_slice(case, axis), key=f"slice-{key}-{axis}") if last else 0
             cut = Cut(axis, index)
-    return cut, opacity / 100, colours
+    return View(cut, opacity / 100, colours, outlines)
 
 
 def first_slice(case: Case, axis: int) -> int:
@@ -126,19 +137,19 @@ def first_slice(case: Case, axis: int) -> int:
     return int(region.sum([one for one in range(3) if one != axis]).argmax())
 
 
-def drawn(
-    case: Case, cut: Cut, one: Explanation | None = None, opacity: float = 0.7, colours: str = OWN
-) -> pictures.Rgb:
+def drawn(case: Case, view: View, one: Explanation | None = None) -> pictures.Rgb:
     """Draw the image, or an explanation over it with its colour bar, at true proportions."""
-    flat = sliced(case, cut)
+    flat = sliced(case, view.cut)
+    if not view.outlines:
+        flat = replace(flat, marked=None, mask=None)
     if one is None:
         return shrunk(pictures.draw(pictures.planes(flat, side=SMALLEST)[0], signed=False, limit=(0.0, 0.0)))
     values = case.place(one.values[0])
     limit = pictures.limits(values, one.signed)  # of the whole volume, so that slices can be compared
-    fits = colours != OWN and pictures.COLOUR_MAPS[colours][0] == one.signed
-    name = colours if fits else pictures.default_colours(one.signed, case.image.channels == 3)
-    plane = pictures.planes(flat, case.image.view(values, *cut), side=SMALLEST)[0]
-    picture = shrunk(pictures.draw(plane, signed=one.signed, limit=limit, opacity=opacity, colours=name))
+    fits = view.colours != OWN and pictures.COLOUR_MAPS[view.colours][0] == one.signed
+    name = view.colours if fits else pictures.default_colours(one.signed, case.image.channels == 3)
+    plane = pictures.planes(flat, case.image.view(values, *view.cut), side=SMALLEST)[0]
+    picture = shrunk(pictures.draw(plane, signed=one.signed, limit=limit, opacity=view.opacity, colours=name))
     bar = pictures.colour_bar(len(picture), signed=one.signed, limit=limit, colours=name)
     return np.concatenate([picture, bar], axis=1)
 
@@ -162,7 +173,7 @@ def answer_card(case: Case, cut: Cut) -> None:
     """Show the image and what the model said about it."""
     with st.container(border=True):
         st.markdown("**Image and the model's answer**")
-        st.image(drawn(case, cut), width="stretch", alt="the image that was explained")
+        st.image(drawn(case, View(cut)), width="stretch", alt="the image that was explained")
         lines = []
         if case.marked is not None:
             lines.append(":orange[yellow line]: what the model marks")
@@ -187,13 +198,13 @@ def answer_lines(case: Case) -> None:
             st.markdown(f"**{plain(one.label)}** {one.value:,.4g} {one.unit} ({one.share:.1%} of the image)")
 
 
-def card(case: Case, one: Result, cut: Cut, opacity: float, colours: str) -> None:
+def card(case: Case, one: Result, view: View) -> None:
     """Show one explanation."""
     explanation = one.explanation
     assert explanation is not None
     with st.container(border=True):
         entity_link(one.method, kb.methods[one.method].name)
-        picture = drawn(case, cut, explanation, opacity, colours)
+        picture = drawn(case, view, explanation)
         st.image(picture, width="stretch", alt=f"{kb.methods[one.method].name} over the image")
         for caution in explanation.cautions:
             st.markdown(f":orange[:material/warning:] {plain(caution)}")

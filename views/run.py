@@ -17,7 +17,7 @@ import streamlit as st
 from recommender import Query, answer
 from taxonomy import AtlasError, ModelError, gaps
 from taxonomy.schema import NeedWord
-from views.common import RUN, RUNS, knowledge, named, plain, sentences
+from views.common import RUN, RUNS, knowledge, plain, sentences
 
 with st.spinner("Starting PyTorch …"):
     from torch import Tensor
@@ -163,7 +163,7 @@ def choose_image() -> Picked | None:
     if picked is None:
         return None
     preview = Case(picked.image, {}, mask=picked.mask)
-    st.image(results.drawn(preview, results.Cut()), width=260, alt="the chosen image")
+    st.image(results.drawn(preview, results.View()), width=260, alt="the chosen image")
     size = " × ".join(map(str, picked.image.shape))
     kind = kb.modalities[picked.modality].name if picked.modality else "modality unknown"
     st.caption(f"{plain(kind)} · {size} · {picked.image.format}")
@@ -452,12 +452,11 @@ def choose_methods(pair: Pair) -> dict[str, dict[str, Any]]:
     able = sorted((one for one in explainers if one not in out), key=lambda one: kb.methods[one].name.casefold())
     carried = [one for one in st.query_params.get("methods", "").split(",") if one]
     default = [one for one in carried if one in able] or recommended(pair, able)
-    missing = [one for one in carried if one not in able]
-    if missing:
-        st.caption(
-            "Not possible here: "
-            + "; ".join(f"{plain(named(one))} ({plain(out.get(one, 'it has no explainer yet.'))})" for one in missing)
-        )
+    for one in carried:
+        if one not in able:
+            known = one in kb.methods
+            why = out.get(one, "it has no explainer yet." if known else "the atlas has no such method.")
+            st.caption(f"Not possible here: {plain(kb.methods[one].name if known else one)}: {plain(why)}")
     chosen = st.multiselect(
         "Methods",
         able,
