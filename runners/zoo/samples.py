@@ -107,8 +107,10 @@ def _mni(id: str, name: str, model: str, load: Callable[[], Image]) -> Sample:
 @cache
 def _all() -> tuple[Sample, ...]:
     return (
-        _phantom("breast_phantom", "Breast ultrasound", "ultrasound", "breast_us_unet", partial(breast_phantom, 1)),
-        _phantom("breast_phantom_2", "Breast ultrasound 2", "ultrasound", "breast_us_unet", partial(breast_phantom, 3)),
+        _phantom("breast_phantom", "Breast ultrasound", "ultrasound", "breast_us_unet", partial(breast_phantom, 7)),
+        _phantom(
+            "breast_phantom_2", "Breast ultrasound 2", "ultrasound", "breast_us_unet", partial(breast_phantom, 17)
+        ),
         _packaged(
             "chest_radiograph",
             "Chest radiograph of an adult",
