@@ -132,12 +132,6 @@ def _all() -> tuple[Sample, ...]:
             "hippocampus_unet3d",
             partial(_template, (52, 88, 40), (36, 52, 36), "hippocampus_left.nii"),
         ),
-        _mni(
-            "hippocampus_right",
-            "Around the right hippocampus, average of 152 adults",
-            "hippocampus_unet3d",
-            partial(_template, (109, 88, 40), (36, 52, 36), "hippocampus_right.nii"),
-        ),
         _phantom("nuclei_phantom", "Fluorescent nuclei", "microscopy", "nuclei_unet", partial(nuclei_phantom, 0)),
         _packaged(
             "colon_ihc",
