@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -33,7 +33,13 @@ def magnitude(grad: Tensor) -> Tensor:
 
 
 def accumulate(
-    model: nn.Module, count: int, shape: tuple[int, ...], make: Any, score: Score, batch_size: int, progress: Progress
+    model: nn.Module,
+    count: int,
+    shape: tuple[int, ...],
+    make: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    score: Score,
+    batch_size: int,
+    progress: Progress,
 ) -> Tensor:
     """Sum ``weight * gradient`` over ``count`` variants of every image, in chunks of ``batch_size`` rows.
 
@@ -41,7 +47,8 @@ def accumulate(
         model: the model.
         count: variants per image.
         shape: shape of ``x``.
-        make: ``make(steps, rows) -> (inputs, weights)`` for 1-D index tensors of equal length.
+        make: ``make(steps, rows) -> (inputs, weights)`` for 1-D index tensors of equal length; weights fit the inputs
+            by broadcasting.
         score: the score.
         batch_size: rows per model pass; memory does not grow with ``count``.
         progress: told after every chunk.
@@ -53,9 +60,7 @@ def accumulate(
         steps, rows = index // batch, index % batch
         inputs, weights = make(steps, rows)
         grad, _ = gradient(model, inputs, score, rows)
-        total = total.to(grad).index_add_(
-            0, rows.to(grad.device), grad * weights.to(grad).view(-1, *[1] * (grad.ndim - 1))
-        )
+        total = total.to(grad).index_add_(0, rows.to(grad.device), grad * weights.to(grad))
         progress(int(index[-1]) + 1, count * batch)
     return total
 
@@ -110,7 +115,7 @@ def integrated_gradients(
 
     def make(steps_: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         at = alphas[steps_].view(shape)
-        return start[rows] + at * (x[rows] - start[rows]), weight[steps_]
+        return start[rows] + at * (x[rows] - start[rows]), weight[steps_].view(shape)
 
     total = accumulate(model, steps, tuple(x.shape), make, score, batch_size, progress)
     values = ((x - start) * total).sum(1)
@@ -163,14 +168,20 @@ def smoothgrad(
         generator: draws the noise, the same for every image of the batch.
         progress: told after every chunk.
     """
-    sigma = noise * (x.amax(tuple(range(1, x.ndim)), keepdim=True) - x.amin(tuple(range(1, x.ndim)), keepdim=True))
+    sigma = noise * _range(x)
     draws = _Draws(x, generator)
 
     def make(steps: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        return x[rows] + sigma[rows] * draws(steps), torch.full((len(rows),), 1 / samples)
+        return x[rows] + sigma[rows] * draws(steps), torch.tensor(1 / samples)
 
     total = accumulate(model, samples, tuple(x.shape), make, score, batch_size, progress)
     return Found(magnitude(total), signed=False)
+
+
+def _range(x: Tensor) -> Tensor:
+    """Largest minus smallest value of every image, ``(B, 1, ...)``."""
+    axes = tuple(range(1, x.ndim))
+    return x.amax(axes, keepdim=True) - x.amin(axes, keepdim=True)
 
 
 class _Draws:
@@ -216,20 +227,17 @@ def gradient_shap(
         progress: told after every chunk.
     """
     start = make_baseline(x, baseline, generator)
-    sigma = noise * (x.amax(tuple(range(1, x.ndim)), keepdim=True) - x.amin(tuple(range(1, x.ndim)), keepdim=True))
+    sigma = noise * _range(x)
     # one point in each of `samples` equal parts of the path: the same expectation with less scatter
     alphas = ((torch.arange(samples) + torch.rand(samples, generator=generator)) / samples).to(x)
     draws = _Draws(x, generator)
-    total = torch.zeros_like(x)
-    batch = len(x)
-    for first in range(0, samples * batch, batch_size):
-        index = torch.arange(first, min(first + batch_size, samples * batch))
-        steps, rows = index // batch, index % batch
-        noisy = x[rows] + sigma[rows] * draws(steps)
-        at = alphas[steps].view(-1, *[1] * (x.ndim - 1))
-        grad, _ = gradient(model, start[rows] + at * (noisy - start[rows]), score, rows)
-        total.index_add_(0, rows.to(x.device), grad * (noisy - start[rows]) / samples)
-        progress(int(index[-1]) + 1, samples * batch)
+    shape = (-1, *[1] * (x.ndim - 1))
+
+    def make(steps: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        difference = x[rows] + sigma[rows] * draws(steps) - start[rows]
+        return start[rows] + alphas[steps].view(shape) * difference, difference / samples
+
+    total = accumulate(model, samples, tuple(x.shape), make, score, batch_size, progress)
     return Found(total.sum(1), cautions=("An estimate from random points: other seeds give slightly other maps.",))
 
 
