@@ -91,6 +91,13 @@ def test_ask_says_what_is_missing_of_a_question_it_cannot_read(question: str) ->
     assert "Suggested panel" not in text(app)
 
 
+def test_ask_tells_what_it_implied_corrected_and_left_out() -> None:
+    shown = text(opened(q="frobnicator for polyps with a vision trasformer"))
+    assert "modality: Endoscopy, implied from “polyps”" in shown
+    assert "Not understood and not used: frobnicator." in shown
+    assert "“trasformer” as “transformer”" in shown
+
+
 def test_ask_carries_its_panel_to_run() -> None:
     app = opened(q="Which method for chest x-ray classification?")
     app = fine(next(one for one in app.button if one.label == "Run these").click().run())

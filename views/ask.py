@@ -95,6 +95,8 @@ def understood(query: Query) -> None:
         chips.append(f":red-badge[not wanted: {plain(', '.join(map(named, query.excluded)))}]")
     if chips:
         st.markdown("Understood: " + " ".join(chips))
+    if query.unmatched:
+        st.caption(f"Not understood and not used: {plain(', '.join(query.unmatched))}.")
 
 
 def results(found: Answer) -> None:

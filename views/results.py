@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
-from PIL import Image as Pillow
 
 from runners import export, pictures, report
 from runners.case import Case, Result
@@ -19,8 +18,8 @@ from runners.store import Store, open_store
 from views.common import entity_link, knowledge, plain, sentences
 
 kb = knowledge()
-SMALLEST, LARGEST = 640, 900
-"""Bounds of the longest side of a shown picture in pixels; exports keep every pixel."""
+SIDE = 520
+"""Longest side of a shown picture in pixels; exports keep every pixel."""
 OWN = "automatic"
 PLANES = ("Sagittal", "Coronal", "Axial")
 
@@ -75,12 +74,15 @@ def show(key: str, *, columns: int = 3) -> None:
         found = [one for one in results if one.explanation is not None]
         heading(case, found)
         view = controls(case, bool(found), key)
-        cards = st.columns(columns, gap="medium")
-        with cards[0]:
-            answer_card(case, view.cut)
-        for place, one in enumerate(found, 1):
-            with cards[place % columns]:
-                card(case, one, view)
+        cards: list[Result | None] = [None, *found]
+        for first in range(0, len(cards), columns):
+            row = cards[first : first + columns]
+            for place, one in zip(st.columns(columns, gap="medium"), row, strict=False):
+                with place:
+                    if one is None:
+                        answer_card(case, view.cut)
+                    else:
+                        card(case, one, view)
         for one in results:
             if one.error is not None:
                 st.error(f"**{plain(kb.methods[one.method].name)}**: {plain(one.error)}", icon=":material/error:")
@@ -139,34 +141,23 @@ def first_slice(case: Case, axis: int) -> int:
 
 def drawn(case: Case, view: View, one: Explanation | None = None) -> pictures.Rgb:
     """Draw the image, or an explanation over it with its colour bar, at true proportions."""
-    flat = sliced(case, view.cut)
-    if not view.outlines:
-        flat = replace(flat, marked=None, mask=None)
+    shown = case if view.outlines else replace(case, marked=None, mask=None)
     if one is None:
-        return shrunk(pictures.draw(pictures.planes(flat, side=SMALLEST)[0], signed=False, limit=(0.0, 0.0)))
+        return pictures.draw(pictures.plane(shown, None, *view.cut, side=SIDE), signed=False, limit=(0.0, 0.0))
     values = case.place(one.values[0])
     limit = pictures.limits(values, one.signed)  # of the whole volume, so that slices can be compared
     fits = view.colours != OWN and pictures.COLOUR_MAPS[view.colours][0] == one.signed
     name = view.colours if fits else pictures.default_colours(one.signed, case.image.channels == 3)
-    plane = pictures.planes(flat, case.image.view(values, *view.cut), side=SMALLEST)[0]
-    picture = shrunk(pictures.draw(plane, signed=one.signed, limit=limit, opacity=view.opacity, colours=name))
-    bar = pictures.colour_bar(len(picture), signed=one.signed, limit=limit, colours=name)
-    return np.concatenate([picture, bar], axis=1)
+    plane = pictures.plane(shown, values, *view.cut, side=SIDE)
+    picture = pictures.draw(plane, signed=one.signed, limit=limit, opacity=view.opacity, colours=name)
+    bar = pictures.colour_bar(max(len(picture), 140), signed=one.signed, limit=limit, colours=name)
+    height = max(len(picture), len(bar))
+    return np.concatenate([padded(picture, height), padded(bar, height)], axis=1)
 
 
-def shrunk(picture: pictures.Rgb) -> pictures.Rgb:
-    """Return a picture that is not larger than a screen needs."""
-    small = Pillow.fromarray(picture)
-    small.thumbnail((LARGEST, LARGEST))
-    return np.asarray(small)
-
-
-def sliced(case: Case, cut: Cut) -> Case:
-    """Return the case of one slice; a picture stays what it is."""
-    if case.image.dims == 2:
-        return case
-    marked, mask = (None if one is None else case.image.view(one, *cut) for one in (case.marked, case.mask))
-    return replace(case, image=case.image.slice(*cut), marked=marked, mask=mask)
+def padded(picture: pictures.Rgb, height: int) -> pictures.Rgb:
+    """Return a picture with white below it, ``height`` rows in all."""
+    return np.pad(picture, ((0, height - len(picture)), (0, 0), (0, 0)), constant_values=255)
 
 
 def answer_card(case: Case, cut: Cut) -> None:
@@ -195,7 +186,8 @@ def answer_lines(case: Case) -> None:
         elif one.share is None:
             st.markdown(f"**{plain(one.label)}** {one.value:.4g}")
         else:
-            st.markdown(f"**{plain(one.label)}** {one.value:,.4g} {one.unit} ({one.share:.1%} of the image)")
+            size = f"{one.value:,.{0 if one.value >= 100 else 2}f}"
+            st.markdown(f"**{plain(one.label)}** {size} {one.unit} ({one.share:.1%} of the image)")
 
 
 def card(case: Case, one: Result, view: View) -> None:
