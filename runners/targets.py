@@ -152,7 +152,12 @@ def resolve(target: Target, outputs: Any, x: Tensor, task: str | None = None, la
         return values.gather(1, column[at, None])[:, 0] * sign[at].to(values.dtype)
 
     what = "label" if task == "classification" else "output"
-    return Resolved(score, f"{what} {_names(chosen, labels)}")
+    return Resolved(score, f"{what} {_names(chosen, _both(labels) if signed_label else labels)}")
+
+
+def _both(labels: Sequence[str]) -> Sequence[str]:
+    """Names of the two labels of a single output channel, which may name only what it marks."""
+    return ("not " + labels[0], labels[0]) if len(labels) == 1 else labels
 
 
 def _names(chosen: Tensor, labels: Sequence[str]) -> str:
@@ -236,7 +241,8 @@ def _from_region(target: Target, output: Tensor, x: Tensor, labels: Sequence[str
 
     sizes_text = ", ".join(str(int(n)) for n in mask.flatten(1).sum(1))
     unit = "voxels" if len(spatial) == 3 else "pixels"
-    text = f"label {_names(chosen, labels)} {where} ({sizes_text} {unit}), sum of its logits"
+    names = _names(chosen, _both(labels) if single else labels)
+    text = f"label {names} {where} ({sizes_text} {unit}), sum of its logits"
     return Resolved(score, text, tuple(cautions))
 
 

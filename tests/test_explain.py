@@ -10,6 +10,7 @@ from toys import CNN, Linear, UNet, images, make
 from runners import Model, Region, explain, measure, profile
 from runners.load import OneByOne
 from runners.models import preserved
+from runners.targets import resolve
 from taxonomy import ImageError, ModelError, RequirementError, TargetError, UnknownIdError
 
 
@@ -70,6 +71,16 @@ def test_one_logit_segmentation_background_is_the_opposite_sign() -> None:
     up = explain(model, x, "input_x_gradient", Region(1, mask)).values
     down = explain(model, x, "input_x_gradient", Region(0, mask)).values
     assert torch.allclose(up, -down, atol=1e-6)
+
+
+def test_labels_of_one_output_channel_have_names() -> None:
+    x = images("unet2d_one_logit")
+    segmented = resolve(Region(1, torch.ones(32, 32)), make("unet2d_one_logit")(x), x, labels=("lesion",))
+    assert segmented.text.startswith("label 1 (lesion) in the given region (1024, 1024 pixels)")
+    logit = torch.tensor([[2.0], [-1.0]])
+    both = resolve(None, logit, x, "classification", ("tumour",))
+    assert both.text == "label 1 (tumour), 0 (not tumour)"
+    assert both.score(logit, torch.arange(2)).tolist() == [2.0, 1.0]
 
 
 def test_empty_region_is_said() -> None:
