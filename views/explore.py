@@ -35,7 +35,7 @@ FOR, AGAINST = ("better", "adequate"), ("worse", "inadequate")
 def page() -> None:
     """Show the entity that the address names, or the overview."""
     given = st.query_params.get("id")
-    if given is None:
+    if not given:
         overview()
         return
     st.page_link(EXPLORE, label="All of the atlas", icon=":material/arrow_back:")

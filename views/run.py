@@ -70,7 +70,7 @@ def lock() -> threading.Lock:
 def page() -> None:
     """Show the set-up, and the results of the run that the address names."""
     st.title("Run")
-    key = st.query_params.get("run")
+    key = st.query_params.get("run") or None
     with st.expander("Set-up", expanded=key is None, icon=":material/tune:"):
         start = set_up()
     if start is not None:
