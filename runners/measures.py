@@ -421,7 +421,7 @@ def _groups(model: nn.Module, x: Tensor, stages: int) -> list[list[nn.Parameter]
     hooks = [module.register_forward_pre_hook(note(name)) for name, module in plain]
     try:
         with torch.no_grad():
-            model(x)
+            model(x.clone())  # a model may change its input in place
     finally:
         for hook in hooks:
             hook.remove()

@@ -226,7 +226,7 @@ def profile(
     if key not in known:
         with preserved(model):
             known.clear()
-            known[key] = _profile(unwrap(model), x[:1].detach().float(), target, task, architecture, black_box)
+            known[key] = _profile(unwrap(model), x[:1].detach().float().clone(), target, task, architecture, black_box)
     return known[key]
 
 

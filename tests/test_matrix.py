@@ -7,7 +7,7 @@ import pytest
 import torch
 from toys import TOYS, images, make
 
-from runners import explain, explainers, profile
+from runners import explain, explainers, measure, metrics, profile
 from taxonomy import RequirementError, gaps, load_kb
 
 FAST = {
@@ -84,6 +84,31 @@ def test_explainer_on_toy(method: str, toy: str) -> None:
     alone = explain(model, x[1:], method, **options)
     scale = first.values[1].abs().max().clamp(min=1e-12)
     assert ((alone.values[0] - first.values[1]).abs().max() / scale) < 1e-3, "a map must not depend on the batch"
+
+
+class Shifted(torch.nn.Module):
+    """Normalises its input, in place or not."""
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__()
+        self.in_place, self.inner = in_place, make("cnn2d")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x.sub_(0.2).mul_(1.5) if self.in_place else (x - 0.2) * 1.5)
+
+
+@pytest.mark.parametrize("name", sorted({*explainers, *metrics} - {"attention_rollout", "chefer_lrp"}))
+def test_models_that_change_their_input_in_place(name: str) -> None:
+    found = []
+    for in_place in (True, False):
+        model, x = Shifted(in_place).eval(), images("cnn2d")
+        if name in metrics:
+            explanation = explain(model, x, "input_x_gradient", 1)
+            found.append(measure(name, model, x, explanation, 1, mask=torch.ones(32, 32)).score)
+        else:
+            found.append(explain(model, x, name, 1, **FAST.get(name, {})).values)
+        assert torch.equal(x, images("cnn2d"))
+    assert torch.equal(*found)
 
 
 @pytest.mark.parametrize("toy", sorted(TOYS))
