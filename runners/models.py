@@ -23,7 +23,7 @@ from runners.targets import Resolved, Target, primary, resolve, task_of
 from taxonomy.errors import AtlasError, ModelError
 from taxonomy.requirements import Profile
 
-Layout = Literal["channels_first", "channels_last", "tokens"]
+Layout = Literal["channels_first", "channels_last", "tokens", "tokens_first"]
 MAX_PREFIX = 16
 """Class, distillation and register tokens that may stand before the image tokens."""
 POOLS = ("AvgPool", "MaxPool", "AdaptiveAvgPool", "AdaptiveMaxPool", "Dropout", "Flatten")
@@ -35,7 +35,8 @@ class Place:
 
     Attributes:
         name: dotted module name.
-        layout: how the output is laid out: ``(B, C, *grid)``, ``(B, *grid, C)`` or ``(B, prefix + prod(grid), C)``.
+        layout: how the output is laid out: ``(B, C, *grid)``, ``(B, *grid, C)``, ``(B, prefix + prod(grid), C)`` or
+            ``(prefix + prod(grid), B, C)``.
         grid: spatial shape of the features.
         prefix: tokens before the image tokens.
         call: which call of the module, when it is used more than once.
@@ -52,14 +53,16 @@ class Place:
         """Bring the module's output (or its gradient) to ``(B, C, *grid)``."""
         if self.layout == "channels_last":
             return tensor.movedim(-1, 1)
-        if self.layout == "tokens":
+        if self.layout == "tokens_first":
+            tensor = tensor.transpose(0, 1)
+        if self.layout.startswith("tokens"):
             return tensor[:, self.prefix :].transpose(1, 2).reshape(len(tensor), self.channels, *self.grid)
         return tensor
 
     def text(self) -> str:
         """Say where the features are, for a note."""
         shape = "×".join(map(str, self.grid))
-        kind = "tokens" if self.layout == "tokens" else "features"
+        kind = "tokens" if self.layout.startswith("tokens") else "features"
         return f"{self.name or 'the model'} ({kind} {shape}, {self.channels} channels)"
 
 
@@ -448,7 +451,10 @@ def _places(trace: _Trace, x: Tensor) -> list[tuple[Place, Tensor, Tensor]]:
     found = []
     for seen, grad in zip(trace.seen, trace.gradients, strict=True):
         t = seen.tensor
-        if grad is None or len(t) != len(x) or id(t) in final or isinstance(seen.module, nn.ModuleList | nn.ModuleDict):
+        if grad is None or id(t) in final or isinstance(seen.module, nn.ModuleList | nn.ModuleDict):
+            continue
+        turned = tokens and t.ndim == 3 and len(t) > 3 and t.shape[1] == len(x)
+        if len(t) != len(x) and not turned:
             continue
         if type(seen.module).__name__.startswith(POOLS) and not type(seen.module).__name__.startswith("MaxPool"):
             continue
@@ -460,10 +466,11 @@ def _places(trace: _Trace, x: Tensor) -> list[tuple[Place, Tensor, Tensor]]:
                 place = Place(seen.name, "channels_first", first, t.shape[1], call=seen.call)
             elif int(np.prod(last)) > 1 and _fits(last, spatial):
                 place = Place(seen.name, "channels_last", last, t.shape[-1], call=seen.call)
-        elif tokens and t.ndim == 3 and t.shape[1] > 3:
-            grid = _token_grid(t.shape[1], spatial, [g for g in known if int(np.prod(g)) > 1])
+        elif tokens and t.ndim == 3 and (turned or t.shape[1] > 3):
+            grid = _token_grid(t.shape[0 if turned else 1], spatial, [g for g in known if int(np.prod(g)) > 1])
             if grid is not None:
-                place = Place(seen.name, "tokens", grid[0], t.shape[2], grid[1], seen.call)
+                layout: Layout = "tokens_first" if turned else "tokens"
+                place = Place(seen.name, layout, grid[0], t.shape[2], grid[1], seen.call)
         if place is not None and bool((place.fold(grad) != 0).any()):
             found.append((place, t, grad))
     return found
@@ -480,12 +487,12 @@ def _wire(trace: _Trace, x: Tensor, task: str, notes: list[str]) -> dict[str, An
     found = _places(trace, x)
     places = tuple(p for p, _, _ in found)
     wiring: dict[str, Any] = {"places": places, "place": None, "place_reason": ""}
-    tokens = [(p, t, g) for p, t, g in found if p.layout == "tokens"]
+    tokens = [(p, t, g) for p, t, g in found if p.layout.startswith("tokens")]
     if tokens:
         widths = [p.channels for p, _, _ in tokens]
         width = max(set(widths), key=widths.count)  # the residual stream; q, k, v and MLP layers are wider
         tokens = [entry for entry in tokens if entry[0].channels == width]
-        places_used = [p for p in places if p.layout != "tokens" or p.channels == width]
+        places_used = [p for p in places if not p.layout.startswith("tokens") or p.channels == width]
     else:
         places_used = list(places)
     square = [shape for shape in trace.recorder.attentions]
@@ -514,7 +521,7 @@ def _wire(trace: _Trace, x: Tensor, task: str, notes: list[str]) -> dict[str, An
     else:
         chosen = places_used[-1]
         reason = "the last layer with spatial features that the score depends on"
-        if chosen.layout == "tokens":
+        if chosen.layout.startswith("tokens"):
             reason = "the last token sequence in which the image tokens, not only the class token, reach the score"
     wiring["place"], wiring["place_reason"] = chosen, reason
     notes.append(f"Features are taken from {chosen.text()}: {reason}.")
@@ -523,11 +530,13 @@ def _wire(trace: _Trace, x: Tensor, task: str, notes: list[str]) -> dict[str, An
 
 def _readout(trace: _Trace, total: int) -> tuple[int, ...]:
     """Which tokens of the last sequence of the whole network the score reads."""
-    for seen, grad in reversed(list(zip(trace.seen, trace.gradients, strict=True))):
-        if grad is not None and seen.tensor.ndim == 3 and seen.tensor.shape[1] == total:
-            used = (grad[0] != 0).any(-1).nonzero()[:, 0]
-            if len(used):
-                return tuple(used.tolist())
+    for grad in reversed(trace.gradients):
+        if grad is None or grad.ndim != 3 or total not in grad.shape[:2]:
+            continue
+        rows = grad[0] if grad.shape[1] == total else grad[:, 0]
+        used = (rows != 0).any(-1).nonzero()[:, 0]
+        if len(used):
+            return tuple(used.tolist())
     return ()
 
 

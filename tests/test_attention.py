@@ -163,6 +163,15 @@ def test_transformer_relevance_depends_on_the_target() -> None:
     assert any("does not depend on the target" in caution for caution in with_caution.cautions)
 
 
+@pytest.mark.parametrize("method", ["attention_rollout", "chefer_lrp", "grad_cam"])
+def test_tokens_before_the_batch_give_the_same_map(method: str) -> None:
+    usual, turned = vit("module"), vit("tokens_first")
+    turned.load_state_dict(usual.state_dict())
+    x = images("vit_fused")
+    one, other = (explain(m, x, method, 0).values for m in (usual, turned))
+    assert torch.allclose(one, other, atol=1e-4 * float(one.abs().max()))
+
+
 @pytest.mark.parametrize("method", ["attention_rollout", "chefer_lrp"])
 def test_attention_written_with_einsum_gives_the_same_map(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, x = vit(), images("vit_fused")

@@ -99,7 +99,7 @@ class Block(nn.Module):
 
 
 class ViT(nn.Module):
-    """A vision transformer; ``kind`` is fused, handwritten or module; ``prefix`` 0 pools the image tokens."""
+    """A vision transformer; ``kind`` is fused, handwritten, module or tokens_first; without prefix it pools."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class ViT(nn.Module):
         count = 1
         for s in size:
             count *= s // patch
-        self.prefix = prefix
+        self.prefix, self.kind = prefix, kind
         self.extra = nn.Parameter(torch.randn(1, prefix, width)) if prefix else None
         self.position = nn.Parameter(0.1 * torch.randn(1, count + prefix, width))
         if kind == "module":
@@ -124,6 +124,9 @@ class ViT(nn.Module):
                 width, 4, 2 * width, batch_first=True, activation="gelu", norm_first=True
             )
             self.blocks: nn.Module = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
+        elif kind == "tokens_first":
+            layer = nn.TransformerEncoderLayer(width, 4, 2 * width, activation="gelu", norm_first=True)
+            self.blocks = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
         else:
             self.blocks = nn.Sequential(*[Block(width, 4, kind) for _ in range(depth)])
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, labels)
@@ -132,7 +135,9 @@ class ViT(nn.Module):
         t = self.embed(x).flatten(2).transpose(1, 2)
         if self.extra is not None:
             t = torch.cat([self.extra.expand(len(t), -1, -1), t], 1)
-        t = self.norm(self.blocks(t + self.position))
+        t = t + self.position
+        first = self.kind == "tokens_first"
+        t = self.norm(self.blocks(t.transpose(0, 1)).transpose(0, 1) if first else self.blocks(t))
         return self.head(t[:, 0] if self.prefix else t.mean(1))
 
 
@@ -251,6 +256,7 @@ TOYS: dict[str, Toy] = {
     "vit_fused": Toy(lambda: ViT(), (1, 32, 32), "classification", "vit"),
     "vit_handwritten": Toy(lambda: ViT(kind="handwritten"), (1, 32, 32), "classification", "vit"),
     "vit_module": Toy(lambda: ViT(kind="module"), (1, 32, 32), "classification", "vit"),
+    "vit_tokens_first": Toy(lambda: ViT(kind="tokens_first"), (1, 32, 32), "classification", "vit"),
     "vit_pooled": Toy(lambda: ViT(prefix=0), (1, 32, 32), "classification", "vit"),
     "vit_registers": Toy(lambda: ViT((32, 48), prefix=5), (1, 32, 48), "classification", "vit"),
     "vit_3d": Toy(lambda: ViT((16, 16, 24)), (1, 16, 16, 24), "classification", "vit"),
