@@ -398,12 +398,17 @@ def _counted(model: nn.Module, counts: dict[str, int]) -> Iterator[None]:
         handle.remove()
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that a map depends on."""
-    found = {"python": platform.python_version()}
-    for package in ("xai-atlas", "torch", "numpy", "captum", "monai", "scikit-image"):
+@cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    found = [("python", platform.python_version())]
+    for package in ("xai-atlas", "torch", "numpy", "monai", "scikit-image"):
         try:
-            found[package] = version(package)
+            found.append((package, version(package)))
         except PackageNotFoundError:
             continue
-    return found
+    return tuple(found)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that a map depends on."""
+    return dict(_versions())

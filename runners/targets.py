@@ -188,7 +188,7 @@ def marked(output: Tensor) -> Tensor:
     One channel means a logit, or a probability when all values lie in [0, 1]; 1 is the structure.
     """
     if output.shape[1] > 1:
-        return output.argmax(1)
+        return output.max(1).indices  # several times faster than argmax across channels on a CPU
     probability = bool((output >= 0).all() and (output <= 1).all())
     return (output[:, 0] > (0.5 if probability else 0.0)).long()
 
