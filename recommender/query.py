@@ -98,6 +98,8 @@ class Query:
         strong = self.modality if "modality" not in self.implied else ()
         if strong or self.task or self.architecture or self.access or self.methods or self.families:
             return False
+        if self.modality and self.goal and "goal" not in self.implied:
+            return False  # "similar cases for a skin lesion": two hints that agree
         weak = (
             self.modality or self.dimension or self.audience or self.goal or self.budget or self.criteria or self.others
         )
