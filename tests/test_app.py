@@ -261,6 +261,7 @@ def npy(array: np.ndarray) -> bytes:
 def uploading(name: str, content: bytes) -> AppTest:
     app = set_up()
     app = fine(by_label(app.get("button_group"), "Image from").set_value("Upload").run())
+    by_label(app.selectbox, "Modality").set_value("xray")
     return fine(
         by_label(app.file_uploader, "Your image").set_value([(name, content, "application/octet-stream")]).run()
     )
@@ -272,6 +273,14 @@ def test_run_takes_an_uploaded_image_and_keeps_no_name() -> None:
     (row,) = stored()
     assert row.source == "upload"
     assert "Jane" not in f"{row} {row.facts} {text(app)}"
+
+
+def test_no_model_is_guessed_for_an_image_of_unknown_modality() -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 80), np.uint8)
+    app = uploading("scan.png", png(noise))
+    app = fine(by_label(app.selectbox, "Modality").set_value(None).run())
+    assert by_label(app.selectbox, "Bundled model").value is None
+    assert "choose a model" in text(app)
 
 
 VOLUME_FACTORY = """

@@ -231,7 +231,9 @@ def upload() -> Picked | None:
     if image.frames > 1:
         frame = int(st.number_input(f"Frame (of {image.frames}, from 0)", 0, image.frames - 1, 0))
         image = uploaded_image(ids, contents, frame)
-    return Picked(image, f"{'-'.join(ids)}-{frame}", "upload", modality or image.modality)
+    kind = modality or image.modality
+    suits = tuple(card.id for card in bundled() if card.modality == kind)
+    return Picked(image, f"{'-'.join(ids)}-{frame}", "upload", kind, suits)
 
 
 # --- model ------------------------------------------------------------------------------------------------------------
@@ -261,10 +263,15 @@ def choose_model(suits: tuple[str, ...]) -> tuple[str, Model] | None:
     name = st.selectbox(
         "Bundled model",
         order,
+        index=0 if suits else None,  # a model for another kind of image is only ever the user's own choice
+        placeholder="none is known to suit this image: choose",
         format_func=lambda one: cards[one].name + (" ✓" if one in suits else ""),
         key=f"model-{'-'.join(suits)}",
         help="✓ was trained for this kind of image.",
     )
+    if name is None:
+        st.caption("Say the modality of your image, choose a model, or bring your own.")
+        return None
     card = cards[name]
     if name not in suits:
         st.warning(
