@@ -435,6 +435,8 @@ def _print_results(case: Case, results: Sequence[Result], kb: KB, folder: Path |
             value = "not defined" if score.value is None else f"{score.value:.3f}"
             hint = f" ({better} is better)" if better else ""
             out.print(f"   {escape(kb.metrics[score.metric].name)} {value}[dim]{hint}[/dim]")
+            for note in score.notes:
+                out.print(f"      [dim]{escape(note)}[/dim]")
     if folder is None:
         out.print("\n[dim]Pictures, maps and a report: add --out FOLDER.[/dim]")
     else:

@@ -223,9 +223,17 @@ def _scores(results: Sequence[Result], kb: KB, sources: _Sources) -> str:
         f"{sources.cite([source] if (source := kb.metrics[one].source) else [])}</li>"
         for one in metrics
     )
+    told = "".join(
+        f"<li>{escape(kb.methods[result.method].name)}, {escape(kb.metrics[one.metric].name)}: "
+        f"{escape(' '.join(one.notes))}</li>"
+        for result in results
+        for one in result.measured
+        if one.notes
+    )
     return f"""<h2>How good are the maps?</h2><table><tr><th>Method</th>{heads}</tr>{"".join(rows)}</table>
 <p class="soft">One image says little: measure on several before you prefer a method. – means that the score is not
-defined for this map or was not measured.</p>{_folded("What the scores measure", meaning)}"""
+defined for this map or was not measured.</p>{_folded("What the scores measure", meaning)}
+{_folded("How they were measured, and when a score says little", told)}"""
 
 
 def _number(one: Measured | None) -> str:

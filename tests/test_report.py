@@ -50,7 +50,7 @@ class Page(HTMLParser):
 
 
 def page(**changes: object) -> Page:
-    measured = (Measured("deletion", 0.25), Measured("pointing_game", None))
+    measured = (Measured("deletion", 0.25, notes=("the baseline scores higher.",)), Measured("pointing_game", None))
     found = [
         Result("rise", explanation(shape=(16, 16)), measured),
         Result("grad_cam", replace(explanation("grad_cam", (16, 16)), signed=False)),
@@ -157,3 +157,7 @@ def test_other_images(kind: dict[str, int]) -> None:
     assert ("voxels, 1 × 1 × 2.5 mm each" in read.text) == bool(kind.get("volume"))
     sizes = [(attributes["width"], attributes["height"]) for tag, attributes in read.tags if tag == "img"]
     assert all(re.fullmatch(r"\d+", str(side)) for size in sizes for side in size)
+
+
+def test_notes_on_scores_are_told() -> None:
+    assert "Deletion AUC: the baseline scores higher." in page().text
