@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -48,8 +48,18 @@ class Resolved:
     cautions: tuple[str, ...] = ()
 
 
+def plain(target: Any) -> Target:
+    """Return a target given as tensor, array or NumPy number as int or list."""
+    if isinstance(target, Region):
+        label = plain(target.label)
+        return replace(target, label=label) if type(label) is int else target
+    found: Target = target.tolist() if hasattr(target, "tolist") else target
+    return found
+
+
 def for_image(target: Target, index: int, dims: int) -> Target:
     """Return the target of one image of a batch of images with ``dims`` spatial dimensions."""
+    target = plain(target)
     if isinstance(target, Region) and target.mask is not None and target.mask.ndim > dims and len(target.mask) > 1:
         return Region(target.label, target.mask[index])
     if isinstance(target, Sequence) and not isinstance(target, str):
@@ -121,6 +131,7 @@ def resolve(target: Target, outputs: Any, x: Tensor, task: str | None = None, la
         TargetError: the target does not fit the output.
         ModelError: the output is not understood.
     """
+    target = plain(target)
     if callable(target):
         return _from_callable(target, outputs, len(x))
     output = primary(outputs).detach()
@@ -166,9 +177,7 @@ def _names(chosen: Tensor, labels: Sequence[str]) -> str:
     return ", ".join(f"{i} ({labels[i]})" if i < len(labels) else str(i) for i in unique)
 
 
-def _indices(target: int | Sequence[int] | Tensor, batch: int, count: int, what: str) -> Tensor:
-    if isinstance(target, Tensor):
-        target = target.tolist()
+def _indices(target: int | Sequence[int], batch: int, count: int, what: str) -> Tensor:
     given = [target] * batch if isinstance(target, int) and not isinstance(target, bool) else target
     if not isinstance(given, Sequence) or isinstance(given, str) or not all(type(i) is int for i in given):
         raise TargetError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,15 @@ def test_target_per_image_and_default() -> None:
     chosen = model(x).argmax(1)
     assert torch.allclose(explain(model, x, "vanilla_gradient").values, weight[chosen].abs())
     assert torch.allclose(both.target_scores, model(x).detach()[[0, 1], [2, 0]])
+
+
+@pytest.mark.parametrize("two", [[2, 0], (2, 0), torch.tensor([2, 0]), np.array([2, 0])])
+def test_targets_as_arrays(two: object) -> None:
+    model, x = make("cnn2d"), images("cnn2d")
+    expected = explain(model, x, "vanilla_gradient", [2, 0]).values
+    assert torch.equal(explain(model, x, "vanilla_gradient", two).values, expected)  # type: ignore[arg-type]
+    single = explain(model, x, "vanilla_gradient", np.int64(2))  # type: ignore[arg-type]
+    assert torch.equal(single.values, explain(model, x, "vanilla_gradient", 2).values)
 
 
 def test_callable_target() -> None:
