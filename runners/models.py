@@ -290,7 +290,7 @@ def _profile(
         lacks["spatial_features"] = "no layer with more than one position was found that the score depends on"
     _judge_attention(trace, wiring, has, lacks)
     _judge_activations(trace, has, lacks)
-    _judge_head(trace, has)
+    _judge_head(trace, wiring, has, lacks)
     return Wired(
         frozenset(has),
         lacks,
@@ -576,14 +576,16 @@ def _judge_activations(trace: _Trace, has: set[str], lacks: dict[str, str]) -> N
         has.add("elementwise_activations")
 
 
-def _judge_head(trace: _Trace, has: set[str]) -> None:
-    if trace.recorder.last == "linear":
-        has.add("embedding")
-        if not any(
-            s.tensor.ndim == 2 and s.tensor is not _maybe_primary(trace.outputs) and isinstance(s.module, nn.Linear)
-            for s in trace.seen
-        ):
-            has.add("linear_head")
+def _judge_head(trace: _Trace, wiring: Mapping[str, Any], has: set[str], lacks: dict[str, str]) -> None:
+    if trace.recorder.last != "linear":
+        return  # unknown: the output may still be linear in something
+    has.add("embedding")
+    output, place = _maybe_primary(trace.outputs), wiring["place"]
+    heads = [s.module for s in trace.seen if s.tensor is output and isinstance(s.module, nn.Linear)]
+    if heads and place is not None and place.layout == "channels_first" and heads[-1].in_features == place.channels:
+        has.add("linear_head")
+    else:
+        lacks["linear_head"] = "its last layer does not read one pooled value per feature map"
 
 
 def _architecture(trace: _Trace, wiring: Mapping[str, Any], task: str | None) -> str | None:

@@ -363,3 +363,10 @@ def test_a_flattened_feature_map_is_no_token_sequence() -> None:
     place = profile(Reshaped(), images("cnn2d")).place
     assert place is not None
     assert place.name.startswith("features")
+
+
+def test_linear_head_is_one_layer_on_pooled_features() -> None:
+    assert "linear_head" in profile(make("cnn2d"), images("cnn2d")).has
+    flat = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 32 * 32, 3))
+    assert "linear_head" in profile(flat, images("cnn2d")).lacks
+    assert "linear_head" in profile(make("vit_fused"), images("vit_fused")).lacks
