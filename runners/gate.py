@@ -113,7 +113,7 @@ def explain(
     missing = gaps(kb.methods[method].requires, wired, kb.vocabulary.needs)
     if missing:
         raise RequirementError(method, missing)
-    used = _options(method, function, options)
+    used = _options(method, function, options, x)
     if layer is not None and "layer" not in used:
         raise TargetError(f"{method} does not use a layer; leave layer out")
     if layer is not None:
@@ -225,7 +225,7 @@ def measure(
         raise UnknownIdError(metric, metrics, "metric")
     function = metrics[metric]
     model, x = unwrap(model), _input(model, x)
-    used = _options(metric, function, options)
+    used = _options(metric, function, options, x)
     entry = _kb().get(metric)
     if isinstance(entry, Metric) and "mask" in entry.needs and mask is None:
         raise TargetError(f"{metric} needs a mask of what the map should mark; give mask=")
@@ -306,8 +306,14 @@ def _mask_like(mask: Tensor, x: Tensor) -> Tensor:
     return mask
 
 
-def _options(name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+VALUES_AT_A_TIME = 16 * 3 * 256 * 256
+"""Input values that go through the model at a time by default: 16 colour images, or one volume of 146³ voxels."""
+
+
+def _options(name: str, function: Callable[..., Any], options: Mapping[str, Any], x: Tensor) -> dict[str, Any]:
     known = parameters(function)
+    if "batch_size" in known:  # the result is the same whatever the chunks; large volumes go one at a time
+        known["batch_size"] = max(1, min(known["batch_size"], VALUES_AT_A_TIME // x[0].numel()))
     for key, value in options.items():
         if key not in known:
             raise TargetError(f"{name} has no parameter {key!r}; it has {', '.join(known) or 'none'}")

@@ -370,3 +370,22 @@ def test_linear_head_is_one_layer_on_pooled_features() -> None:
     flat = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 32 * 32, 3))
     assert "linear_head" in profile(flat, images("cnn2d")).lacks
     assert "linear_head" in profile(make("vit_fused"), images("vit_fused")).lacks
+
+
+def test_large_volumes_go_through_one_at_a_time() -> None:
+    class Mean(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows: list[int] = []
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.rows.append(len(x))
+            return torch.stack([x.flatten(1).mean(1), x.flatten(1).amax(1)], 1)
+
+    model = Mean()
+    found = explain(model, torch.rand(1, 1, 128, 128, 128), "integrated_gradients", 0, steps=2)
+    assert found.parameters["batch_size"] == 1
+    assert max(model.rows) == 1
+    assert explain(model, torch.rand(1, 1, 128, 128, 128), "smoothgrad", 0, samples=2, batch_size=2).values.any()
+    assert max(model.rows) == 2
+    assert explain(model, images("cnn2d"), "smoothgrad", 0, samples=2).parameters["batch_size"] == 16
