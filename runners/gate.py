@@ -77,6 +77,7 @@ def explain(
     layer: str | None = None,
     seed: int = 0,
     task: str | None = None,
+    known: Wired | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Explanation:
@@ -93,6 +94,7 @@ def explain(
         layer: dotted module name, to overrule the automatic choice of the features.
         seed: the same seed gives the same map, bit for bit.
         task: "classification", "segmentation" or "regression", when the output's shape does not tell.
+        known: what ``profile`` found of this model, or of one built alike, to save finding it again.
         progress: called with ``(done, total)``.
         **options: the method's parameters.
 
@@ -108,7 +110,7 @@ def explain(
         raise UnknownIdError(method, explainers, "explainer")
     function = explainers[method]
     model, x = unwrap(model), _input(model, x)
-    wired = profile(model, x, target if callable(target) else None, task=task)
+    wired = known or profile(model, x, target if callable(target) else None, task=task)
     kb = _kb()
     missing = gaps(kb.methods[method].requires, wired, kb.vocabulary.needs)
     if missing:
@@ -249,6 +251,7 @@ def measure(
             layer=named,
             seed=explanation.seed,
             task=wired.task,
+            known=wired,
             **kept,
         ).values.to(x.device)
 

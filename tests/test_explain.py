@@ -59,6 +59,13 @@ def test_callable_target() -> None:
         explain(model, x, "vanilla_gradient", lambda out: out)
 
 
+def test_every_callable_target_has_its_own_profile() -> None:
+    model, x = make("cnn2d"), images("cnn2d")
+    with pytest.raises(RequirementError, match="does not depend on the input"):
+        explain(model, x, "vanilla_gradient", lambda out: out[:, 0].detach())
+    assert explain(model, x, "vanilla_gradient", lambda out: out[:, 0]).values.any()
+
+
 def test_segmentation_target_is_the_whole_region_of_each_image() -> None:
     model, x = make("unet2d"), images("unet2d")
     output = model(x).detach()
