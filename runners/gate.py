@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runners.models import Wired, preserved, profile, run, unwrap
+from runners.models import Wired, as_input, preserved, profile, run, unwrap
 from runners.registry import (
     Found,
     MetricResult,
@@ -109,7 +109,7 @@ def explain(
     if method not in explainers:
         raise UnknownIdError(method, explainers, "explainer")
     function = explainers[method]
-    model, x = unwrap(model), _input(model, x)
+    model, x = unwrap(model), as_input(model, x)
     wired = known or profile(model, x, target if callable(target) else None, task=task)
     kb = _kb()
     missing = gaps(kb.methods[method].requires, wired, kb.vocabulary.needs)
@@ -226,7 +226,7 @@ def measure(
     if metric not in metrics:
         raise UnknownIdError(metric, metrics, "metric")
     function = metrics[metric]
-    model, x = unwrap(model), _input(model, x)
+    model, x = unwrap(model), as_input(model, x)
     used = _options(metric, function, options, x)
     entry = _kb().get(metric)
     if isinstance(entry, Metric) and "mask" in entry.needs and mask is None:
@@ -271,29 +271,6 @@ def measure(
             raise
         except Exception as error:
             raise ModelError(f"{metric} failed on this model: {type(error).__name__}: {_first_line(error)}") from error
-
-
-def _input(model: nn.Module, given: Any) -> Tensor:
-    if not isinstance(given, Tensor):
-        prepare = getattr(model, "prepare", None)
-        if prepare is None:
-            raise ImageError(
-                f"{type(given).__name__} was given; a float tensor (B, C, H, W) or (B, C, D, H, W) is needed "
-                "(an Image works with a model from load_model, which knows how to prepare it)"
-            )
-        given = prepare(given)
-    x: Tensor = given
-    if x.ndim not in (4, 5):
-        raise ImageError(f"the input has shape {tuple(x.shape)}; (B, C, H, W) or (B, C, D, H, W) is needed")
-    if x.numel() == 0:
-        raise ImageError(f"the input of shape {tuple(x.shape)} is empty")
-    if x.is_complex():
-        raise ImageError("the input is complex; give magnitude and phase as channels")
-    x = x.detach().to(torch.float32)
-    if not torch.isfinite(x).all():
-        bad = int((~torch.isfinite(x)).sum())
-        raise ImageError(f"the input holds {bad} values that are NaN or infinite; replace them before explaining")
-    return x
 
 
 def _mask_like(mask: Tensor, x: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from runners.modes import GATES, RELU_LIKE, Recorder
 from runners.targets import Resolved, Target, primary, resolve, task_of
-from taxonomy.errors import AtlasError, ModelError
+from taxonomy.errors import AtlasError, ImageError, ModelError
 from taxonomy.requirements import Profile
 
 Layout = Literal["channels_first", "channels_last", "tokens", "tokens_first"]
@@ -181,6 +181,34 @@ def run(model: nn.Module, x: Tensor) -> Any:
         ) from error
 
 
+def as_input(model: nn.Module, given: Any) -> Tensor:
+    """Return what the model is to see as float32 ``(B, C, *spatial)``; an ``Image`` is prepared by the model's card.
+
+    Raises:
+        ImageError: it is not such an input, or holds NaN or infinite values.
+    """
+    if not isinstance(given, Tensor):
+        prepare = getattr(model, "prepare", None)
+        if prepare is None:
+            raise ImageError(
+                f"{type(given).__name__} was given; a float tensor (B, C, H, W) or (B, C, D, H, W) is needed "
+                "(an Image works with a model from load_model, which knows how to prepare it)"
+            )
+        given = prepare(given)
+    x: Tensor = given
+    if x.ndim not in (4, 5):
+        raise ImageError(f"the input has shape {tuple(x.shape)}; (B, C, H, W) or (B, C, D, H, W) is needed")
+    if x.numel() == 0:
+        raise ImageError(f"the input of shape {tuple(x.shape)} is empty")
+    if x.is_complex():
+        raise ImageError("the input is complex; give magnitude and phase as channels")
+    x = x.detach().to(torch.float32)
+    if not torch.isfinite(x).all():
+        bad = int((~torch.isfinite(x)).sum())
+        raise ImageError(f"the input holds {bad} values that are NaN or infinite; replace them before explaining")
+    return x
+
+
 def leaf(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``(leaf, input)``: a leaf that collects the gradient, and a copy that in-place models may change."""
     source = x.detach().clone().requires_grad_()
@@ -189,7 +217,7 @@ def leaf(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def profile(
     model: nn.Module,
-    x: Tensor,
+    x: Any,
     target: Target = None,
     *,
     task: str | None = None,
@@ -200,7 +228,8 @@ def profile(
 
     Args:
         model: any module that takes one image tensor.
-        x: ``(B, C, H, W)`` or ``(B, C, D, H, W)``; only the first image is used.
+        x: ``(B, C, H, W)`` or ``(B, C, D, H, W)``, or an ``Image`` when the model has a card; only the first image of a
+            batch is used.
         target: as in ``explain``, when the outputs need a callable target.
         task: "classification", "segmentation" or "regression", when it is known better than the output's shape tells.
         architecture: an architecture id of the knowledge base, when it is known.
@@ -210,8 +239,10 @@ def profile(
         A profile; the model is left exactly as it was.
 
     Raises:
+        ImageError: the input does not fit.
         ModelError: the forward pass fails or its outputs are not understood.
     """
+    x = as_input(model, x)
     card = getattr(model, "card", None)
     task = task or getattr(card, "task", None)
     architecture = architecture or getattr(card, "architecture", None)
@@ -221,7 +252,7 @@ def profile(
     known = _CACHE.setdefault(model, {})
     if callable(target) or key not in known:
         with preserved(model):
-            found = _profile(unwrap(model), x[:1].detach().float().clone(), target, task, architecture, black_box)
+            found = _profile(unwrap(model), x[:1].clone(), target, task, architecture, black_box)
         if callable(target):
             return found  # another function may read other outputs
         known.clear()

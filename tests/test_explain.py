@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from toys import CNN, Linear, UNet, images, make
 
-from runners import Model, Region, explain, measure, profile
+from runners import Model, Region, explain, load_model, measure, profile
 from runners.load import OneByOne
 from runners.models import preserved
 from runners.targets import resolve
+from runners.zoo.samples import samples
 from taxonomy import ImageError, ModelError, RequirementError, TargetError, UnknownIdError
 
 
@@ -396,3 +397,14 @@ def test_large_volumes_go_through_one_at_a_time() -> None:
     assert explain(model, torch.rand(1, 1, 128, 128, 128), "smoothgrad", 0, samples=2, batch_size=2).values.any()
     assert max(model.rows) == 2
     assert explain(model, images("cnn2d"), "smoothgrad", 0, samples=2).parameters["batch_size"] == 16
+
+
+def test_an_image_is_prepared_by_the_models_card() -> None:
+    model, image = load_model("chest_xray_cnn"), next(s for s in samples() if s.id == "chest_radiograph").load()
+    found = explain(model, image, "grad_cam")
+    assert torch.equal(found.values, explain(model, model.prepare(image), "grad_cam").values)
+    assert found.target.startswith("label 0 (normal)")
+    assert profile(model, image) is profile(model, model.prepare(image))
+    assert torch.isfinite(measure("sparseness", model, image, found).score).all()
+    with pytest.raises(ImageError, match="an Image works with a model from load_model"):
+        profile(make("cnn2d"), image)
