@@ -94,14 +94,26 @@ class Wired(Profile):
 _CACHE: WeakKeyDictionary[nn.Module, dict[Any, Wired]] = WeakKeyDictionary()
 
 
+class Scripted(nn.Module):
+    """A TorchScript module inside an ordinary one, which takes hooks."""
+
+    def __init__(self, network: torch.jit.ScriptModule) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Any:
+        """Return what the network returns."""
+        return self.network(x)
+
+
 def unwrap(model: nn.Module) -> nn.Module:
-    """Return the module inside ``torch.compile`` and ``DataParallel`` wrappers."""
+    """Return the module inside ``torch.compile`` and ``DataParallel`` wrappers; TorchScript is put into a module."""
     while True:
         inner = getattr(model, "_orig_mod", None)
         if inner is None and isinstance(model, nn.DataParallel):
             inner = model.module
         if not isinstance(inner, nn.Module):
-            return model
+            return Scripted(model) if isinstance(model, torch.jit.ScriptModule) else model
         model = inner
 
 
@@ -300,6 +312,7 @@ def _profile(
     channels = _channels(trace.outputs, target)
     notes += _output_notes(trace, found_task, channels, task)
     score = resolved.score(trace.outputs, torch.arange(1))
+    hidden = _hidden(model, score)  # before the backward pass frees the graph
     gradient_problem = _gradient_problem(score, source, trace)
     if gradient_problem:
         lacks |= dict.fromkeys(_INSIDE, gradient_problem)
@@ -316,7 +329,7 @@ def _profile(
     else:
         lacks["spatial_features"] = "no layer with more than one position was found that the score depends on"
     _judge_attention(trace, wiring, has, lacks)
-    _judge_activations(trace, has, lacks)
+    _judge_activations(trace, hidden, has, lacks)
     _judge_head(trace, wiring, has, lacks)
     return Wired(
         frozenset(has),
@@ -365,7 +378,7 @@ def _run(model: nn.Module, x: Tensor, target: Target, task: str | None) -> tuple
 
     if not _scripted(model):
         for name, module in model.named_modules():
-            if name:
+            if name and not isinstance(module, torch.jit.ScriptModule):
                 watch(name, module)
     recorder = Recorder()
     source, entry = leaf(x)
@@ -583,10 +596,30 @@ def _judge_attention(trace: _Trace, wiring: Mapping[str, Any], has: set[str], la
         )
 
 
-def _judge_activations(trace: _Trace, has: set[str], lacks: dict[str, str]) -> None:
+def _hidden(model: nn.Module, score: Tensor) -> str:
+    """Say what of the computation a function mode cannot see: scripted modules and custom autograd functions."""
+    scripted = [name for name, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
+    if scripted:
+        return f"its part {scripted[0]!r} is TorchScript, which hides what it computes"
+    seen, waiting = set(), [score.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, torch.autograd.function.BackwardCFunction):
+            return f"no propagation rule is known for its own function {node.name().removesuffix('Backward')}"
+        waiting += [parent for parent, _ in node.next_functions]
+    return ""
+
+
+def _judge_activations(trace: _Trace, hidden: str, has: set[str], lacks: dict[str, str]) -> None:
     recorder = trace.recorder
     names = {name for name, _ in recorder.activations}
     other = sorted(names - RELU_LIKE - GATES)
+    if hidden:
+        lacks["relu_only"] = lacks["elementwise_activations"] = hidden
+        return
     if recorder.attentions:
         lacks["relu_only"] = "it has attention" + (f" and {', '.join(other)}" if other else "")
     elif other:

@@ -408,3 +408,43 @@ def test_an_image_is_prepared_by_the_models_card() -> None:
     assert torch.isfinite(measure("sparseness", model, image, found).score).all()
     with pytest.raises(ImageError, match="an Image works with a model from load_model"):
         profile(make("cnn2d"), image)
+
+
+class Halved(torch.autograd.Function):
+    @staticmethod
+    def forward(_: object, x: Tensor) -> Tensor:
+        return x / 2
+
+    @staticmethod
+    def backward(_: object, *grads: Tensor) -> Tensor:
+        return grads[0] / 2
+
+
+class Custom(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = make("cnn2d")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(Halved.apply(x))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit.script, which models still come from
+def test_what_a_mode_cannot_see_is_a_gap() -> None:
+    x = images("cnn2d")
+    with pytest.raises(RequirementError, match="its own function Halved"):
+        explain(Custom(), x, "lrp")
+    scripted = nn.Sequential(
+        torch.jit.script(nn.Conv2d(1, 4, 3, padding=1)), nn.ReLU(), nn.Flatten(), nn.Linear(4096, 2)
+    )
+    for method in ("lrp", "deeplift", "guided_backprop"):
+        with pytest.raises(RequirementError, match="its part '0' is TorchScript"):
+            explain(scripted, x, method)
+    assert explain(scripted, x, "integrated_gradients", steps=3).values.any()
+    whole, plain = torch.jit.script(make("cnn2d")), make("cnn2d")
+    assert torch.allclose(
+        explain(whole, x, "input_x_gradient", 1).values, explain(plain, x, "input_x_gradient", 1).values, atol=1e-6
+    )
+    with pytest.raises(RequirementError, match="TorchScript hides its layers"):
+        explain(whole, x, "grad_cam")
+    assert explain(Custom(), x, "grad_cam").values.shape == (2, 32, 32)
