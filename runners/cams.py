@@ -161,7 +161,7 @@ def score_cam(
         a = torch.gather(a, 1, order.view(*order.shape, *[1] * (a.ndim - 2)).expand(-1, -1, *a.shape[2:]))
         rows_all = torch.arange(len(x))
         base = score(run(model, hidden.clone()), rows_all)
-        weights = torch.zeros(len(x), kept, device=x.device)
+        weights = torch.zeros(len(x), kept, device=x.device, dtype=x.dtype)
         for first in range(0, len(x) * kept, batch_size):
             index = torch.arange(first, min(first + batch_size, len(x) * kept))
             rows, channel = index // kept, index % kept

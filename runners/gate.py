@@ -148,6 +148,10 @@ def explain(
         used["layer"] = wired.place.name  # the record says which features were taken
     values = _checked(found.values, x, method)
     cautions = list(resolved.cautions + found.cautions)
+    if x.dtype in (torch.float16, torch.bfloat16):
+        cautions.append(
+            f"The model computes in {str(x.dtype).removeprefix('torch.')}: the map is as coarse as its numbers."
+        )
     if not values.any():
         cautions.append("The map is zero everywhere: this method found nothing that speaks for the score.")
     return Explanation(

@@ -193,8 +193,15 @@ def run(model: nn.Module, x: Tensor) -> Any:
         ) from error
 
 
+def _precision(model: nn.Module) -> torch.dtype:
+    """float32, or what the model's weights are stored in."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
 def as_input(model: nn.Module, given: Any) -> Tensor:
-    """Return what the model is to see as float32 ``(B, C, *spatial)``; an ``Image`` is prepared by the model's card.
+    """Return what the model is to see as ``(B, C, *spatial)``, in the precision of its weights.
+
+    An ``Image`` is prepared by the model's card.
 
     Raises:
         ImageError: it is not such an input, or holds NaN or infinite values.
@@ -214,7 +221,7 @@ def as_input(model: nn.Module, given: Any) -> Tensor:
         raise ImageError(f"the input of shape {tuple(x.shape)} is empty")
     if x.is_complex():
         raise ImageError("the input is complex; give magnitude and phase as channels")
-    x = x.detach().to(torch.float32)
+    x = x.detach().to(_precision(model))
     if not torch.isfinite(x).all():
         bad = int((~torch.isfinite(x)).sum())
         raise ImageError(f"the input holds {bad} values that are NaN or infinite; replace them before explaining")

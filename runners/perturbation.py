@@ -351,7 +351,7 @@ def ask(
         kept = keep(jobs)
         seen = kept[:, None]
         own, other = (x, base) if len(x) == 1 else (x[row], base[row])  # a lone image need not be copied
-        mixed = torch.where(seen, own, other) if kept.dtype == torch.bool else torch.lerp(other, own, seen)
+        mixed = torch.where(seen, own, other) if kept.dtype == torch.bool else torch.lerp(other, own, seen.to(own))
         yield jobs, kept, score(model(mixed), row).detach()
         progress(int(jobs[-1]) + 1, len(rows))
 

@@ -448,3 +448,8 @@ def test_what_a_mode_cannot_see_is_a_gap() -> None:
     with pytest.raises(RequirementError, match="TorchScript hides its layers"):
         explain(whole, x, "grad_cam")
     assert explain(Custom(), x, "grad_cam").values.shape == (2, 32, 32)
+
+
+def test_coarse_numbers_are_told() -> None:
+    found = explain(make("cnn2d").bfloat16(), images("cnn2d"), "grad_cam")
+    assert any("computes in bfloat16" in caution for caution in found.cautions)

@@ -143,3 +143,15 @@ def test_cost_in_the_knowledge_base_is_the_measured_one(method: str) -> None:
         assert measured <= stated
     else:
         assert measured == stated
+
+
+@pytest.mark.parametrize("toy", ["cnn2d", "vit_fused", "unet2d"])
+@pytest.mark.parametrize("method", sorted(explainers))
+def test_models_in_double_precision(method: str, toy: str) -> None:
+    single, double, x = make(toy), make(toy).double(), images(toy)
+    if toy in WITHOUT.get(method, set()):
+        return
+    expected = explain(single, x, method, 1, **FAST.get(method, {})).values
+    found = explain(double, x, method, 1, **FAST.get(method, {})).values
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, expected, atol=2e-3 * float(expected.abs().max()))
