@@ -31,8 +31,6 @@ class Points:
     GOAL: Final = 4.0
     """It gives what the goal asks for; the family of the goal counts in full, its kind of output alone by half."""
     OFF_GOAL: Final = -3.0
-    OFF_FAMILY: Final = -2.0
-    """Another family is named, and the goal is left open."""
     MAP: Final = 1.0
     """No goal is said: most people want to see where."""
     MADE_FOR_TASK: Final = 1.3

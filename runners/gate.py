@@ -131,6 +131,7 @@ def explain(
                 layer=layer,
                 seed=seed,
                 task=task,
+                known=wired,
                 **options,
             )
             for i in range(len(x))
@@ -160,7 +161,7 @@ def explain(
         target=resolved.text,
         target_scores=scores,
         signed=found.signed,
-        notes=(*wired_notes(wired, found.notes), *found.notes),
+        notes=(*wired.notes, *found.notes),
         cautions=tuple(cautions),
         parameters=used,
         passes=dict(counts),
@@ -188,11 +189,6 @@ def _joined(parts: Sequence[Explanation]) -> Explanation:
 def _kb() -> KB:
     """The knowledge base, read once in a process: an explanation costs its model passes, not the reading of files."""
     return load_kb()
-
-
-def wired_notes(wired: Wired, already: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the profile's notes on outputs; those on features are told by the methods that use features."""
-    return tuple(note for note in wired.notes if not note.startswith("Features are taken") and note not in already)
 
 
 def measure(
@@ -317,9 +313,7 @@ def _options(name: str, function: Callable[..., Any], options: Mapping[str, Any]
     return known | dict(options)
 
 
-POSITIVE = frozenset(
-    ["steps", "samples", "masks", "segments", "batch_size", "cell", "window", "stride", "channels", "max_channels"]
-)
+POSITIVE = frozenset(("steps", "samples", "masks", "segments", "batch_size", "cells", "window", "stride", "channels"))
 """Parameters that count something."""
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from runners.modes import GATES, RELU_LIKE, Recorder
+from runners.modes import ACTIVATIONS, GATES, RELU_LIKE, Recorder
 from runners.targets import Resolved, Target, primary, resolve, task_of
 from taxonomy.errors import AtlasError, ImageError, ModelError
 from taxonomy.requirements import Profile
@@ -89,6 +89,11 @@ class Wired(Profile):
     blocks: int = 0
     readout: tuple[int, ...] = ()
     outputs: int = 0
+
+    @property
+    def place_notes(self) -> tuple[str, ...]:
+        """Where class activation maps take their features from by default, and why; empty without such a place."""
+        return (f"Features: {self.place.text()}, {self.place_reason}.",) if self.place is not None else ()
 
 
 _CACHE: WeakKeyDictionary[nn.Module, dict[Any, Wired]] = WeakKeyDictionary()
@@ -310,7 +315,7 @@ def _profile(
     if black_box:
         with torch.no_grad():
             outputs = run(model, x)
-        resolved = resolve(target, outputs, x, task)
+        resolve(target, outputs, x, task)  # outputs that are not understood are told here
         task = task or _task(outputs, x, target)
         lacks |= dict.fromkeys(_INSIDE, black_box)
         return Wired(frozenset(), lacks, task, dims, architecture, tuple(notes), outputs=_channels(outputs, target))
@@ -321,16 +326,14 @@ def _profile(
     score = resolved.score(trace.outputs, torch.arange(1))
     hidden = _hidden(model, score)  # before the backward pass frees the graph
     gradient_problem = _gradient_problem(score, source, trace)
+    has = set() if gradient_problem else {"gradients"}
     if gradient_problem:
         lacks |= dict.fromkeys(_INSIDE, gradient_problem)
-        if _scripted(model):
-            lacks |= dict.fromkeys(_HIDDEN, _SCRIPTED)
-        return Wired(frozenset(), lacks, found_task, dims, architecture, tuple(notes), outputs=channels)
-    has = {"gradients"}
     if _scripted(model):
         lacks |= dict.fromkeys(_HIDDEN, _SCRIPTED)
+    if gradient_problem or _scripted(model):
         return Wired(frozenset(has), lacks, found_task, dims, architecture, tuple(notes), outputs=channels)
-    wiring = _wire(trace, x, found_task or "", notes)
+    wiring = _wire(trace, x, found_task or "")
     if wiring["place"] is not None:
         has.add("spatial_features")
     else:
@@ -383,10 +386,9 @@ def _run(model: nn.Module, x: Tensor, target: Target, task: str | None) -> tuple
 
         handles.append(module.register_forward_hook(hook))
 
-    if not _scripted(model):
-        for name, module in model.named_modules():
-            if name and not isinstance(module, torch.jit.ScriptModule):
-                watch(name, module)
+    for name, module in model.named_modules():
+        if name and not isinstance(module, torch.jit.ScriptModule):  # scripted parts take no hooks
+            watch(name, module)
     recorder = Recorder()
     source, entry = leaf(x)
     try:
@@ -530,7 +532,7 @@ def _maybe_primary(outputs: Any) -> Tensor | None:
         return None
 
 
-def _wire(trace: _Trace, x: Tensor, task: str, notes: list[str]) -> dict[str, Any]:
+def _wire(trace: _Trace, x: Tensor, task: str) -> dict[str, Any]:
     found = _places(trace, x)
     places = tuple(p for p, _, _ in found)
     wiring: dict[str, Any] = {"places": places, "place": None, "place_reason": ""}
@@ -542,7 +544,7 @@ def _wire(trace: _Trace, x: Tensor, task: str, notes: list[str]) -> dict[str, An
         places_used = [p for p in places if not p.layout.startswith("tokens") or p.channels == width]
     else:
         places_used = list(places)
-    square = [shape for shape in trace.recorder.attentions]
+    square = trace.recorder.attentions
     if tokens and square:
         lengths = {shape[-1] for shape in square}
         last = tokens[-1][0]
@@ -571,7 +573,6 @@ def _wire(trace: _Trace, x: Tensor, task: str, notes: list[str]) -> dict[str, An
         if chosen.layout.startswith("tokens"):
             reason = "the last token sequence in which the image tokens, not only the class token, reach the score"
     wiring["place"], wiring["place_reason"] = chosen, reason
-    notes.append(f"Features are taken from {chosen.text()}: {reason}.")
     return wiring
 
 
@@ -622,7 +623,7 @@ def _hidden(model: nn.Module, score: Tensor) -> str:
 
 def _judge_activations(trace: _Trace, hidden: str, has: set[str], lacks: dict[str, str]) -> None:
     recorder = trace.recorder
-    names = {name for name, _ in recorder.activations}
+    names = recorder.functions & ACTIVATIONS
     other = sorted(names - RELU_LIKE - GATES)
     if hidden:
         lacks["relu_only"] = lacks["elementwise_activations"] = hidden
@@ -672,7 +673,7 @@ def find_place(wired: Wired, layer: str | None) -> tuple[Place, tuple[str, ...]]
     if layer is None:
         if wired.place is None:
             raise ModelError("the model has no spatial features")
-        return wired.place, (f"Features: {wired.place.text()}, {wired.place_reason}.",)
+        return wired.place, wired.place_notes
     named = [p for p in wired.places if p.name == layer]
     if not named:
         near = ", ".join(p.name for p in wired.places[-8:])
@@ -682,7 +683,7 @@ def find_place(wired: Wired, layer: str | None) -> tuple[Place, tuple[str, ...]]
 
 @contextlib.contextmanager
 def captured(model: nn.Module, place: Place) -> Iterator[list[Tensor]]:
-    """Collect the output of a place during forward passes: the list's last entry is the current one."""
+    """Collect the output of a place during one forward pass: the list's last entry."""
     kept: list[Tensor] = []
     calls = 0
 

@@ -54,6 +54,8 @@ PASSIVE = frozenset(
     """.split()
 )
 """Functions that move values about; their plain backward pass carries relevance as it is."""
+_BOOKKEEPING = frozenset(("get", "set", "requires_grad"))
+"""Attribute access (``x.T``) and flags: nothing is computed."""
 ARITHMETIC = frozenset(["add", "sub", "mul", "div"])
 PRODUCTS = frozenset(("matmul", "bmm", "einsum"))
 """Products of two activations, or of an activation and a weight."""
@@ -220,59 +222,45 @@ def multi_head_attention(
     return (out[:, 0] if single else out), weights
 
 
-class Recorder(Mode):
-    """Note which functions the differentiable part of a forward pass uses.
+class Recorder(TorchFunctionMode):
+    """Note which functions the differentiable part of a forward pass uses; nothing is computed otherwise.
 
     Attributes:
-        activations: names of element-wise activations.
+        functions: names of the functions seen.
         unknown: names of functions for which no propagation rule is known.
-        attentions: ``(leading dims, tokens)`` of every square self-attention, in order.
+        attentions: ``(leading dims, tokens, tokens)`` of every square self-attention, in order.
         last: the name of the last differentiable function.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.activations: list[tuple[str, int]] = []
+        self.functions: set[str] = set()
         self.unknown: set[str] = set()
         self.attentions: list[tuple[int, ...]] = []
-        self.functions: set[str] = set()
         self.last = ""
-
-    def wants(self, name: str, args: Sequence[Any]) -> bool:  # noqa: ARG002
-        return name not in ("get", "set", "backward", "size", "dim", "numel", "len", "requires_grad")
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = dict(kwargs or {})
+        kwargs = kwargs or {}
         name = name_of(func)
-        if not self.wants(name, args):
-            return func(*args, **kwargs)
-        return self.handle(name, func, list(args), kwargs)
-
-    def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        result = func(*args, **kwargs)
         if name == "scaled_dot_product_attention":
-            self._attend(tuple(args[0].shape[:-2]) + (args[0].shape[-2], args[1].shape[-2]))
-            result = function(*args, **kwargs)
+            query, key = args[0], args[1]
+            self._attend((*query.shape[:-2], query.shape[-2], key.shape[-2]))
         elif name == "multi_head_attention_forward":
             query, key = args[0], args[1]
             batch = query.shape[1] if query.ndim == 3 else 1
             heads = kwargs.get("num_heads", args[4] if len(args) > 4 else 1)
             self._attend((batch, heads, query.shape[0], key.shape[0]))
-            result = function(*args, **kwargs)
-        else:
-            result = function(*args, **kwargs)
         outputs = result if isinstance(result, tuple | list) else (result,)
-        if not any(_differentiable(t) for t in outputs):
-            return result
-        self.functions.add(name)
-        self.last = name
-        if name in ACTIVATIONS:
-            self.activations.append((name, id(result)))
-        elif name == "softmax" and isinstance(result, Tensor) and _is_square_attention(result):
-            self._attend(tuple(result.shape))
-        elif name not in _KNOWN:
-            self.unknown.add(name)
+        if name not in _BOOKKEEPING and any(_differentiable(t) for t in outputs):
+            self.functions.add(name)
+            self.last = name
+            if name == "softmax" and isinstance(result, Tensor) and _is_square_attention(result):
+                self._attend(tuple(result.shape))
+            elif name not in _KNOWN:
+                self.unknown.add(name)
         return result
 
     def _attend(self, shape: tuple[int, ...]) -> None:

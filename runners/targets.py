@@ -7,6 +7,7 @@ any callable on the model's outputs. The result is ``score(outputs, rows) -> (N,
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -64,7 +65,17 @@ def for_image(target: Target, index: int, dims: int) -> Target:
         return Region(target.label, target.mask[index])
     if isinstance(target, Sequence) and not isinstance(target, str):
         return [target[index]]
+    if callable(target) and _takes_rows(target):
+        return functools.wraps(target)(lambda outputs, rows: target(outputs, rows + index))
     return target
+
+
+def _takes_rows(target: Callable[..., Tensor]) -> bool:
+    try:
+        inspect.signature(target).bind(None, None)
+    except TypeError:
+        return False
+    return True
 
 
 def primary(outputs: Any) -> Tensor:
@@ -272,11 +283,7 @@ def _mask(mask: Tensor, batch: int, spatial: tuple[int, ...], image: tuple[int, 
 
 
 def _from_callable(target: Callable[..., Tensor], outputs: Any, batch: int) -> Resolved:
-    try:
-        inspect.signature(target).bind(None, None)
-        with_rows = True
-    except TypeError:
-        with_rows = False
+    with_rows = _takes_rows(target)
 
     def score(outputs: Any, rows: Tensor) -> Tensor:
         values = target(outputs, rows) if with_rows else target(outputs)

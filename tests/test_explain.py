@@ -347,6 +347,11 @@ def test_models_that_run_one_image_at_a_time(method: str) -> None:
     with pytest.raises(TargetError, match="1 targets for 2 images"):
         explain(loaded, x, method, [1])
 
+    def by_row(outputs: Tensor, rows: Tensor) -> Tensor:
+        return outputs[torch.arange(len(rows)), torch.tensor([2, 0])[rows]]
+
+    assert torch.allclose(explain(loaded, x, method, by_row).values, found.values, atol=1e-6)
+
 
 def test_one_image_at_a_time_rules_deeplift_out_in_words() -> None:
     class Fixed(Model):
@@ -453,3 +458,16 @@ def test_what_a_mode_cannot_see_is_a_gap() -> None:
 def test_coarse_numbers_are_told() -> None:
     found = explain(make("cnn2d").bfloat16(), images("cnn2d"), "grad_cam")
     assert any("computes in bfloat16" in caution for caution in found.cautions)
+
+
+def test_attributes_of_tensors_are_no_functions() -> None:
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = make("cnn2d")
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x.mT.requires_grad_().mT)
+
+    x = images("cnn2d")
+    assert torch.equal(explain(Turned(), x, "lrp", 1).values, explain(make("cnn2d"), x, "lrp", 1).values)

@@ -413,7 +413,7 @@ def say(pair: Pair) -> None:
             st.markdown(f":green[:material/check:] {plain(names[need])}")
         for need, why in sorted(pair.wired.lacks.items()):
             st.markdown(f":gray[:material/close:] {plain(names[need])}" + (f": {plain(why)}" if why else ""))
-        for note in (*pair.wired.notes, *pair.model.fit(pair.case.image).notes):
+        for note in (*pair.wired.notes, *pair.wired.place_notes, *pair.model.fit(pair.case.image).notes):
             st.caption(plain(note))
 
 
