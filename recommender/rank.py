@@ -445,7 +445,7 @@ class _Case:
         for modality in self.query.modality:
             above: str | None = modality
             while above:
-                found |= dict.fromkeys(self.kb.modalities[above].challenges)
+                found |= dict.fromkeys(d.challenge for d in self.kb.modalities[above].challenges)
                 above = self.kb.modalities[above].parent
         return tuple(found)
 
@@ -1045,7 +1045,7 @@ def _metrics(case: _Case, output: Output) -> tuple[str, ...]:
         wanted.insert(0, ("segmentation", 1))
     fitting = {name for name, _ in wanted}
     found = dict.fromkeys(
-        m for c in case.challenges for m in kb.challenges[c].metrics if kb.metrics[m].property in fitting
+        s.metric for c in case.challenges for s in kb.challenges[c].shown_by if kb.metrics[s.metric].property in fitting
     )
     for name, number in wanted:
         easy = [

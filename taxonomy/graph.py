@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from taxonomy.checks import references
 from taxonomy.errors import UnknownIdError
-from taxonomy.schema import Audience, Claim, Family, Goal, Method, Part, Publication
+from taxonomy.schema import Audience, Claim, Family, Goal, Method, Modality, Part, Publication
 
 if TYPE_CHECKING:
     import networkx
@@ -61,6 +61,7 @@ RELATIONS = {
     "worsened_by": Relation("is worsened by", "suffers from", 1),
     "shown_by": Relation("is shown by", "shows", 1),
     "implemented_in": Relation("is implemented in", "implements", 2),
+    "counted": Relation("counted studies of", "was counted in", 3),
     # almost everything hangs on these, so a path over them says little
     "worked_on": Relation("worked on", "was worked on in", 5),
     "explained": Relation("explained a model of the kind", "was explained in", 5),
@@ -136,6 +137,8 @@ class Index:
         claims: dict[str, list[tuple[str, Claim]]] = defaultdict(list)
         versus: dict[str, list[tuple[str, Claim]]] = defaultdict(list)
         for pub_id, publication in sorted(kb.publications.items(), key=lambda item: (-(item[1].year or 0), item[0])):
+            if publication.retracted:
+                continue
             for claim in publication.claims:
                 for method in claim.methods:
                     claims[method].append((pub_id, claim))
@@ -225,9 +228,14 @@ def _relatives(kb: KB, modality_id: str) -> list[tuple[str, int]]:
             distance = SHARED_DIMS
         else:
             continue
-        alike = len(set(modality.challenges) & set(other.challenges))
+        alike = len(challenges_of(modality) & challenges_of(other))
         found.append((distance, -alike, other_id))
     return [(other_id, distance) for distance, _, other_id in sorted(found)]
+
+
+def challenges_of(modality: Modality) -> set[str]:
+    """Return the challenges of a modality."""
+    return {difficulty.challenge for difficulty in modality.challenges}
 
 
 def methods_of(publication: Publication) -> list[str]:
@@ -413,12 +421,14 @@ _RELATION_OF = {
     "source": "introduced_in",
     "requires.tasks": "explains",
     "implementations.tool": "implemented_in",
-    "challenges": "made_hard_by",
+    "challenges.challenge": "made_hard_by",
     "eased_by.method": "eased_by",
     "eased_by.family": "eased_by",
+    "eased_by.metric": "eased_by",
     "worsened_by.method": "worsened_by",
     "worsened_by.family": "worsened_by",
-    "metrics": "shown_by",
+    "worsened_by.metric": "worsened_by",
+    "shown_by.metric": "shown_by",
     "methods": "used",
     "conflicts": "contradicts",
     "study.modalities": "studied",
@@ -426,6 +436,10 @@ _RELATION_OF = {
     "study.architecture": "explained",
     "claims.methods": "judged",
     "claims.versus": "judged",
+    "counts.modality": "counted",
+    "counts.family": "counted",
+    "counts.method": "counted",
+    "counts.task": "counted",
 }
 """Id field of the schema to the relation it states; every field called ``sources`` states "sourced_by"."""
 

@@ -54,6 +54,7 @@ Criterion = Literal[
 Outcome = Literal["better", "worse", "equal", "adequate", "inadequate", "mixed"]
 Output = Literal["map", "concepts", "examples", "counterfactual", "text", "embedding", "scores", "rules"]
 Language = Literal["de", "fr", "es", "zh"]
+Input = Literal["image", "video", "text", "clinical_data", "omics", "signal"]
 
 
 class Part(BaseModel):
@@ -134,6 +135,14 @@ class Method(Entity):
     implementations: list[Implementation] = Field(default_factory=list)
 
 
+class Difficulty(Part):
+    """A challenge as it shows in one modality."""
+
+    challenge: Id
+    text: Text | None = None
+    sources: list[Id] = Field(min_length=1)
+
+
 class Modality(Entity):
     """An imaging modality."""
 
@@ -144,23 +153,34 @@ class Modality(Entity):
     definition: Text
     dims: list[Dim] = Field(min_length=1)
     formats: list[Text] = Field(min_length=1)
-    challenges: list[Id] = Field(default_factory=list)
+    challenges: list[Difficulty] = Field(default_factory=list)
+    no_study_found: bool = False
+    """True when publications were looked for and none was found."""
     sources: list[Id] = Field(default_factory=list)
 
 
 class Effect(Part):
-    """A method (or a whole family) that eases or suffers from a challenge."""
+    """A method, a whole family or a metric that eases or suffers from a challenge."""
 
     method: Id | None = None
     family: Id | None = None
+    metric: Id | None = None
     text: Text
     sources: list[Id] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _one(self) -> Effect:
-        if (self.method is None) == (self.family is None):
-            raise ValueError("give exactly one of method and family")
+        if sum(one is not None for one in (self.method, self.family, self.metric)) != 1:
+            raise ValueError("give exactly one of method, family and metric")
         return self
+
+
+class Shown(Part):
+    """A metric that shows whether a challenge bites."""
+
+    metric: Id
+    text: Text | None = None
+    sources: list[Id] = Field(min_length=1)
 
 
 class Challenge(Entity):
@@ -171,8 +191,7 @@ class Challenge(Entity):
     sources: list[Id] = Field(min_length=1)
     eased_by: list[Effect] = Field(default_factory=list)
     worsened_by: list[Effect] = Field(default_factory=list)
-    metrics: list[Id] = Field(default_factory=list)
-    """Metrics that show whether the challenge bites."""
+    shown_by: list[Shown] = Field(default_factory=list)
 
 
 class Metric(Entity):
@@ -254,7 +273,27 @@ class Study(Part):
     architecture: Id | None
     model: Text | None = None
     dims: list[Dim] | None
+    inputs: list[Input] = Field(default_factory=list)
+    """What the model read, when more than the image."""
+    cases: int | None = Field(default=None, ge=1)
+    """Patients, examinations or images that were studied, as the source counts them."""
     setting: Text | None = None
+
+
+class Count(Part):
+    """How many studies a review counted: of a modality, a family or a method, a task, or of several of them at once."""
+
+    modality: Id | None = None
+    family: Id | None = None
+    method: Id | None = None
+    task: Id | None = None
+    studies: int = Field(ge=0)
+    of: int = Field(ge=1)
+    """All studies the review counted among."""
+    text: Text
+    """What was counted, in own words."""
+    coding: Literal["authors", "ours"]
+    """Who sorted the studies: the review's authors, or we from their published rows."""
 
 
 class Publication(Part):
@@ -275,9 +314,15 @@ class Publication(Part):
     """All methods the study used, also those without a claim."""
     clinicians: bool | None = None
     """Did clinicians or other experts judge the explanations?"""
+    readers: int | None = Field(default=None, ge=1)
+    """How many of them."""
     claims: list[Claim] = Field(default_factory=list)
     conflicts: list[Id] = Field(default_factory=list)
     """Publications that found otherwise."""
+    counts: list[Count] = Field(default_factory=list)
+    """What a review counted; says how much was done, not how well it works."""
+    retracted: Url | None = None
+    """Address of the retraction notice; the claims then count no longer."""
 
     @property
     def name(self) -> str:

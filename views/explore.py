@@ -10,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from taxonomy.graph import challenges_of
 from taxonomy.schema import Challenge, Claim, Effect, Method, Metric, Modality, Publication, Tool
 from views.common import (
     COLOURS,
@@ -475,7 +476,7 @@ def modality_page(modality: Modality) -> None:
         if not modality.challenges:
             st.markdown("No challenge is recorded.")
         for one in modality.challenges:
-            challenge = kb.challenges[one]
+            challenge = kb.challenges[one.challenge]
             with st.expander(plain(challenge.name), expanded=len(modality.challenges) <= 5):
                 challenge_body(challenge)
     with right:
@@ -525,7 +526,7 @@ def challenge_page(challenge: Challenge) -> None:
     st.subheader("Where it is met")
     if challenge.general:
         st.markdown("In every modality.")
-    entity_links(one.id for one in kb.modalities.values() if challenge.id in one.challenges)
+    entity_links(one.id for one in kb.modalities.values() if challenge.id in challenges_of(one))
 
 
 def challenge_body(challenge: Challenge) -> None:
@@ -542,9 +543,9 @@ def challenge_body(challenge: Challenge) -> None:
     st.markdown(sourced(challenge.definition, challenge.sources))
     lines("What helps", challenge.eased_by)
     lines("What suffers", challenge.worsened_by)
-    if challenge.metrics:
+    if challenge.shown_by:
         st.markdown("*Metrics that show whether it bites*")
-        entity_links(challenge.metrics)
+        entity_links(one.metric for one in challenge.shown_by)
 
 
 def metric_page(metric: Metric) -> None:
