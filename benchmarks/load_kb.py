@@ -81,7 +81,8 @@ def generate(root: Path, methods: int, publications: int, seed: int = 0) -> None
     challenges = [f"challenge_{i}" for i in range(30)]
     for i, name in enumerate(modalities):
         value: dict[str, Any] = {"name": f"Modality {i}", "definition": prose(15), "dims": [2, 3], "formats": ["DICOM"]}
-        write("modalities", name, value | {"challenges": draw.sample(challenges, 5), "sources": draw.sample(papers, 2)})
+        hard = [{"challenge": c, "sources": [draw.choice(papers)]} for c in draw.sample(challenges, 5)]
+        write("modalities", name, value | {"challenges": hard, "sources": draw.sample(papers, 2)})
     for i, name in enumerate(challenges):
         effects = [
             {"method": draw.choice(names), "text": prose(12), "sources": [draw.choice(papers)]} for _ in range(3)

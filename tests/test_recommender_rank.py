@@ -22,6 +22,7 @@ from taxonomy.schema import (
     Challenge,
     Claim,
     Cost,
+    Difficulty,
     Effect,
     Implementation,
     Method,
@@ -99,7 +100,7 @@ def small(kb: KB, methods: Iterable[Method], papers: Iterable[Publication] = (),
         )
 
     modalities = [
-        modality("ultrasound", challenges=["speckle"]),
+        modality("ultrasound", challenges=[Difficulty(challenge="speckle", sources=["s"])]),
         modality("mri", dims=[2, 3]),
         modality("xray"),
         modality("mammography", parent="xray"),

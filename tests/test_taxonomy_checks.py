@@ -70,14 +70,14 @@ FATAL = [
     Mutation(
         "references_resolve: challenge, and its metric and method",
         each(
-            replaced("modalities/xray.yaml", "[overlap, shortcuts]", "[overlap, zzz]"),
+            replaced("modalities/xray.yaml", "challenge: shortcuts", "challenge: zzz"),
             replaced("challenges/speckle.yaml", "- method: grad_cam", "- method: zzz"),
-            replaced("challenges/speckle.yaml", "[sensitivity_max]", "[zzz]"),
+            replaced("challenges/speckle.yaml", "metric: sensitivity_max", "metric: zzz"),
         ),
         [
             "challenges/speckle.yaml:5: eased_by[0].method: zzz: a file methods/zzz.yaml",
-            "challenges/speckle.yaml:12: metrics[0]: zzz: a file metrics/zzz.yaml",
-            "modalities/xray.yaml:10: challenges[1]: zzz: a file challenges/zzz.yaml",
+            "challenges/speckle.yaml:12: shown_by[0].metric: zzz: a file metrics/zzz.yaml",
+            "modalities/xray.yaml:10: challenges[1].challenge: zzz: a file challenges/zzz.yaml",
         ],
     ),
     Mutation(
@@ -218,7 +218,7 @@ OTHERS = [
     ),
     Mutation(
         "modalities_described: challenges",
-        replaced("modalities/mammography.yaml", "challenges: [overlap]\n", ""),
+        replaced("modalities/mammography.yaml", "challenges: [{challenge: overlap, sources: [toy_2022_mammo]}]\n", ""),
         ["modalities/mammography.yaml:1: challenges: none: at least one challenge"],
     ),
     Mutation(
@@ -228,7 +228,7 @@ OTHERS = [
     ),
     Mutation(
         "nothing_orphaned: challenge",
-        replaced("modalities/ultrasound.yaml", "challenges: [speckle]", "challenges: [shortcuts]"),
+        replaced("modalities/ultrasound.yaml", "challenge: speckle", "challenge: shortcuts"),
         ["challenges/speckle.yaml:1: file: speckle: used by a modality, or general: true"],
     ),
     Mutation(
@@ -270,7 +270,7 @@ def test_the_toy_breaks_no_rule() -> None:
 
 def test_a_general_challenge_needs_no_modality(tmp_path: Path) -> None:
     root = copy_toy(tmp_path)
-    replaced("modalities/xray.yaml", "[overlap, shortcuts]", "[overlap]")(root)
+    replaced("modalities/xray.yaml", ", {challenge: shortcuts, sources: [toy_2020_cxr]}", "")(root)
     assert load_kb(root).problems() == []
 
 

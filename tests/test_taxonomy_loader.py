@@ -67,7 +67,7 @@ BROKEN_FILES = [
         appended(CXR, "colour: red\n"),
         [
             f"{CXR}:26: colour: an unknown key: one of title, year, first_author, venue, doi, arxiv, url, read, study, "
-            "methods, clinicians, claims, conflicts"
+            "methods, clinicians, readers, claims, conflicts, counts, retracted"
         ],
     ),
     Mutation(
@@ -168,7 +168,7 @@ BROKEN_FILES = [
     ),
     Mutation(
         "empty list of sources",
-        replaced("challenges/overlap.yaml", "sources: [toy_2020_cxr]", "sources: []"),
+        replaced("challenges/overlap.yaml", "\nsources: [toy_2020_cxr]", "\nsources: []"),
         ["challenges/overlap.yaml:3: sources: an empty list: at least 1 entry"],
     ),
     Mutation(
@@ -192,7 +192,7 @@ BROKEN_FILES = [
     Mutation(
         "effect of a method and a family",
         replaced("challenges/speckle.yaml", "  - method: grad_cam\n", "  - method: grad_cam\n    family: gradient\n"),
-        ["challenges/speckle.yaml:5: eased_by[0]: a mapping: give exactly one of method and family"],
+        ["challenges/speckle.yaml:5: eased_by[0]: a mapping: give exactly one of method, family and metric"],
     ),
     Mutation(
         "publication that cannot be found",
