@@ -251,6 +251,22 @@ def one_paper_one_file(kb: KB) -> Iterator[Problem]:
 
 
 @rule()
+def references_well_formed(kb: KB) -> Iterator[Problem]:
+    """DOIs and arXiv ids are complete, stand in their own fields, and no URL hides one."""
+    for pub_id, publication in kb.publications.items():
+        file = file_of("publications", pub_id)
+        doi, arxiv, url = publication.doi, publication.arxiv, publication.url
+        if doi and doi.casefold().startswith("10.48550/arxiv."):
+            yield Problem(file, ("doi",), doi, f'arxiv: "{doi[15:]}" and the DOI of the journal or null')
+        elif doi and (doi[-1] in ".,;:/" or doi.count("(") != doi.count(")")):
+            yield Problem(file, ("doi",), doi, "a whole DOI, without the punctuation around it")
+        if arxiv and arxiv[0].isdigit() and not 1 <= int(arxiv[2:4]) <= 12:
+            yield Problem(file, ("arxiv",), arxiv, "an arXiv id that begins with year and month, as 1807.06420")
+        if url and re.match(r"https?://((dx\.)?doi\.org|(www\.)?arxiv\.org)/", url):
+            yield Problem(file, ("url",), url, "the fields doi and arxiv for these")
+
+
+@rule()
 def methods_have_source(kb: KB) -> Iterator[Problem]:
     """Every method that is not an umbrella names its original paper."""
     for method_id, method in kb.methods.items():
@@ -294,6 +310,112 @@ def claims_compare(kb: KB) -> Iterator[Problem]:
                 )
 
 
+@rule()
+def conflicts_mutual(kb: KB) -> Iterator[Problem]:
+    """Publications that found otherwise than each other name each other."""
+    for pub_id, publication in kb.publications.items():
+        for position, other in enumerate(publication.conflicts):
+            if other == pub_id:
+                yield Problem(file_of("publications", pub_id), ("conflicts", position), other, "another publication")
+            elif pub_id not in kb.publications[other].conflicts:
+                allowed = f"a publication that names {pub_id} in its conflicts too"
+                yield Problem(file_of("publications", pub_id), ("conflicts", position), other, allowed)
+
+
+@rule()
+def contradictions_listed(kb: KB) -> Iterator[Problem]:
+    """Where one publication ranks two methods in the opposite order of another one, both list the conflict."""
+    from taxonomy.questions import disagreements  # it builds on this module
+
+    told = set()
+    for found in disagreements(kb):
+        for pair in found.opposed:
+            one, other = sorted(pair)
+            if other not in kb.publications[one].conflicts and (one, other) not in told:
+                told.add((one, other))
+                allowed = f"{other} there: they rank {found.method} by {found.criterion} in opposite order"
+                yield Problem(file_of("publications", one), ("conflicts",), f"{other} is missing", allowed)
+
+
+@rule()
+def counts_fit(kb: KB) -> Iterator[Problem]:
+    """A review's count says what was counted, and is not above the number it counted among."""
+    for pub_id, publication in kb.publications.items():
+        for position, count in enumerate(publication.counts):
+            field = ("counts", position)
+            if not (count.modality or count.family or count.method or count.task):
+                yield Problem(file_of("publications", pub_id), field, "a count of nothing", "a modality, family, …")
+            if count.studies > count.of:
+                given = f"{count.studies} of {count.of}"
+                yield Problem(file_of("publications", pub_id), (*field, "studies"), given, "at most the whole")
+
+
+MOST_WORDS = 40
+"""Words of the longest sentence allowed."""
+
+_OWN_WORDS = frozenset({"text", "definition", "note", "gap", "condition", "setting"})
+"""Fields that hold our own sentences."""
+
+
+def _sentences(part: Part, at: Field) -> Iterator[tuple[Field, str]]:
+    """Yield our own texts in an entity or part, with their fields."""
+    for name in type(part).model_fields:
+        value = getattr(part, name)
+        if name in _OWN_WORDS and isinstance(value, str):
+            yield (*at, name), value
+        elif isinstance(value, Part):
+            yield from _sentences(value, (*at, name))
+        elif isinstance(value, list):
+            for position, item in enumerate(value):
+                if isinstance(item, Part):
+                    yield from _sentences(item, (*at, name, position))
+
+
+@rule()
+def sentences_short(kb: KB) -> Iterator[Problem]:
+    """No sentence of ours is longer than :data:`MOST_WORDS` words."""
+    for _, at, _, entity, file in _entities(kb):
+        for field, text in _sentences(entity, at):
+            for sentence in re.split(r"(?<=[.!?;:])\s+", text):
+                if len(words := sentence.split()) > MOST_WORDS:
+                    given = f"{len(words)} words ({' '.join(words[:5])} …)"
+                    yield Problem(file, field, given, f"sentences of at most {MOST_WORDS} words")
+
+
+_AMERICAN = {
+    r"(?P<stem>[a-z]{3,})iz(?P<end>e[sdr]?|ing|ations?|ers?|able)": r"\g<stem>is\g<end>",
+    r"tumor(?P<end>s|al)?": r"tumour\g<end>",
+    r"color(?P<end>s|ed|ing)?": r"colour\g<end>",
+    r"behavior(?P<end>s|al)?": r"behaviour\g<end>",
+    r"center(?P<end>s|ed)?": "centre",
+    r"gray(?P<end>scale)?": r"grey\g<end>",
+    r"label(?P<end>ed|ing)": r"labell\g<end>",
+    r"model(?P<end>ed|ing)": r"modell\g<end>",
+    r"(?P<stem>hem|an)emi(?P<end>a|c)": r"\g<stem>aemi\g<end>",
+    r"hemorrhag(?P<end>es?|ic)": r"haemorrhag\g<end>",
+    r"analyz(?P<end>e[sdr]?|ing)": r"analys\g<end>",
+    r"artifact(?P<end>s|ual)?": r"artefact\g<end>",
+    r"fiber(?P<end>s)?": r"fibre\g<end>",
+}
+_AMERICAN_WORD = re.compile("|".join(rf"\b(?:{re.sub(r'[(][?]P<[a-z]+>', '(?:', p)})\b" for p in _AMERICAN))
+_SAME_IN_BOTH = re.compile(r"(re|over|under|out|down|up)?siz|priz|seiz|capsiz")
+
+
+@rule()
+def spelled_british(kb: KB) -> Iterator[Problem]:
+    """Our own sentences are spelled in one way, so that a search finds them; names keep theirs by a capital."""
+    for _, at, _, entity, file in _entities(kb):
+        for field, text in _sentences(entity, at):
+            for found in _AMERICAN_WORD.finditer(text):
+                word = found[0]
+                if _SAME_IN_BOTH.match(word):
+                    continue
+                pattern = next(p for p in _AMERICAN if re.fullmatch(p, word))
+                match = re.fullmatch(pattern, word)
+                assert match
+                yield Problem(file, field, word, match.expand(_AMERICAN[pattern]).strip())
+
+
 def _names(entity: Any) -> Iterable[tuple[Field, str]]:
     yield ("name",), entity.name
     for position, alias in enumerate(getattr(entity, "aliases", ())):
@@ -324,14 +446,31 @@ def names_unambiguous(kb: KB) -> Iterator[Problem]:
 
 @rule()
 def modalities_described(kb: KB) -> Iterator[Problem]:
-    """Every modality names its challenges, and a source or a publication that studied it."""
-    studied = {m for p in kb.publications.values() if p.study for m in p.study.modalities}
+    """Every modality has challenges, metrics that show them, sources, and evidence unless none was found."""
+    named = {m for p in kb.publications.values() if p.study for m in p.study.modalities}
+    parents = {i: m.parent for i, m in kb.modalities.items()}
+    studied = set()
+    for one in named:
+        above: str | None = one
+        while above and above not in studied:
+            studied.add(above)
+            above = parents[above]
     for modality_id, modality in kb.modalities.items():
         file = file_of("modalities", modality_id)
-        if not modality.challenges:
+        challenges = [kb.challenges[one.challenge] for one in modality.challenges]
+        if not challenges:
             yield Problem(file, ("challenges",), "none", "at least one challenge")
+        elif not any(challenge.shown_by for challenge in challenges):
+            yield Problem(file, ("challenges",), "no metric", "a challenge with a metric that shows it (shown_by)")
         if not modality.sources and modality_id not in studied:
             yield Problem(file, ("sources",), "none", "a source, or a publication that studied this modality")
+        if (modality_id in studied) == modality.no_study_found:
+            given, allowed = (
+                ("true", "false: there are studies of it")
+                if modality.no_study_found
+                else ("false", "true, or a publication that studied this modality")
+            )
+            yield Problem(file, ("no_study_found",), given, allowed)
 
 
 @rule()

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from taxonomy.checks import references
@@ -56,7 +55,7 @@ RELATIONS = {
     "judged": Relation("judged", "was judged in", 1),
     "studied": Relation("studied", "was studied in", 1),
     "contradicts": Relation("found otherwise than", "was found otherwise in", 1),
-    "made_hard_by": Relation("is made hard by", "makes hard to explain", 1),
+    "made_hard_by": Relation("is made hard to explain by", "makes it hard to explain", 1),
     "eased_by": Relation("is eased by", "eases", 1),
     "worsened_by": Relation("is worsened by", "suffers from", 1),
     "shown_by": Relation("is shown by", "shows", 1),
@@ -91,18 +90,6 @@ class Step(NamedTuple):
     relation: str
     target: str
     text: str
-
-
-class LiteratureGap(NamedTuple):
-    """A method that no publication tried on a modality."""
-
-    method: str
-    modality: str
-    nearest: str | None
-    """The closest modality on which it was tried."""
-    distance: int | None
-    publications: int
-    """How many publications tried it on that closest modality."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -340,64 +327,8 @@ def coverage(kb: KB) -> Mapping[tuple[str, str], Ids]:
     return kb.index.coverage
 
 
-def literature_gaps(kb: KB, methods: Iterable[str] | None = None) -> list[LiteratureGap]:
-    """Return the pairs of method and modality that no publication tried, the most promising first.
-
-    Promising means: tried on a close modality, by many. Umbrellas, and methods that cannot work in the modality's
-    dimensions, are left out.
-
-    Args:
-        kb: The knowledge base.
-        methods: Only these methods.
-
-    Raises:
-        UnknownIdError: A method that does not exist.
-    """
-    found = []
-    tried_on = kb.index.coverage
-    for method_id in kb.methods if methods is None else methods:
-        _known(method_id, kb.methods, "method")
-        method = kb.methods[method_id]
-        for modality_id, modality in kb.modalities.items():
-            possible = not method.umbrella and set(method.requires.dims) & set(modality.dims)
-            if not possible or (method_id, modality_id) in tried_on:
-                continue
-            near = ((other, d) for other, d in kb.index.relatives[modality_id] if (method_id, other) in tried_on)
-            nearest, distance = next(near, (None, None))
-            count = len(tried_on[method_id, nearest]) if nearest else 0
-            found.append(LiteratureGap(method_id, modality_id, nearest, distance, count))
-    return sorted(found, key=lambda gap: (gap.distance or SHARED_DIMS + 1, -gap.publications, gap.method, gap.modality))
-
-
-def path(kb: KB, start: str, end: str) -> list[Step]:
-    """Return the shortest way between two nodes, edge by edge with words; empty when there is none or they are one.
-
-    Edges count in both directions. Direct statements are preferred to what almost everything shares, such as a task.
-
-    Raises:
-        UnknownIdError: There is no such node.
-    """
-    import networkx
-
-    for node in (start, end):
-        name(kb, node)
-
-    # a plain graph of our own: networkx's undirected views walk neighbours in the order of a set, new in each process
-    ways: networkx.Graph[str] = networkx.Graph()
-    ways.add_nodes_from(kb.graph)
-    for source, target, edge in kb.graph.edges(data=True):
-        length = RELATIONS[edge["relation"]].length
-        known = ways.get_edge_data(source, target, {"length": length})["length"]
-        ways.add_edge(source, target, length=min(length, known))
-    try:
-        nodes = networkx.dijkstra_path(ways, start, end, weight="length")
-    except networkx.NetworkXNoPath:
-        return []
-    return [_step(kb, source, target) for source, target in pairwise(nodes)]
-
-
-def _step(kb: KB, source: str, target: str) -> Step:
-    """Say the shortest edge between two neighbours."""
+def step(kb: KB, source: str, target: str) -> Step:
+    """Return the most direct edge between two neighbours, in words."""
     options = []
     for one, other, forward in ((source, target, True), (target, source, False)):
         for edge in (kb.graph.get_edge_data(one, other) or {}).values():

@@ -127,6 +127,10 @@ class KB:
                     found[name].append(entity_id)
         return found
 
+    def called(self, text: str) -> list[str]:
+        """The ids of everything with this id, name, alias or translation; case, spaces and hyphens do not matter."""
+        return list(self._ids_by_name.get(_plain_name(text), ()))
+
     def find_by_name(self, text: str, kind: str | None = None) -> str:
         """The id that an id, a name, an alias or a translation means; case, spaces and hyphens do not matter.
 
@@ -138,7 +142,7 @@ class KB:
             UnknownIdError: Nothing has this name, or several entities do; the message names the nearest.
         """
         names = self._ids_by_name
-        hits = [i for i in names.get(_plain_name(text), ()) if kind in (None, self._kind_of[i])]
+        hits = [i for i in self.called(text) if kind in (None, self._kind_of[i])]
         if len(hits) == 1:
             return hits[0]
         if text in hits:
