@@ -136,26 +136,239 @@ def _print_sources(cited: dict[str, int], kb: KB) -> None:
 
 @app.command()
 def show(
-    entity: Annotated[str, typer.Argument(metavar="ID", help="Id, name or alias of anything in the knowledge base.")],
+    entity: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Id, name or alias of anything in the knowledge base.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="For a modality: what explains it for this task.")] = None,
+    modality: Annotated[
+        str | None, typer.Option("--in", help="For a method: what is known of it in this modality, and why.")
+    ] = None,
+    to: Annotated[str | None, typer.Option(help="The ways through the graph to this entity.")] = None,
+    disagreements: Annotated[
+        bool, typer.Option("--disagreements", help="Where publications disagree (about a method, in a modality).")
+    ] = False,
+    blanks: Annotated[
+        bool, typer.Option("--blanks", help="What nobody has tried (of a method, in a modality), the best first.")
+    ] = False,
+    search: Annotated[str | None, typer.Option(help="Find everything with these words.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many rows of a list.")] = 15,
     json_: AsJson = False,
 ) -> None:
-    """Show a method, modality, challenge, metric, tool or publication."""
+    """Show an entity, or answer a question about it from the graph."""
     kb = load_kb()
-    entity_id = kb.find_by_name(entity)
+    if search is not None:
+        _show_found(kb, search, top, json_)
+        return
+    entity_id = None if entity is None else kb.find_by_name(entity)
+    kind = None if entity_id is None else kb.kind(entity_id)
+    where = entity_id if kind == "modalities" else modality and kb.find_by_name(modality, "modalities")
+    method = entity_id if kind == "methods" else None
+    if kind not in (None, "methods", "modalities") and (disagreements or blanks or modality):
+        raise AtlasError(f"{entity} is one of the {kind}; this question can be asked of a method or a modality")
+    if disagreements:
+        _show_disagreements(kb, method, where, top, json_)
+    elif blanks:
+        _show_blanks(kb, method, where, top, json_)
+    elif entity_id is None:
+        raise AtlasError("nothing to show: give an id or a name, or --search WORDS, --disagreements or --blanks")
+    elif to is not None:
+        _show_ways(kb, entity_id, kb.find_by_name(to), json_)
+    elif method and where:
+        _show_method_in(kb, method, where, json_)
+    elif modality is not None:
+        raise AtlasError(f"--in asks about a method in a modality, and {entity} is no method")
+    elif task is not None:
+        if kind != "modalities":
+            raise AtlasError(f"--task asks what explains a modality, and {entity} is one of the {kind}")
+        _show_tried(kb, entity_id, task, top, json_)
+    else:
+        _show_entity(kb, entity_id, json_)
+
+
+def _show_entity(kb: KB, entity_id: str, json_: bool) -> None:
+    from taxonomy.questions import bearings, neighbours
+
     found, kind = kb.get(entity_id), kb.kind(entity_id)
     fields: dict[str, Any] = {"id": entity_id, "kind": kind, **found.model_dump(mode="json")}
     if kind == "methods":
-        fields |= {"branch": kb.branch(entity_id), "runnable": entity_id in runnable()}
+        fields |= {
+            "branch": kb.branch(entity_id),
+            "runnable": entity_id in runnable(),
+            "publications": list(kb.index.by_method.get(entity_id, ())),
+            "relatives": [n.method for n in neighbours(kb, entity_id)],
+            "eases": [b.challenge for b in bearings(kb, entity_id) if b.eases],
+            "suffers_from": [b.challenge for b in bearings(kb, entity_id) if not b.eases],
+        }
     if json_:
         as_json(fields)
         return
     out.print(f"[bold]{escape(found.name)}[/bold]")
     known = {key: value for key, value in fields.items() if value not in (None, [], {}, "")}
+    publications = known.pop("publications", [])
     out.print(yaml.safe_dump(known, allow_unicode=True, sort_keys=False, width=110), markup=False)
+    if publications:
+        out.print(f"used in {len(publications)} publications; with --in MODALITY: what they found there")
     if isinstance(found, Publication):
         out.print(found.link)
     else:
-        _print_sources({one: n for n, one in enumerate(_sources(fields, kb), 1)}, kb)
+        _print_sources({one: n for n, one in enumerate(_sources(found.model_dump(), kb), 1)}, kb)
+
+
+def _show_tried(kb: KB, modality: str, task: str, top: int, json_: bool) -> None:
+    from taxonomy.questions import explains
+
+    words = {name.casefold(): one for one, word in kb.vocabulary.tasks.items() for name in (one, word.name)}
+    if task.casefold() not in words:
+        raise UnknownIdError(task, kb.vocabulary.tasks, "task")
+    found = explains(kb, modality, words[task.casefold()])
+    rows = [
+        {
+            "method": one.method,
+            "publications": len(one.publications),
+            "for": len(one.for_),
+            "against": len(one.against),
+            "equal or mixed": len(one.open),
+            "with clinicians": one.clinicians,
+        }
+        for one in found
+    ]
+    if json_:
+        as_json([{**row, "publications": list(one.publications)} for row, one in zip(rows, found, strict=True)])
+    elif rows:
+        _print_rows(rows[:top])
+        _print_more(len(rows), top)
+    else:
+        out.print(f"No study of {kb.modalities[modality].name} for {task} is in the knowledge base: a gap.")
+
+
+def _show_method_in(kb: KB, method: str, modality: str, json_: bool) -> None:
+    from taxonomy.graph import evidence
+    from taxonomy.questions import bearings, why
+
+    found = evidence(kb, method, modality)
+    effects = bearings(kb, method, modality)
+    ways = why(kb, method, modality)
+    if json_:
+        as_json(
+            {
+                "method": method,
+                "modality": modality,
+                "evidence": [
+                    {"publication": one.publication.id, "claims": [c.model_dump(mode="json") for c in one.claims]}
+                    for one in found
+                ],
+                "challenges": [
+                    {"challenge": b.challenge, "eases": b.eases, "text": b.effect.text, "sources": b.effect.sources}
+                    for b in effects
+                ],
+                "ways": [[step.text for step in steps] for steps in ways],
+            }
+        )
+        return
+    cited: dict[str, int] = {}
+    out.print(f"[bold]{escape(kb.methods[method].name)} in {escape(kb.modalities[modality].name)}[/bold]")
+    if not found:
+        out.print("No publication tried it there: a gap.")
+    for one in found:
+        claims = one.claims or ("it was used; nothing was found about it",)
+        for claim in claims:
+            text = claim if isinstance(claim, str) else f"{claim.criterion}, {claim.outcome}: {claim.text}"
+            out.print(f"  • {escape(text)}{_cites([one.publication.id], cited)}")
+    for effect in effects:
+        verb = "eases" if effect.eases else "suffers from"
+        text = f"{verb} “{kb.challenges[effect.challenge].name}”: {effect.effect.text}"
+        out.print(f"  • {escape(text)}{_cites(effect.effect.sources, cited)}")
+    _print_ways(ways)
+    _print_sources(cited, kb)
+
+
+def _show_disagreements(kb: KB, method: str | None, modality: str | None, top: int, json_: bool) -> None:
+    from taxonomy.questions import disagreements
+
+    found = disagreements(kb, method, modality)
+    if json_:
+        from taxonomy.report import contradiction
+
+        as_json([contradiction(one) for one in found])
+        return
+    if not found:
+        out.print("No publications in the knowledge base disagree here.")
+    cited: dict[str, int] = {}
+    for one in found[:top]:
+        direct = " [yellow](opposite order)[/yellow]" if one.opposed else ""
+        title = f"{kb.methods[one.method].name}, {one.criterion.replace('_', ' ')}, {kb.modalities[one.modality].name}"
+        out.print(f"\n[bold]{escape(title)}[/bold]{direct}")
+        for mark, findings in (("+", one.for_), ("-", one.against)):
+            for finding in findings:
+                out.print(f"  {mark} {escape(finding.claim.text)}{_cites([finding.publication], cited)}")
+    _print_more(len(found), top)
+    _print_sources(cited, kb)
+
+
+def _show_blanks(kb: KB, method: str | None, modality: str | None, top: int, json_: bool) -> None:
+    from dataclasses import asdict
+
+    from taxonomy.questions import blanks
+
+    found = blanks(kb, modality, None if method is None else [method])
+    if json_:
+        as_json([asdict(one) for one in found])
+        return
+    rows = []
+    for one in found[:top]:
+        near = ", ".join(f"{kb.modalities[m].name} ({n})" for m, _, n in one.elsewhere[:3])
+        easing = ", ".join(kb.challenges[c].name for c in one.eases)
+        rows.append(
+            {
+                "method": one.method,
+                "never on": one.modality,
+                "promise": f"{one.promise:.1f}",
+                "tried on (publications)": near,
+                "would ease": easing,
+            }
+        )
+    if rows:
+        _print_rows(rows)
+        _print_more(len(found), top)
+    else:
+        out.print("Nothing here is untried.")
+
+
+def _show_ways(kb: KB, start: str, end: str, json_: bool) -> None:
+    from taxonomy.questions import why
+
+    ways = why(kb, start, end)
+    if json_:
+        as_json([[step.text for step in steps] for steps in ways])
+    elif ways:
+        _print_ways(ways)
+    else:
+        out.print(f"Nothing leads from {start} to {end}.")
+
+
+def _print_ways(ways: Sequence[Sequence[Any]]) -> None:
+    for number, steps in enumerate(ways, 1):
+        out.print(f"\n[bold]Way {number}[/bold]")
+        for step in steps:
+            out.print(f"  → {escape(step.text)}")
+
+
+def _show_found(kb: KB, text: str, top: int, json_: bool) -> None:
+    from taxonomy.search import search
+
+    found = search(kb, text, limit=top)
+    if json_:
+        as_json({"total": found.total, "hits": [hit._asdict() for hit in found.hits]})
+    elif found.hits:
+        _print_rows([{"id": hit.id, "kind": hit.kind, "name": hit.name} for hit in found.hits])
+        _print_more(found.total, top)
+    else:
+        out.print(f"Nothing has the words {text!r}; try fewer of them, or their beginnings.", markup=False)
+
+
+def _print_more(total: int, shown: int) -> None:
+    if total > shown:
+        out.print(f"[dim]{total - shown} more; --top {total} shows all[/dim]")
 
 
 def _sources(value: Any, kb: KB) -> list[str]:
@@ -192,21 +405,61 @@ def list_(
 def _print_rows(rows: Sequence[dict[str, Any]]) -> None:
     table = Table(*rows[0], box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*(escape({True: "yes", False: ""}.get(value, str(value))) for value in row.values()))
+        table.add_row(*(escape("yes" if value is True else "" if value is False else str(value)) for value in row.values()))
     out.print(table)
 
 
 @app.command("check")
-def check_() -> None:
+def check_(
+    report: Annotated[bool, typer.Option("--report", help="Also tell how well the literature is covered.")] = False,
+    json_: AsJson = False,
+) -> None:
     """Check the knowledge base; every broken rule is one line."""
     kb = load_kb()
     problems = check(kb)
-    for problem in problems:
-        out.print(problem, markup=False)
-    counts = ", ".join(f"{len(entities)} {kind}" for kind, entities in kb.kinds().items())
-    out.print(f"{counts}: {f'{len(problems)} problems' if problems else 'no problems'}")
+    if json_:
+        from taxonomy.report import coverage_report
+
+        as_json({"problems": problems} | ({"report": coverage_report(kb).as_json()} if report else {}))
+    else:
+        for problem in problems:
+            out.print(problem, markup=False)
+        counts = ", ".join(f"{len(entities)} {kind}" for kind, entities in kb.kinds().items())
+        out.print(f"{counts}: {f'{len(problems)} problems' if problems else 'no problems'}")
+        if report:
+            _print_report(kb)
     if problems:
         raise typer.Exit(1)
+
+
+def _print_report(kb: KB) -> None:
+    from taxonomy.report import coverage_report
+
+    found = coverage_report(kb)
+    read = ", ".join(f"{number} {what}" for what, number in found.read.items())
+    out.print(
+        f"\n{found.studies} publications studied a modality: {found.verified:.0%} verified beyond the title, "
+        f"{found.with_clinicians:.0%} with clinicians, {found.comparative:.0%} comparative, "
+        f"{found.multimodal} multimodal. Read of all: {read}."
+    )
+    tasks = [one for one in [*kb.vocabulary.tasks, ""] if any(task == one for _, task in found.by_task)]
+    rows: list[dict[str, Any]] = []
+    for modality, shares in found.by_modality.items():
+        row = {"modality": modality, "studies": int(shares["studies"])}
+        row |= {"verified": f"{shares['verified']:.0%}", "clinicians": f"{shares['with_clinicians']:.0%}"}
+        rows.append(row | {task or "not said": found.by_task.get((modality, task)) or "·" for task in tasks})
+    out.print("\n[bold]Publications by modality and task[/bold]")
+    _print_rows(rows)
+    out.print("\n[bold]Publications by family and modality[/bold]")
+    families = [one for one in kb.vocabulary.families if any(family == one for _, family in found.by_family)]
+    columns = [one for one, shares in found.by_modality.items() if shares["studies"]]
+    _print_rows([{"family": f, **{m[:9]: found.by_family.get((m, f)) or "·" for m in columns}} for f in families])
+    out.print(f"\n[bold]{len(found.contradictions)} disagreements[/bold], the most argued (show --disagreements)")
+    for one in found.contradictions[:8]:
+        out.print(f"  {one.method}, {one.criterion}, {one.modality}: {len(one.for_)} for, {len(one.against)} against")
+    out.print("\n[bold]Blank cells that neighbours suggest most[/bold] (show --blanks)")
+    for blank in found.blanks[:8]:
+        out.print(f"  {blank.method} on {blank.modality}: {blank.promise:.1f}")
 
 
 @app.command()

@@ -397,7 +397,10 @@ _AMERICAN = {
     r"artifact(?P<end>s|ual)?": r"artefact\g<end>",
     r"fiber(?P<end>s)?": r"fibre\g<end>",
 }
-_AMERICAN_WORD = re.compile("|".join(rf"\b(?:{re.sub(r'[(][?]P<[a-z]+>', '(?:', p)})\b" for p in _AMERICAN))
+_AMERICAN_WORD = re.compile(
+    # not a part of a name with dots or underscores
+    r"(?<![\w.])(?:" + "|".join(re.sub(r"[(][?]P<[a-z]+>", "(?:", pattern) for pattern in _AMERICAN) + r")(?!\w|\.\w)"
+)
 _SAME_IN_BOTH = re.compile(r"(re|over|under|out|down|up)?siz|priz|seiz|capsiz")
 
 

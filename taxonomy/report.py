@@ -38,8 +38,12 @@ class Coverage:
     """Studies whose model read more than images."""
     by_modality: Mapping[str, Mapping[str, float]]
     """Modality to its number of studies, and the shares verified, with clinicians, comparative."""
+    by_task: Mapping[tuple[str, str], int]
+    """(modality, task) to number of studies; task "" where the source names none."""
+    by_family: Mapping[tuple[str, str], int]
+    """(modality, family) to number of studies."""
     cells: Mapping[tuple[str, str, str], int]
-    """(modality, family, task) to number of studies; task "" where the source names none."""
+    """(modality, family, task) to number of studies."""
     contradictions: tuple[Disagreement, ...]
     blanks: tuple[Blank, ...]
     """The most promising blank cells."""
@@ -51,18 +55,25 @@ class Coverage:
             {"modality": modality, "family": family, "task": task or None, "studies": number}
             for (modality, family, task), number in self.cells.items()
         ]
-        data["contradictions"] = [
-            {
-                "method": one.method,
-                "criterion": one.criterion,
-                "modality": one.modality,
-                "for": list(dict.fromkeys(f.publication for f in one.for_)),
-                "against": list(dict.fromkeys(f.publication for f in one.against)),
-                "opposed": [list(pair) for pair in one.opposed],
-            }
-            for one in self.contradictions
-        ]
+        for name, second in (("by_task", "task"), ("by_family", "family")):
+            data[name] = [
+                {"modality": modality, second: other or None, "studies": number}
+                for (modality, other), number in getattr(self, name).items()
+            ]
+        data["contradictions"] = [contradiction(one) for one in self.contradictions]
         return data
+
+
+def contradiction(one: Disagreement) -> dict[str, Any]:
+    """Return a disagreement as plain data for JSON."""
+    return {
+        "method": one.method,
+        "criterion": one.criterion,
+        "modality": one.modality,
+        "for": list(dict.fromkeys(f.publication for f in one.for_)),
+        "against": list(dict.fromkeys(f.publication for f in one.against)),
+        "opposed": [list(pair) for pair in one.opposed],
+    }
 
 
 def coverage_report(kb: KB, most: int = 20) -> Coverage:
@@ -74,11 +85,16 @@ def coverage_report(kb: KB, most: int = 20) -> Coverage:
     """
     studies = [p for p in kb.publications.values() if p.study and not p.retracted]
     cells: Counter[tuple[str, str, str]] = Counter()
+    by_task: Counter[tuple[str, str]] = Counter()
+    by_family: Counter[tuple[str, str]] = Counter()
     for publication in studies:
         assert publication.study
+        task = publication.study.task or ""
         families = {kb.methods[method].family for method in methods_of(publication)}
         for modality in publication.study.modalities:
-            cells.update((modality, family, publication.study.task or "") for family in families)
+            by_task[modality, task] += 1
+            by_family.update((modality, family) for family in families)
+            cells.update((modality, family, task) for family in families)
     by_modality = {
         modality: _shares([p for p in studies if p.study and modality in p.study.modalities])
         for modality in kb.modalities
@@ -93,6 +109,8 @@ def coverage_report(kb: KB, most: int = 20) -> Coverage:
         comparative=all_shares["comparative"],
         multimodal=sum(bool(p.study and set(p.study.inputs) - {"image", "video"}) for p in studies),
         by_modality=dict(sorted(by_modality.items(), key=lambda item: -item[1]["studies"])),
+        by_task=dict(by_task.most_common()),
+        by_family=dict(by_family.most_common()),
         cells=dict(sorted(cells.items(), key=lambda item: (-item[1], item[0]))),
         contradictions=tuple(disagreements(kb)),
         blanks=tuple(blanks(kb)[:most]),
