@@ -405,7 +405,8 @@ def list_(
 def _print_rows(rows: Sequence[dict[str, Any]]) -> None:
     table = Table(*rows[0], box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*(escape("yes" if value is True else "" if value is False else str(value)) for value in row.values()))
+        shown = ("yes" if value is True else "" if value is False else str(value) for value in row.values())
+        table.add_row(*map(escape, shown))
     out.print(table)
 
 

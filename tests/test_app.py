@@ -35,7 +35,7 @@ def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     results.stored.clear()
 
 
-def opened(page: str = "ask", **params: str) -> AppTest:
+def opened(page: str = "ask", **params: str | list[str]) -> AppTest:
     app = AppTest.from_file(ROOT / "app.py", default_timeout=120)
     if page != "ask":
         app.run()
@@ -111,7 +111,7 @@ def test_ask_carries_its_panel_to_run() -> None:
 def test_explore_shows_every_view() -> None:
     app = opened("explore")
     assert f"{len(load_kb().methods)} explanation methods" in text(app)
-    for view in ("Evidence", "Modalities", "Publications", "Metrics and tools"):
+    for view in ("Taxonomy", "Evidence", "Modalities", "Compare", "Disagreements", "Not tried", "Metrics and tools"):
         shown = opened("explore", view=view)
         assert len(text(shown)) > 100
 
@@ -136,13 +136,43 @@ def test_explore_says_what_an_unknown_id_may_have_meant() -> None:
     assert "grad_cam" in app.error[0].value.replace("\\", "")
 
 
-def test_explore_filters_publications() -> None:
-    app = opened("explore", view="Publications")
-    everything = len(app.dataframe[0].value)
-    app = fine(next(one for one in app.text_input if one.label == "Search").set_value("ultrasound").run())
-    assert 0 < len(app.dataframe[0].value) < everything
+def test_explore_searches_and_narrows() -> None:
+    app = opened("explore")
+    field = next(one for one in app.text_input if one.label == "Search")
+    app = fine(field.set_value("ultrasound").run())
+    everything = int(next(c.value for c in app.caption if " found: " in c.value).split()[0])
+    app = fine(next(one for one in app.multiselect if one.label == "Modality").set_value(["ultrasound"]).run())
+    narrowed = int(next(c.value for c in app.caption if " found: " in c.value).split()[0])
+    assert 0 < narrowed < everything
+    app = fine(next(one for one in app.multiselect if one.label == "What").set_value(["publications"]).run())
+    kb = load_kb()
+    titles = set(app.dataframe[0].value["title"])
+    studied = {kb.publications[one].title for one in kb.index.by_modality["ultrasound"]}
+    assert titles <= studied
+    assert {button.label for button in app.get("download_button")} >= {"BibTeX", "RIS", "CSL-JSON"}
     app = fine(next(one for one in app.text_input if one.label == "Search").set_value("qqqqq").run())
-    assert "No publication" in app.info[0].value
+    assert "Nothing has all of these" in app.info[0].value
+
+
+def test_explore_links_bring_a_search_back() -> None:
+    app = opened("explore", find="grad-cam", kind="methods")
+    assert app.multiselect[0].value == ["methods"]
+    assert "publications" not in next(c.value for c in app.caption if " found: " in c.value)
+
+
+def test_explore_compares_methods_of_the_address() -> None:
+    app = opened("explore", view="Compare", methods=["lime", "rise", "lrp"])
+    table = app.table[0].value
+    assert list(table.columns) == ["LIME", "RISE", "Layer-wise relevance propagation"]
+    assert "**Limitations**" in table.index
+    app = fine(app.multiselect[0].set_value(["lime"]).run())
+    assert "at least two" in app.info[0].value
+
+
+def test_a_modality_page_says_what_held_up_what_did_not_and_what_to_measure() -> None:
+    shown = text(opened("explore", id="ultrasound"))
+    for title in ("What makes explaining hard here", "What was tried", "What held up", "What did not", "What to measure"):
+        assert title in shown
 
 
 def test_asking_and_exploring_never_import_torch() -> None:
@@ -178,7 +208,7 @@ def by_label(widgets: object, label: str) -> object:
     return next(one for one in widgets if one.label == label)  # type: ignore[attr-defined]
 
 
-def set_up(**params: str) -> AppTest:
+def set_up(**params: str | list[str]) -> AppTest:
     return opened("run", modality="xray", task="classification", **params)
 
 

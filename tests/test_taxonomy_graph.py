@@ -165,7 +165,8 @@ def test_relatives_are_nearest_first(tmp_path: Path) -> None:
     root = copy_toy(tmp_path)
 
     def modality(dims: str, parent: str = "null", challenges: str = "speckle") -> str:
-        text = "name: {}\nparent: {}\ndefinition: d\ndims: {}\nformats: [PNG]\nchallenges: [{{challenge: {}, sources: [toy_2020_cxr]}}]\n"
+        text = "name: {}\nparent: {}\ndefinition: d\ndims: {}\nformats: [PNG]\n"
+        text += "challenges: [{{challenge: {}, sources: [toy_2020_cxr]}}]\n"
         return text.format(f"{parent} {dims} {challenges}", parent, dims, challenges)
 
     each(
