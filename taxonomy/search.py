@@ -186,7 +186,8 @@ def _spaced(text: str) -> str:
 
 def _joined(text: str) -> str:
     """Undo the spaces between Chinese characters."""
-    return re.sub(r"(?<=[\u3400-\u9fff\]\[])\s+(?=[\u3400-\u9fff\]\[])", "", text).strip()
+    text = re.sub(r"(?<=[\u3400-\u9fff])\]\s+\[(?=[\u3400-\u9fff])", "", text)
+    return re.sub(r"(?<=[\u3400-\u9fff])(\]?)\s+(\[?)(?=[\u3400-\u9fff])", r"\1\2", text).strip()
 
 
 def _texts(value: Any) -> Iterator[str]:

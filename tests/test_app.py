@@ -161,7 +161,7 @@ def test_explore_links_bring_a_search_back() -> None:
 
 
 def test_explore_compares_methods_of_the_address() -> None:
-    app = opened("explore", view="Compare", methods=["lime", "rise", "lrp"])
+    app = opened("explore", view="Compare", methods=["LIME", "RISE", "Layer-wise relevance propagation"])
     table = app.table[0].value
     assert list(table.columns) == ["LIME", "RISE", "Layer-wise relevance propagation"]
     assert "**Limitations**" in table.index
@@ -171,8 +171,8 @@ def test_explore_compares_methods_of_the_address() -> None:
 
 def test_a_modality_page_says_what_held_up_what_did_not_and_what_to_measure() -> None:
     shown = text(opened("explore", id="ultrasound"))
-    for title in ("What makes explaining hard here", "What was tried", "What held up", "What did not", "What to measure"):
-        assert title in shown
+    for title in ("makes explaining hard here", "was tried", "held up", "did not", "to measure"):
+        assert f"What {title}" in shown
 
 
 def test_asking_and_exploring_never_import_torch() -> None:

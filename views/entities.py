@@ -112,7 +112,8 @@ def method_page(method: Method) -> None:
 
 def _beside(method_id: str) -> dict[str, Any]:
     near = [one.method for one in neighbours(kb, method_id) if kb.index.by_method.get(one.method)]
-    return {"view": "Compare", "methods": [method_id, *near[:2]]}
+    # a bound widget reads the words it shows from the address
+    return {"view": "Compare", "methods": [kb.methods[one].name for one in (method_id, *near[:2])]}
 
 
 def facts(method: Method) -> None:
@@ -294,7 +295,7 @@ def _studies(method: Method) -> str:
 
 
 def _bullets(found: Sequence[Any]) -> str:
-    return "<br>".join(f"• {sourced(one.text, one.sources)}" for one in found) or "none recorded"
+    return "\n".join(f"- {sourced(one.text, one.sources)}" for one in found) or "none recorded"
 
 
 def _challenges(method_id: str, *, eases: bool) -> str:
