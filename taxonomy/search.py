@@ -141,8 +141,8 @@ class _Engine:
                     "SELECT id, bm25(entity, 0, 12, 6, 1) FROM entity WHERE entity MATCH ?", (query,)
                 ).fetchall()
             # first what is called so; then names weigh most, and publications stand behind what they speak of
-            called = set(self._kb.called(text))
-            ids = [i for i, _ in sorted(ranked, key=lambda row: (row[0] not in called, row[1] * self._weight(row[0])))]
+            ranked.sort(key=lambda row: row[1] * self._weight(row[0]))
+            ids = list(dict.fromkeys((*self._kb.called(text), *(i for i, _ in ranked))))
         fitting = [i for i in ids if all(self._facets[i].get(f, frozenset()) & values for f, values in where.items())]
         page = fitting[offset : offset + limit]
         if query is not None and page:
@@ -176,8 +176,8 @@ class _Engine:
 
 def _query(text: str) -> str | None:
     """Return the text as an FTS5 query, every word a quoted beginning; None when it has no word."""
-    words = _WORD.findall(_spaced(text))
-    return " ".join('"{}"*'.format(word.replace('"', '""')) for word in words) if words else None
+    words = _WORD.findall(text)
+    return " ".join(f'"{_spaced(word).strip()}"*' for word in words) if words else None
 
 
 def _spaced(text: str) -> str:

@@ -224,7 +224,114 @@ OTHERS = [
     Mutation(
         "modalities_described: neither source nor study",
         replaced("publications/toy_2021_speckle.yaml", "modalities: [ultrasound]", "modalities: [xray]"),
-        ["modalities/ultrasound.yaml:1: sources: none: a source, or a publication that studied this modality"],
+        [
+            "modalities/ultrasound.yaml:1: sources: none: a source, or a publication that studied this modality",
+            "modalities/ultrasound.yaml:1: no_study_found: false: true, or a publication that studied this modality",
+        ],
+    ),
+    Mutation(
+        "modalities_described: no study, and it says so",
+        each(
+            replaced("publications/toy_2022_mammo.yaml", "modalities: [mammography]", "modalities: [xray]"),
+            appended("modalities/mammography.yaml", "no_study_found: true\n"),
+        ),
+        [],
+    ),
+    Mutation(
+        "modalities_described: says no study, and there is one",
+        appended("modalities/mammography.yaml", "no_study_found: true\n"),
+        ["modalities/mammography.yaml:8: no_study_found: true: false: there are studies of it"],
+    ),
+    Mutation(
+        "modalities_described: a part that was studied will do",
+        replaced(CXR, "modalities: [xray]", "modalities: [ultrasound]"),
+        [],
+    ),
+    Mutation(
+        "modalities_described: metrics",
+        replaced("challenges/speckle.yaml", "shown_by: [{metric: sensitivity_max, sources: [toy_2021_speckle]}]\n", ""),
+        ["modalities/ultrasound.yaml:8: challenges: no metric: a challenge with a metric that shows it (shown_by)"],
+    ),
+    Mutation(
+        "references_well_formed",
+        each(
+            replaced(CXR, "doi: 10.1234/toy.2020.1", 'doi: "10.1234/toy.2020.1,"\narxiv: "2013.01234"'),
+            replaced("publications/toy_2022_mammo.yaml", "doi: 10.1234/toy.2022.1", "url: https://doi.org/10.1234/a"),
+            replaced("publications/toy_2021_speckle.yaml", "doi: 10.1234/toy.2021.1", "doi: 10.48550/arXiv.2101.01234"),
+        ),
+        [
+            f"{CXR}:4: doi: 10.1234/toy.2020.1,: a whole DOI, without the punctuation around it",
+            f"{CXR}:5: arxiv: 2013.01234: an arXiv id that begins with year and month, as 1807.06420",
+            "publications/toy_2021_speckle.yaml:4: doi: 10.48550/arXiv.2101.01234: "
+            'arxiv: "2101.01234" and the DOI of the journal or null',
+            "publications/toy_2022_mammo.yaml:3: url: https://doi.org/10.1234/a: the fields doi and arxiv for these",
+        ],
+    ),
+    Mutation(
+        "conflicts_mutual",
+        replaced("publications/toy_2022_mammo.yaml", "conflicts: [toy_2020_cxr]", "conflicts: [toy_2022_mammo]"),
+        [
+            f"{CXR}:25: conflicts[0]: toy_2022_mammo: a publication that names toy_2020_cxr in its conflicts too",
+            "publications/toy_2022_mammo.yaml:24: conflicts[0]: toy_2022_mammo: another publication",
+        ],
+    ),
+    Mutation(
+        "contradictions_listed",
+        each(
+            replaced(
+                "publications/toy_2021_speckle.yaml", "modalities: [ultrasound]", "modalities: [ultrasound, xray]"
+            ),
+            replaced(
+                "publications/toy_2021_speckle.yaml", "[grad_cam, vanilla", "[integrated_gradients, grad_cam, vanilla"
+            ),
+            appended(
+                "publications/toy_2021_speckle.yaml",
+                "  - {methods: [integrated_gradients], versus: [grad_cam], criterion: localisation, outcome: better, "
+                "text: It hit more.}\n",
+            ),
+        ),
+        [
+            f"{CXR}:25: conflicts: toy_2021_speckle is missing: toy_2021_speckle there: "
+            "they rank grad_cam by localisation in opposite order"
+        ],
+    ),
+    Mutation(
+        "counts_fit",
+        each(
+            replaced("publications/toy_2022_mammo.yaml", "studies: 3", "studies: 30"),
+            replaced(
+                "publications/toy_2022_mammo.yaml",
+                "  - modality: mammography\n    family: perturbation\n    s",
+                "  - s",
+            ),
+        ),
+        [
+            "publications/toy_2022_mammo.yaml:19: counts[0]: a count of nothing: a modality, family, …",
+            "publications/toy_2022_mammo.yaml:19: counts[0].studies: 30 of 10: at most the whole",
+        ],
+    ),
+    Mutation(
+        "sentences_short",
+        replaced("modalities/ultrasound.yaml", "the echoes of sound.", "the echoes of sound" + " again" * 34 + "."),
+        [
+            "modalities/ultrasound.yaml:5: definition: 41 words (Images made from the echoes …): "
+            "sentences of at most 40 words"
+        ],
+    ),
+    Mutation(
+        "sentences_short: two short ones will do",
+        replaced("modalities/ultrasound.yaml", "the echoes of sound.", "sound. " + "And" + " again" * 39 + "."),
+        [],
+    ),
+    Mutation(
+        "spelled_british",
+        replaced(
+            "modalities/ultrasound.yaml", "the echoes of sound.", "localized tumors, resized in color_map by Visualize."
+        ),
+        [
+            "modalities/ultrasound.yaml:5: definition: localized: localised",
+            "modalities/ultrasound.yaml:5: definition: tumors: tumours",
+        ],
     ),
     Mutation(
         "nothing_orphaned: challenge",

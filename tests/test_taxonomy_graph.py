@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-import networkx
 import pytest
 from toykb import TOY, copy_toy, each, replaced, written
 
@@ -269,61 +268,6 @@ def test_publications_stand_newest_first(tmp_path: Path) -> None:
     assert graph.coverage(load_kb(root))["grad_cam", "xray"] == ("newest", "toy_2020_cxr", "undated")
 
 
-def test_gaps_in_the_literature_are_most_promising_first(kb: KB) -> None:
-    gaps = graph.literature_gaps(kb)
-    assert gaps[0] == graph.LiteratureGap("grad_cam", "mammography", "xray", 1, 1)
-    assert [g.distance for g in gaps] == sorted(g.distance or 9 for g in gaps)
-    assert not {(g.method, g.modality) for g in gaps} & set(graph.coverage(kb))
-    assert "cam_unspecified" not in {g.method for g in gaps}
-    every = {(m, o) for m in kb.methods if not kb.methods[m].umbrella for o in kb.modalities}
-    assert {(g.method, g.modality) for g in gaps} | set(graph.coverage(kb)) >= every
-    assert graph.literature_gaps(kb, ["rise"]) == [g for g in gaps if g.method == "rise"]
-
-
-def test_a_method_never_tried_is_last(tmp_path: Path) -> None:
-    root = copy_toy(tmp_path)
-    rise = (root / "methods/rise.yaml").read_text().replace("name: RISE", "name: New").replace("[randomised", "[new")
-    written("methods/new.yaml", rise.replace("dims: [2, 3]", "dims: [3]"))(root)
-    gaps = [g for g in graph.literature_gaps(load_kb(root)) if g.method == "new"]
-    assert gaps == [graph.LiteratureGap("new", "ultrasound", None, None, 0)]  # the other modalities are 2D
-
-
-# --- paths -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_path_says_why(kb: KB) -> None:
-    assert [step.text for step in graph.path(kb, "grad_cam_pp", "ultrasound")] == [
-        "Grad-CAM++ is a variant of Grad-CAM",
-        "Grad-CAM was judged in A toy study of speckle",
-        "A toy study of speckle studied Ultrasound",
-    ]
-
-
-def test_a_path_is_a_chain_of_edges(kb: KB) -> None:
-    steps = graph.path(kb, "captum", "speckle")
-    assert steps[0].source == "captum"
-    assert steps[-1].target == "speckle"
-    for step in steps:
-        pairs = ((step.source, step.target), (step.target, step.source))
-        assert step.relation in {e["relation"] for a, b in pairs for e in (kb.graph.get_edge_data(a, b) or {}).values()}
-    assert all(a.target == b.source for a, b in zip(steps, steps[1:], strict=False))
-
-
-def test_a_path_prefers_statements_to_what_all_share(kb: KB) -> None:
-    undirected = kb.graph.to_undirected()
-    assert networkx.shortest_path_length(undirected, "rise", "grad_cam") == 2  # both explain classification
-    relations = {step.relation for step in graph.path(kb, "rise", "grad_cam")}
-    assert not relations & {name for name, relation in graph.RELATIONS.items() if relation.length == 5}
-
-
-def test_a_path_to_itself_is_empty(kb: KB) -> None:
-    assert graph.path(kb, "rise", "rise") == []
-
-
-def test_without_a_way_the_path_is_empty(kb: KB) -> None:
-    assert graph.path(kb, "branch:latent", "rise") == []  # the toy has no family in this branch
-
-
 # --- names that do not exist -----------------------------------------------------------------------------------------
 
 
@@ -337,8 +281,6 @@ def test_without_a_way_the_path_is_empty(kb: KB) -> None:
         (lambda kb: graph.evidence(kb, "rize"), "unknown method 'rize': did you mean rise"),
         (lambda kb: graph.evidence(kb, "rise", "x_ray"), "unknown modality 'x_ray': did you mean xray"),
         (lambda kb: graph.evidence(kb, "rise", task="segment"), "unknown task 'segment': did you mean segmentation"),
-        (lambda kb: graph.literature_gaps(kb, ["rize"]), "unknown method 'rize': did you mean rise"),
-        (lambda kb: graph.path(kb, "rise", "ultra_sound"), "unknown id 'ultra_sound': did you mean ultrasound"),
     ],
 )
 def test_an_unknown_name_is_told_with_the_nearest(kb: KB, ask, message: str) -> None:
