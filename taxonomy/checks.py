@@ -82,6 +82,7 @@ def find_problems(kb: KB, *, fatal: bool | None = None) -> list[Problem]:
 
 
 VOCABULARY = "vocabulary.yaml"
+ABOUT = "about.yaml"
 
 REFERENCES: dict[str, str] = {
     # name of an id field, in whatever entity or part it stands, to the kind it names

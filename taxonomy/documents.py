@@ -16,8 +16,8 @@ import pydantic
 import yaml
 
 from taxonomy import schema
-from taxonomy.checks import VOCABULARY, Field, Problem
-from taxonomy.schema import KINDS, Part, Vocabulary
+from taxonomy.checks import ABOUT, VOCABULARY, Field, Problem
+from taxonomy.schema import KINDS, About, Part, Vocabulary
 
 try:
     from yaml import CSafeLoader as _Yaml
@@ -217,7 +217,7 @@ def read_entity(file: str, content: bytes) -> tuple[dict[str, Any], Part | None,
     """Read one file.
 
     Args:
-        file: Its path relative to the knowledge base's folder, ``<kind>/<id>.yaml`` or ``vocabulary.yaml``.
+        file: Its path relative to the knowledge base's folder, ``<kind>/<id>.yaml``, ``vocabulary.yaml`` or ``about.yaml``.
         content: Its bytes.
 
     Returns:
@@ -226,8 +226,9 @@ def read_entity(file: str, content: bytes) -> tuple[dict[str, Any], Part | None,
     document = Document(file, content)
     if document.value is None:
         return {}, None, document.problems
-    if file == VOCABULARY:
-        model: type[Part] = Vocabulary
+    singles: dict[str, type[Part]] = {VOCABULARY: Vocabulary, ABOUT: About}
+    if file in singles:
+        model = singles[file]
     else:
         kind, stem = file.removesuffix(".yaml").split("/")
         model = KINDS[kind]

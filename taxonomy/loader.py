@@ -15,7 +15,7 @@ import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 import pydantic
 
 from taxonomy import checks, schema
-from taxonomy.checks import VOCABULARY, Problem
+from taxonomy.checks import ABOUT, VOCABULARY, Problem
 from taxonomy.errors import KBError, UnknownIdError
 from taxonomy.schema import (
     KINDS,
+    About,
     Challenge,
     Method,
     Metric,
@@ -59,6 +60,7 @@ class _Content(Part):
     metrics: dict[str, Metric]
     tools: dict[str, Tool]
     publications: dict[str, Publication]
+    about: About = About()
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +75,9 @@ class KB:
     metrics: Mapping[str, Metric]
     tools: Mapping[str, Tool]
     publications: Mapping[str, Publication]
+    about: About = field(default_factory=About)
+    digest: str = ""
+    """SHA-256 over the names and contents of all files: equal digests are equal knowledge bases."""
 
     def kinds(self) -> dict[str, Mapping[str, AnyEntity]]:
         """The entities by kind, in the order of the schema."""
@@ -202,10 +207,10 @@ def _files(root: Path) -> tuple[dict[str, bytes], list[Problem]]:
                     problems.append(Problem(relative, (), file.name, allowed, 1))
                 else:
                     found[relative] = _content(file.path)
-        elif entry.name == VOCABULARY:
-            found[VOCABULARY] = _content(entry.path)
+        elif entry.name in (VOCABULARY, ABOUT):
+            found[entry.name] = _content(entry.path)
         elif not entry.name.endswith(".md"):
-            problems.append(Problem(entry.name, (), entry.name, f"{VOCABULARY} and folders of <id>.yaml", 1))
+            problems.append(Problem(entry.name, (), entry.name, f"{VOCABULARY}, {ABOUT} and folders of <id>.yaml", 1))
     if VOCABULARY not in found:
         problems.append(Problem(VOCABULARY, (), "missing", "a file with branches, families, tasks, …", 1))
     return found, problems
@@ -246,8 +251,11 @@ def _read(root: Path, files: Mapping[str, bytes], problems: list[Problem]) -> tu
     for file, content in files.items():
         value, entity, wrong = read_entity(file, content)
         problems += wrong
-        if file == VOCABULARY:
-            plain["vocabulary"], entities["vocabulary"] = value, entity
+        if file in (VOCABULARY, ABOUT):
+            name = file.removesuffix(".yaml")
+            plain[name] = value
+            if entity is not None:
+                entities[name] = entity
             continue
         kind, stem = file.removesuffix(".yaml").split("/")
         if entity is None:
@@ -256,7 +264,7 @@ def _read(root: Path, files: Mapping[str, bytes], problems: list[Problem]) -> tu
             plain[kind][stem], entities[kind][stem] = value, entity
     kb = None
     if entities.get("vocabulary") is not None:
-        kb = KB(root=root, **entities)
+        kb = KB(root=root, digest=_digest(files), **entities)
         # a file that does not read is one problem, not one more for every file that names it
         problems += [p for p in checks.find_problems(kb, fatal=True) if p.given not in broken]
     if problems or kb is None:
@@ -275,15 +283,21 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path("~/.cache").expanduser()) / "xai-atlas"
 
 
-def _key(files: Mapping[str, bytes]) -> bytes:
-    """A digest of all file names and contents and of the code that gives them meaning."""
-    digest = hashlib.sha256(pydantic.VERSION.encode())
-    for module in (schema.__file__, checks.__file__, __file__):
-        digest.update(_content(module))
+def _digest(files: Mapping[str, bytes]) -> str:
+    """A digest of all file names and contents."""
+    digest = hashlib.sha256()
     for name, content in files.items():
         digest.update(f"\0{name}\0{len(content)}\0".encode())
         digest.update(content)
-    return digest.hexdigest().encode()
+    return digest.hexdigest()
+
+
+def _key(digest: str) -> bytes:
+    """A digest of the content and of the code that gives it meaning."""
+    code = hashlib.sha256(f"{pydantic.VERSION} {digest}".encode())
+    for module in (schema.__file__, checks.__file__, __file__):
+        code.update(_content(module))
+    return code.hexdigest().encode()
 
 
 def _cache_file(root: Path) -> Path:
@@ -291,7 +305,7 @@ def _cache_file(root: Path) -> Path:
     return cache_folder() / f"kb-{hashlib.sha256(str(root).encode()).hexdigest()[:16]}.json"
 
 
-def _from_cache(root: Path, key: bytes) -> KB | None:
+def _from_cache(root: Path, key: bytes, digest: str) -> KB | None:
     try:
         with open(_cache_file(root), "rb") as file:
             if file.readline().rstrip() != key:
@@ -300,7 +314,7 @@ def _from_cache(root: Path, key: bytes) -> KB | None:
     except (OSError, RuntimeError, pydantic.ValidationError) as error:  # no cache or a damaged one: read the files
         log.debug("knowledge base not taken from the cache: %s", error)
         return None
-    return KB(root=root, **{name: getattr(content, name) for name in _Content.model_fields})
+    return KB(root=root, digest=digest, **{name: getattr(content, name) for name in _Content.model_fields})
 
 
 def _to_cache(root: Path, key: bytes, plain: Mapping[str, Any]) -> None:
@@ -338,12 +352,13 @@ def load_kb(path: str | os.PathLike[str] | None = None) -> KB:
     if not root.is_dir():
         raise KBError([f"{root}: not a folder: give the folder that holds {VOCABULARY} and {', '.join(KINDS)}"])
     files, problems = _files(root)
-    key = _key(files)
+    digest = _digest(files)
+    key = _key(digest)
     if not problems:
         known = _loaded.get(root)
         if known and known[0] == key:
             return known[1]
-        if kb := _from_cache(root, key):
+        if kb := _from_cache(root, key, digest):
             _loaded[root] = (key, kb)
             return kb
     kb, plain = _read(root, files, problems)

@@ -397,6 +397,19 @@ class Vocabulary(Part):
     needs: dict[Need, NeedWord]
 
 
+class About(Part):
+    """kb/about.yaml: what a citation of the knowledge base says."""
+
+    title: Text = "A knowledge base of explanation methods"
+    version: Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)*$")] = "0"
+    """Year, month and number of the change in it: 2026.11.0."""
+    date: Annotated[str, StringConstraints(pattern=r"^\d{4}-\d{2}-\d{2}$")] | None = None
+    creators: list[Text] = Field(default_factory=list)
+    licence: Text | None = None
+    """SPDX name of the licence of the data."""
+    description: Text | None = None
+
+
 KINDS: dict[str, type[Part]] = {
     "methods": Method,
     "modalities": Modality,

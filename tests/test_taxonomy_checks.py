@@ -272,7 +272,7 @@ OTHERS = [
         replaced("publications/toy_2022_mammo.yaml", "conflicts: [toy_2020_cxr]", "conflicts: [toy_2022_mammo]"),
         [
             f"{CXR}:25: conflicts[0]: toy_2022_mammo: a publication that names toy_2020_cxr in its conflicts too",
-            "publications/toy_2022_mammo.yaml:24: conflicts[0]: toy_2022_mammo: another publication",
+            "publications/toy_2022_mammo.yaml:25: conflicts[0]: toy_2022_mammo: another publication",
         ],
     ),
     Mutation(

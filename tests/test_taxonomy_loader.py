@@ -271,7 +271,7 @@ BROKEN_FILES = [
     Mutation(
         "stray file",
         written("rise.yaml", "name: RISE"),
-        ["rise.yaml:1: file: rise.yaml: vocabulary.yaml and folders of <id>.yaml"],
+        ["rise.yaml:1: file: rise.yaml: vocabulary.yaml, about.yaml and folders of <id>.yaml"],
     ),
     Mutation(
         "no vocabulary",
