@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from typer.core import TyperGroup
 
 import recommender
 from runners import runnable
-from taxonomy import KB, AtlasError, UnknownIdError, check, load_kb
+from taxonomy import KB, AtlasError, KBError, UnknownIdError, check, load_kb
 from taxonomy.schema import Publication
 
 if TYPE_CHECKING:
@@ -427,6 +428,7 @@ def check_(
             out.print(problem, markup=False)
         counts = ", ".join(f"{len(entities)} {kind}" for kind, entities in kb.kinds().items())
         out.print(f"{counts}: {f'{len(problems)} problems' if problems else 'no problems'}")
+        out.print(f"[dim]version {kb.about.version}, sha256:{kb.digest[:12]}[/dim]")
         if report:
             _print_report(kb)
     if problems:
@@ -481,6 +483,182 @@ def schema(folder: Annotated[Path, typer.Argument(help="Folder for the files.")]
 
     for path in json_schema(folder):
         out.print(str(path), markup=False)
+
+
+# --- keep the knowledge base alive -----------------------------------------------------------------------------------
+
+kb_app = typer.Typer(cls=Sentences, no_args_is_help=True, help="Add to the knowledge base, compare versions, cite.")
+app.add_typer(kb_app, name="kb")
+
+
+@kb_app.command("add")
+def kb_add(
+    reference: Annotated[
+        str,
+        typer.Argument(help="File of BibTeX, RIS or CSL-JSON, a completed YAML proposal, or the reference itself."),
+    ],
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the proposals; default: print them.")
+    ] = None,
+    folder: Annotated[Path | None, typer.Option("--kb", help="Folder of the knowledge base to add to.")] = None,
+    json_: AsJson = False,
+) -> None:
+    """Propose the file of a publication, or check a completed one and write it.
+
+    A reference gives a proposal: doubles are told, methods and modalities that its title and abstract name are filled
+    in, and TODO stands where you must write. Complete it, then give the YAML file to this command again.
+    """
+    from recommender.intake import understand
+    from taxonomy.intake import propose, read_references, write
+
+    kb = load_kb(folder)
+    path = Path(reference) if len(reference) < 1000 else None  # noqa: PLR2004 - longer is text, not a path
+    is_file = path is not None and path.is_file()
+    if path is not None and is_file and path.suffix in (".yaml", ".yml"):
+        target = write(path.stem, _text(path), kb)
+        out.print(f"{target} written; it passes every rule.", markup=False)
+        return
+    proposals = [
+        propose(one, kb, understand(one, kb)) for one in read_references(_text(path) if is_file and path else reference)
+    ]
+    if json_:
+        as_json([{**p.__dict__, "doubles": [d._asdict() for d in p.doubles]} for p in proposals])
+        return
+    for proposal in proposals:
+        for double in proposal.doubles:
+            err.print(f"[yellow]{escape(double.publication)} has {escape(double.why)}[/yellow]")
+        if any(double.certain for double in proposal.doubles):
+            err.print("It is in the knowledge base already; nothing is proposed.")
+            continue
+        for sentence in proposal.open:
+            err.print(f"  • {escape(sentence)}")
+        if out_dir is None:
+            out.print(f"# {proposal.id}.yaml\n{proposal.yaml}", markup=False)
+        else:
+            target = out_dir / f"{proposal.id}.yaml"
+            if target.exists():
+                raise AtlasError(f"{target} exists: move it away or give another --out")
+            try:
+                out_dir.mkdir(parents=True, exist_ok=True)
+                target.write_text(proposal.yaml, encoding="utf-8")
+            except OSError as error:
+                raise AtlasError(f"cannot write {target}: {error.strerror}; give a folder you may write to") from error
+            err.print(f"{escape(str(target))}: complete it, then: xai-atlas kb add {escape(str(target))}")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise AtlasError(f"cannot read {path}: {error}; give a text file in UTF-8") from error
+
+
+@kb_app.command("diff")
+def kb_diff(
+    old: Annotated[str, typer.Argument(help="Folder of a knowledge base, or a git revision as HEAD~5 or v1.0.")],
+    new: Annotated[str | None, typer.Argument(help="The same; default: the knowledge base as it is now.")] = None,
+    recommendations: Annotated[bool, typer.Option(help="Also tell which recommendations change.")] = True,
+    json_: AsJson = False,
+) -> None:
+    """Tell what was added, changed and retracted, and which recommendations change by it."""
+    from recommender.changes import changed_recommendations
+    from taxonomy.changes import diff
+
+    with _revision(old) as before, _revision(new) as after:
+        found = diff(before, after)
+        moved = changed_recommendations(before, after, runnable=runnable()) if recommendations and found else []
+    if json_:
+        as_json({**found.as_json(), "recommendations": [one.as_json() for one in moved]})
+        return
+    out.print(f"{found.old} → {found.new}", markup=False)
+    if not found:
+        out.print("Nothing changed.")
+    for verb, kinds in (("added", found.added), ("removed", found.removed)):
+        for kind, ids in kinds.items():
+            out.print(f"\n[bold]{len(ids)} {kind} {verb}[/bold]")
+            out.print(f"  {escape(', '.join(ids))}")
+    for kind, entities in found.changed.items():
+        out.print(f"\n[bold]{len(entities)} {kind} changed[/bold]")
+        for entity_id, changes in entities.items():
+            out.print(f"  {entity_id}: {', '.join(change.field for change in changes)}", markup=False)
+    if found.retracted:
+        out.print(f"\n[red]Retracted: {escape(', '.join(found.retracted))}[/red]")
+    if moved:
+        out.print(f"\n[bold]{len(moved)} answers change[/bold] (first five of each modality and task)")
+    for answer in moved:
+        out.print(f"  {answer.modality}, {answer.task}: {', '.join(answer.new)}", markup=False)
+        out.print(f"    [dim]before: {escape(', '.join(answer.old))}[/dim]")
+
+
+@contextmanager
+def _revision(given: str | None) -> Iterator[KB]:
+    """Give the knowledge base of a folder or of a git revision, or the one as it is now."""
+    import subprocess
+    import tarfile
+    import tempfile
+
+    if given is None or Path(given).is_dir():
+        yield load_kb(given)
+        return
+    root = load_kb().root
+    command = ["git", "-C", str(root), "archive", "--format=tar", given, "."]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - a revision is one argument
+    except OSError as error:
+        raise AtlasError(f"{given} is no folder, and git cannot be run: {error.strerror}") from error
+    if done.returncode or given.startswith("-"):
+        reason = done.stderr.decode(errors="replace").strip().splitlines()
+        raise AtlasError(f"{given} is neither a folder nor a git revision here: {' '.join(reason[-1:])}")
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+            archive.extractall(folder, filter="data")
+        try:
+            kb = load_kb(folder)
+        except KBError as error:
+            first = error.problems[0]
+            raise AtlasError(
+                f"{given} was written for another schema: {len(error.problems)} problems, the first {first}; "
+                "compare revisions since the schema last changed"
+            ) from error
+        yield kb
+
+
+@kb_app.command("cite")
+def kb_cite(
+    publications: Annotated[
+        list[str] | None, typer.Argument(help="Ids of publications; default: all that fit.")
+    ] = None,
+    style: Annotated[str, typer.Option(help="bibtex, ris or csl.")] = "bibtex",
+    method: Annotated[str | None, typer.Option(help="Only publications that used this method.")] = None,
+    modality: Annotated[str | None, typer.Option(help="Only publications that studied this modality.")] = None,
+    search: Annotated[str | None, typer.Option(help="Only publications with these words.")] = None,
+) -> None:
+    """Print references as BibTeX, RIS or CSL-JSON."""
+    from taxonomy.citations import cite
+    from taxonomy.search import search as find
+
+    kb = load_kb()
+    ids = list(publications or kb.publications)
+    if method is not None:
+        used = kb.index.by_method.get(kb.find_by_name(method, "methods"), ())
+        ids = [one for one in ids if one in used]
+    if modality is not None:
+        studied = kb.index.by_modality.get(kb.find_by_name(modality, "modalities"), ())
+        ids = [one for one in ids if one in studied]
+    if search is not None:
+        hits = {hit.id for hit in find(kb, search, {"kind": ["publications"]}, limit=len(kb.publications)).hits}
+        ids = [one for one in ids if one in hits]
+    typer.echo(cite(kb, ids, style), nl=False)
+
+
+@kb_app.command("version")
+def kb_version(json_: AsJson = False) -> None:
+    """Print the version of the knowledge base and the digest of its files."""
+    kb = load_kb()
+    if json_:
+        as_json({**kb.about.model_dump(mode="json"), "digest": kb.digest})
+    else:
+        out.print(f"{kb.about.title} {kb.about.version} ({kb.about.date}) sha256:{kb.digest}", markup=False)
 
 
 # --- explain ----------------------------------------------------------------------------------------------------------

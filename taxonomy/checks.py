@@ -223,8 +223,10 @@ def vocabulary_complete(kb: KB) -> Iterator[Problem]:
                 yield Problem(VOCABULARY, (section,), f"{value} is missing", "an entry for every value of the schema")
 
 
-def _plain_title(title: str) -> str:
-    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKD", title).casefold()).strip()
+def plain_title(title: str) -> str:
+    """Return a title without case, accents and punctuation, as titles are compared."""
+    letters = (c for c in unicodedata.normalize("NFKD", title).casefold() if not unicodedata.combining(c))
+    return re.sub(r"[\W_]+", " ", "".join(letters)).strip()
 
 
 @rule()
@@ -233,7 +235,7 @@ def one_paper_one_file(kb: KB) -> Iterator[Problem]:
     for field, key in (
         ("doi", lambda p: p.doi and p.doi.casefold()),
         ("arxiv", lambda p: p.arxiv),
-        ("title", lambda p: _plain_title(p.title)),
+        ("title", lambda p: plain_title(p.title)),
     ):
         first: dict[str, str] = {}
         for pub_id, publication in kb.publications.items():

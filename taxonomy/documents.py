@@ -217,7 +217,8 @@ def read_entity(file: str, content: bytes) -> tuple[dict[str, Any], Part | None,
     """Read one file.
 
     Args:
-        file: Its path relative to the knowledge base's folder, ``<kind>/<id>.yaml``, ``vocabulary.yaml`` or ``about.yaml``.
+        file: Its path relative to the knowledge base's folder, ``<kind>/<id>.yaml``, ``vocabulary.yaml``
+            or ``about.yaml``.
         content: Its bytes.
 
     Returns:

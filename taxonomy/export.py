@@ -4,12 +4,17 @@
 - ``.graphml``: the graph, for Gephi, yEd, Cytoscape.
 - ``.jsonld``: linked data in the words of schema.org and SKOS; what these lack is under ``urn:xai-atlas:``.
 - ``.csv``: the claims, one row for each claim, method and modality.
-- ``.zip``: one CSV file for each kind, and the claims.
+- ``.sqlite``: a database: one table for each kind and list of words, one row for each claim, and ``link`` with every
+  statement that ties two of them.
+- ``.bib``, ``.ris``: the references of all publications.
+- ``.zip``: a data package to cite (Frictionless Data): a CSV file for each kind, the claims, everything as JSON,
+  ``datapackage.json`` and ``CITATION.cff``.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -19,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taxonomy.citations import cite
 from taxonomy.errors import AtlasError, UnknownIdError
 from taxonomy.graph import RELATIONS
 from taxonomy.schema import KINDS, Part, Publication, Tool, Vocabulary
@@ -89,7 +95,8 @@ def _json(value: Any) -> bytes:
 
 def _to_json(kb: KB) -> bytes:
     kinds = {kind: {i: e.model_dump(mode="json") for i, e in entities.items()} for kind, entities in kb.kinds().items()}
-    return _json({"vocabulary": kb.vocabulary.model_dump(mode="json"), **kinds})
+    about = {**kb.about.model_dump(mode="json"), "digest": kb.digest}
+    return _json({"about": about, "vocabulary": kb.vocabulary.model_dump(mode="json"), **kinds})
 
 
 def _to_graphml(kb: KB) -> bytes:
@@ -133,19 +140,135 @@ def _claim_rows(kb: KB) -> Iterator[dict[str, Any]]:
                     }
 
 
-def _to_csv_zip(kb: KB) -> bytes:
+def _tables(kb: KB) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Yield the name and rows of each kind, each list of words, and the claims."""
+    everything: dict[str, Mapping[str, Part]] = {**kb.kinds(), **kb.words()}
+    for kind, entities in everything.items():
+        yield kind, [{"id": i, **_cells(entity.model_dump(mode="json"))} for i, entity in entities.items()]
+    yield "claims", list(_claim_rows(kb))
+
+
+def _to_package(kb: KB) -> bytes:
+    files: dict[str, bytes] = {}
+    resources: list[dict[str, Any]] = []
+    for name, rows in _tables(kb):
+        files[f"{name}.csv"] = _table(rows)
+        resources.append(
+            {
+                "name": name,
+                "path": f"{name}.csv",
+                "profile": "tabular-data-resource",
+                "format": "csv",
+                "mediatype": "text/csv",
+                "encoding": "utf-8",
+                "schema": {"fields": [{"name": column, "type": "string"} for column in _columns(rows)]}
+                | ({} if name == "claims" else {"primaryKey": "id"}),
+            }
+        )
+    files["kb.json"] = _to_json(kb)
+    resources.append({"name": "kb", "path": "kb.json", "format": "json", "mediatype": "application/json"})
+    about = kb.about
+    files["datapackage.json"] = _json(
+        {
+            "profile": "data-package",
+            "name": "xai-atlas",
+            "title": about.title,
+            "description": about.description,
+            "version": about.version,
+            "created": about.date,
+            "id": kb.digest,
+            "licenses": [{"name": about.licence}] if about.licence else [],
+            "contributors": [{"title": name, "role": "author"} for name in about.creators],
+            "resources": [
+                resource | {"bytes": len(files[resource["path"]]), "hash": f"sha256:{_sha256(files[resource['path']])}"}
+                for resource in resources
+            ],
+        }
+    )
+    files["CITATION.cff"] = _citation(kb)
+    files["README.md"] = (
+        f"# {about.title}\n\nVersion {about.version}, {about.date}. {about.description or ''}\n\n"
+        "`kb.json` holds everything; each CSV file is one table of it. In a cell, values of a list stand between "
+        f'"{SEPARATOR.strip()}". `datapackage.json` describes the files, `CITATION.cff` says how to cite them. Every '
+        "statement names the publications it comes from by the ids of `publications.csv`.\n"
+    ).encode()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-
-        def add(name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        for name, content in files.items():
             # a fixed date, so that one knowledge base gives one file
-            archive.writestr(zipfile.ZipInfo(f"{name}.csv"), _table(rows), zipfile.ZIP_DEFLATED)
-
-        everything: dict[str, Mapping[str, Part]] = {**kb.kinds(), **kb.words()}
-        for kind, entities in everything.items():
-            add(kind, ({"id": i, **_cells(entity.model_dump(mode="json"))} for i, entity in entities.items()))
-        add("claims", _claim_rows(kb))
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _citation(kb: KB) -> bytes:
+    import yaml
+
+    about = kb.about
+    fields = {
+        "cff-version": "1.2.0",
+        "message": "If you use these data, please cite them, and the publications that a statement names.",
+        "type": "dataset",
+        "title": about.title,
+        "version": about.version,
+        "date-released": about.date,
+        "license": about.licence,
+        "authors": [{"name": name} for name in about.creators],
+        "identifiers": [{"type": "other", "value": f"sha256:{kb.digest}", "description": "digest of the files"}],
+    }
+    text = yaml.safe_dump({k: v for k, v in fields.items() if v}, allow_unicode=True, sort_keys=False)
+    return text.encode()
+
+
+def _to_sqlite(kb: KB) -> bytes:
+    import sqlite3
+
+    database = sqlite3.connect(":memory:")
+    database.execute("CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT)")
+    about = {**_cells(kb.about.model_dump(mode="json")), "digest": kb.digest}
+    database.executemany("INSERT INTO about VALUES (?, ?)", about.items())
+    for name, rows in _tables(kb):
+        columns = _columns(rows)
+        key = ' REFERENCES "methods"(id)' if name == "claims" else ""
+        declared = ", ".join(
+            f'"{column}" TEXT PRIMARY KEY' if column == "id" else f'"{column}"{key if column == "method" else ""}'
+            for column in columns
+        )
+        database.execute(f'CREATE TABLE "{name}" ({declared})')
+        marks = ", ".join("?" * len(columns))
+        database.executemany(
+            f'INSERT INTO "{name}" VALUES ({marks})',  # noqa: S608 - names of our own tables
+            ([row.get(column) for column in columns] for row in rows),
+        )
+    database.execute("CREATE TABLE node (id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL)")
+    database.executemany(
+        "INSERT INTO node VALUES (?, ?, ?)",
+        ((i, facts["kind"], facts["name"]) for i, facts in kb.graph.nodes(data=True)),
+    )
+    database.execute(
+        "CREATE TABLE link (source TEXT NOT NULL REFERENCES node(id), relation TEXT NOT NULL, "
+        "target TEXT NOT NULL REFERENCES node(id))"
+    )
+    links = ((source, facts["relation"], target) for source, target, facts in kb.graph.edges(data=True))
+    database.executemany("INSERT INTO link VALUES (?, ?, ?)", dict.fromkeys(links))
+    database.executescript(
+        "CREATE INDEX link_source ON link(source, relation); CREATE INDEX link_target ON link(target, relation);"
+        "CREATE INDEX claims_method ON claims(method, modality); VACUUM;"
+    )
+    content = database.serialize()
+    database.close()
+    return content
+
+
+def _to_bib(kb: KB) -> bytes:
+    return cite(kb, kb.publications, "bibtex").encode()
+
+
+def _to_ris(kb: KB) -> bytes:
+    return cite(kb, kb.publications, "ris").encode()
 
 
 def _cells(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -166,15 +289,19 @@ def _cells(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _table(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """Write rows as CSV (RFC 4180, UTF-8 with a mark, so that spreadsheets see it); true and false in lower case."""
     listed = list(rows)
-    columns = dict.fromkeys(column for row in listed for column in row)
-    # a part that is null in some rows would leave an empty column beside those of its fields
-    parts = {column.rpartition(".")[0] for column in columns}
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, [c for c in columns if c not in parts], extrasaction="ignore")
+    writer = csv.DictWriter(buffer, _columns(listed), extrasaction="ignore")
     writer.writeheader()
     for row in listed:
         writer.writerow({k: str(v).lower() if isinstance(v, bool) else v for k, v in row.items()})
     return buffer.getvalue().encode("utf-8-sig")
+
+
+def _columns(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    columns = dict.fromkeys(column for row in rows for column in row)
+    # a part that is null in some rows would leave an empty column beside those of its fields
+    parts = {column.rpartition(".")[0] for column in columns}
+    return [column for column in columns if column not in parts]
 
 
 # --- linked data -----------------------------------------------------------------------------------------------------
@@ -236,7 +363,19 @@ def _to_jsonld(kb: KB) -> bytes:
             }
             for number, claim in enumerate(publication.claims, start=1)
         ]
-    return _json({"@context": CONTEXT, "@graph": nodes})
+    about = kb.about
+    dataset = {
+        "@id": "atlas:",
+        "@type": ["Dataset", "skos:ConceptScheme"],
+        "name": about.title,
+        "description": about.description,
+        "version": about.version,
+        "identifier": kb.digest,
+        "dateModified": about.date,
+        "license": about.licence,
+        "creator": [{"@type": "Organization", "name": name} for name in about.creators],
+    }
+    return _json({"@context": CONTEXT, "@graph": [_given(dataset), *nodes]})
 
 
 def _given(described: Mapping[str, Any]) -> dict[str, Any]:
@@ -289,6 +428,9 @@ FORMATS: dict[str, Callable[[KB], bytes]] = {
     ".graphml": _to_graphml,
     ".jsonld": _to_jsonld,
     ".csv": _to_claims_csv,
-    ".zip": _to_csv_zip,
+    ".sqlite": _to_sqlite,
+    ".bib": _to_bib,
+    ".ris": _to_ris,
+    ".zip": _to_package,
 }
 """Suffix of a file to the function that makes its content."""

@@ -175,6 +175,29 @@ def test_a_modality_page_says_what_held_up_what_did_not_and_what_to_measure() ->
         assert f"What {title}" in shown
 
 
+def test_add_proposes_checks_and_hands_over_a_file() -> None:
+    app = opened("add")
+    assert "A reference gives a proposal" in app.info[0].value
+    app = fine(app.text_area[0].set_value('Doe, Jane. "Grad-CAM for chest X-ray triage." 2025. doi:10.1234/zz').run())
+    assert "What is missing" in text(app)
+    area = app.text_area[1]
+    assert "modalities: [xray]" in area.value
+    assert "methods: [grad_cam]" in area.value
+    done = area.value.replace("read: TODO", "read: abstract").replace("criterion: TODO", "criterion: sanity")
+    done = done.replace("outcome: TODO", "outcome: adequate").replace("text: TODO", "text: It looked right.")
+    app = fine(area.set_value(done).run())
+    assert "It passes every rule" in text(app)
+    assert app.success
+
+
+def test_add_tells_doubles_and_nonsense() -> None:
+    app = opened("add")
+    app = fine(app.text_area[0].set_value("arXiv:1610.02391").run())
+    assert "the same arXiv id" in app.warning[0].value
+    app = fine(app.text_area[0].set_value("@article{broken").run())
+    assert app.error
+
+
 def test_asking_and_exploring_never_import_torch() -> None:
     script = (
         "import sys; from streamlit.testing.v1 import AppTest\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -144,6 +145,95 @@ def test_models_lists_models_and_samples() -> None:
     printed, _ = run("models")
     for one in (*listed["models"], *listed["samples"]):
         assert one["id"] in printed
+
+
+def test_show_answers_questions_from_the_graph() -> None:
+    tried = json.loads(run("show", "ultrasound", "--task", "segmentation", "--json")[0])
+    assert {row["method"] for row in tried} >= {"grad_cam_pp", "occlusion"}
+    assert all(row["publications"] for row in tried)
+    one = json.loads(run("show", "Grad-CAM", "--in", "ultrasound", "--json")[0])
+    assert one["evidence"]
+    assert one["ways"][0][-1].endswith("Ultrasound")
+    split = json.loads(run("show", "--disagreements", "--in", "mri", "--json")[0])
+    assert all(row["modality"] == "mri" and row["for"] and row["against"] for row in split)
+    untried = json.loads(run("show", "pet", "--blanks", "--json")[0])
+    assert {row["modality"] for row in untried} == {"pet"}
+    assert json.loads(run("show", "rise", "--to", "ultrasound", "--json")[0])
+    assert json.loads(run("show", "--search", "ultrasound", "--json")[0])["hits"][0]["id"] == "ultrasound"
+    for given in (
+        ["show", "ultrasound", "--task", "segmentation"],
+        ["show", "lime", "--in", "ct"],
+        ["show", "--blanks"],
+    ):
+        assert len(run(*given)[0].splitlines()) > 3
+    assert "Sources" in run("show", "--disagreements")[0]
+    assert "Way 1" in run("show", "rise", "--to", "ultrasound")[0]
+
+
+def test_questions_that_do_not_fit_are_told() -> None:
+    assert "nothing to show" in run("show", code=2)[1]
+    assert "this question can be asked of a method" in run("show", "captum", "--blanks", code=2)[1]
+    assert "is one of the methods" in run("show", "lime", "--task", "segmentation", code=2)[1]
+    assert "unknown task" in run("show", "ultrasound", "--task", "segmentierung", code=2)[1]
+    assert "Nothing has the words" in run("show", "--search", "qqqqq")[0]
+
+
+def test_the_report_shows_what_is_covered() -> None:
+    shown = run("check", "--report")[0]
+    for title in ("by modality and task", "by family and modality", "disagreements", "Blank cells"):
+        assert title in shown
+    report = json.loads(run("check", "--report", "--json")[0])
+    assert report["problems"] == []
+    assert report["report"]["counts"]["methods"] == len(load_kb().methods)
+
+
+# --- keep the knowledge base alive ----------------------------------------------------------------------------------
+
+
+def test_kb_add_proposes_and_writes_what_was_completed(tmp_path: Path) -> None:
+    shutil.copytree(load_kb().root, tmp_path / "kb", ignore=shutil.ignore_patterns("_import"))
+    reference = 'Doe, Jane. "Score-CAM for chest X-ray triage." 2025. doi:10.1234/zz'
+    _, told = run("kb", "add", reference, "--out", tmp_path)
+    assert "say what you read" in told
+    proposal = tmp_path / "doe_2025_score.yaml"
+    done = proposal.read_text().replace("read: TODO", "read: abstract").replace("criterion: TODO", "criterion: sanity")
+    assert "TODO" in run("kb", "add", proposal, "--kb", tmp_path / "kb", code=2)[1], "not before it is completed"
+    proposal.write_text(
+        done.replace("outcome: TODO", "outcome: adequate").replace("text: TODO", "text: It looked right.")
+    )
+    run("kb", "add", proposal, "--kb", tmp_path / "kb")
+    added = load_kb(tmp_path / "kb").publications["doe_2025_score"]
+    assert (added.methods, added.doi) == (["score_cam"], "10.1234/zz")
+    found = json.loads(run("kb", "diff", load_kb().root, tmp_path / "kb", "--no-recommendations", "--json")[0])
+    assert found["added"] == {"publications": ["doe_2025_score"]}
+    assert "doe_2025_score" in run("kb", "diff", load_kb().root, tmp_path / "kb")[0]
+
+
+def test_kb_add_tells_doubles_and_what_is_no_reference() -> None:
+    out, told = run("kb", "add", "arXiv:1610.02391")
+    assert (out, "the same arXiv id" in told) == ("", True)
+    assert "no reference was given" in run("kb", "add", " ", code=2)[1]
+
+
+def test_kb_diff_tells_what_it_cannot_compare() -> None:
+    assert "neither a folder nor a git revision" in run("kb", "diff", "no-such-revision", code=2)[1]
+    assert "Nothing changed" in run("kb", "diff", load_kb().root)[0]
+
+
+def test_kb_cites_selections() -> None:
+    kb = load_kb()
+    assert run("kb", "cite", "grad_cam_2016")[0].startswith("@")
+    some = json.loads(run("kb", "cite", "--modality", "oct", "--style", "csl")[0])
+    assert {entry["id"] for entry in some} == set(kb.index.by_modality["oct"])
+    both = json.loads(run("kb", "cite", "--modality", "oct", "--method", "grad_cam", "--style", "csl")[0])
+    assert {entry["id"] for entry in both} == set(kb.index.coverage["grad_cam", "oct"])
+    assert "unknown publication" in run("kb", "cite", "nothing", code=2)[1]
+
+
+def test_kb_version_names_the_content() -> None:
+    shown = json.loads(run("kb", "version", "--json")[0])
+    assert shown["digest"] == load_kb().digest
+    assert shown["version"] in run("kb", "version")[0]
 
 
 # --- explain ----------------------------------------------------------------------------------------------------------
