@@ -490,7 +490,7 @@ def nothing_orphaned(kb: KB) -> Iterator[Problem]:
         if not challenge.general and challenge_id not in used["challenges"]:
             yield Problem(file_of("challenges", challenge_id), (), challenge_id, "used by a modality, or general: true")
     for pub_id, publication in kb.publications.items():
-        if not publication.methods and pub_id not in used["publications"]:
+        if not (publication.methods or publication.counts or pub_id in used["publications"]):
             yield Problem(
                 file_of("publications", pub_id), (), pub_id, "cited by an entity, or naming the methods it used"
             )
