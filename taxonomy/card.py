@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from taxonomy.errors import UnknownIdError
@@ -13,18 +14,23 @@ from taxonomy.schema import Statement
 if TYPE_CHECKING:
     from taxonomy.loader import KB
 
-MOST = 6
+MOST = 5
 """Rows of a list at most, so that the card stays on one page; what is left out is counted."""
 
 _STYLE = """
 @page { size: A4; margin: 12mm }
-body { font: 9pt/1.3 system-ui, "Helvetica Neue", Arial, sans-serif; color: #1d2b33; max-width: 186mm; margin: auto }
+body { font: 8.8pt/1.28 system-ui, "Helvetica Neue", Arial, sans-serif; color: #1d2b33; max-width: 186mm; margin: auto }
 h1 { font-size: 17pt; margin: 0 0 1mm } h2 { font-size: 10pt; margin: 2.5mm 0 .5mm; color: #0b4f5a }
 p, ul { margin: 0 0 1mm } ul { padding-left: 4mm } small { color: #5b6b75 }
 .two { display: grid; grid-template-columns: 1fr 1fr; gap: 0 6mm } table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; vertical-align: top; padding: .3mm 2mm .3mm 0; border-bottom: .2mm solid #dde5e9 }
-ol { padding-left: 5mm; margin: 0; columns: 2; font-size: 6.5pt; color: #3c4a52 } ol li { break-inside: avoid }
+ol { padding-left: 5mm; margin: 0; columns: 3; font-size: 6.2pt; color: #3c4a52 }
+ol li { break-inside: avoid; overflow-wrap: anywhere }
 """
+
+
+Row = tuple[str, Sequence[str]]
+"""HTML of a line, and the publications it rests on."""
 
 
 def card(kb: KB, method_id: str) -> str:
@@ -42,15 +48,22 @@ def card(kb: KB, method_id: str) -> str:
         numbers = [str(cited.setdefault(one, len(cited) + 1)) for one in list(ids)[:3]]
         return f" <small>[{', '.join(numbers)}]</small>" if numbers else ""
 
-    def section(title: str, rows: Iterable[str]) -> str:
+    def section(title: str, rows: Iterable[Row]) -> str:
         listed = list(rows)
         if not listed:
             return ""
+        lines = "".join(f"<li>{text}{marks(ids)}</li>" for text, ids in listed[:MOST])  # what is left out cites nothing
         more = f"<li><small>and {len(listed) - MOST} more</small></li>" if len(listed) > MOST else ""
-        return f"<h2>{title}</h2><ul>{''.join(f'<li>{row}</li>' for row in listed[:MOST])}{more}</ul>"
+        return f"<h2>{title}</h2><ul>{lines}{more}</ul>"
 
-    def told(statements: Iterable[Statement]) -> list[str]:
-        return [escape(one.text) + marks(one.sources) for one in statements]
+    def told(statements: Iterable[Statement]) -> list[Row]:
+        return [(escape(one.text), one.sources) for one in statements]
+
+    def claimed(wanted: int) -> list[Row]:
+        return [(escape(f.claim.text), [f.publication]) for f in rows if f.side == wanted]
+
+    def borne(eases: bool) -> list[Row]:
+        return [(_effect(kb, b), b.effect.sources) for b in effects if b.eases == eases]
 
     vocabulary = kb.vocabulary
     needs = ", ".join(vocabulary.needs[n].name.lower() for n in method.requires.needs) or "the model's answer only"
@@ -83,12 +96,12 @@ def card(kb: KB, method_id: str) -> str:
         f"<h1>{escape(method.name)}</h1><p>{escape(method.definition or '')}</p><table>{table}</table>{original}",
         '<div class="two"><div>',
         section("Strengths", told(method.strengths)),
-        section("Eases", [_effect(kb, b) + marks(b.effect.sources) for b in effects if b.eases]),
-        section("Found for it", [escape(f.claim.text) + marks([f.publication]) for f in rows if f.side > 0]),
+        section("Eases", borne(True)),
+        section("Found for it", claimed(1)),
         "</div><div>",
         section("Limitations", told(method.limitations)),
-        section("Suffers from", [_effect(kb, b) + marks(b.effect.sources) for b in effects if not b.eases]),
-        section("Found against it", [escape(f.claim.text) + marks([f.publication]) for f in rows if f.side < 0]),
+        section("Suffers from", borne(False)),
+        section("Found against it", claimed(-1)),
         "</div></div>",
         f"<h2>Publications by modality (findings for and against)</h2><p>{escape(where) or 'none'}</p>",
     ]
@@ -112,5 +125,5 @@ def _effect(kb: KB, bearing: Bearing) -> str:
 def _short(kb: KB, publication_id: str) -> str:
     publication = kb.publications[publication_id]
     who = f"{publication.first_author.split(',')[0]}: " if publication.first_author else ""
-    title = publication.title if len(publication.title) <= 80 else publication.title[:77] + "…"  # noqa: PLR2004
+    title = shorten(publication.title, 64, placeholder=" …")
     return f"{who}{title} ({publication.year or 'n.d.'})"

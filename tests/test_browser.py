@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from taxonomy import load_kb
+from taxonomy.card import card
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -108,9 +112,17 @@ def test_from_a_question_to_overlays_that_survive_a_reload(address: str, browser
     assert waiting.value.path().stat().st_size > 10_000
 
 
+def test_the_card_of_a_method_fits_on_one_page(browser: Page) -> None:
+    kb = load_kb()
+    for method in sorted(kb.methods, key=lambda one: -len(kb.index.by_method.get(one, ())))[:6]:
+        browser.set_content(card(kb, method))
+        pdf = browser.pdf(prefer_css_page_size=True)
+        assert len(re.findall(rb"/Type\s*/Page[^s]", pdf)) == 1, method
+
+
 def test_a_click_on_the_sunburst_and_on_the_evidence_opens_what_was_clicked(address: str, browser: Page) -> None:
     page = browser
-    page.goto(f"{address}/explore")
+    page.goto(f"{address}/explore?view=Taxonomy")
     page.locator(".sunburstlayer path.surface").first.wait_for()
     page.get_by_text("All branches and families").wait_for()
     page.locator(".sunburstlayer g.slice", has_text="Class activation maps").first.click()
@@ -121,8 +133,33 @@ def test_a_click_on_the_sunburst_and_on_the_evidence_opens_what_was_clicked(addr
 
     page.goto(f"{address}/explore?view=Evidence")
     page.locator(".scatterlayer .points path").first.wait_for()
-    page.get_by_role("combobox", name="Method").wait_for()
     box = page.locator(".scatterlayer .points path").first.bounding_box()
     assert box is not None
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.get_by_text("publications. Tick a row").wait_for()
+    page.get_by_text("publications. Tick rows").wait_for()
+
+
+def test_a_search_stands_in_the_address_and_comes_back_by_it(address: str, browser: Page) -> None:
+    page = browser
+    page.goto(f"{address}/explore")
+    page.get_by_role("textbox", name="Search").fill("speckle")
+    page.keyboard.press("Enter")
+    page.wait_for_function("location.href.includes('find=speckle')")
+    page.goto(f"{address}/explore?modality=Ultrasound&kind=publications")
+    page.get_by_text("publications. Tick rows").wait_for()
+    page.get_by_role("button", name="Cite").click()
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="BibTeX").click()
+    references = Path(waiting.value.path()).read_text(encoding="utf-8")
+    assert references.count("\n@") + 1 == len(load_kb().index.by_modality["ultrasound"])
+
+
+def test_the_graph_around_an_entity_is_drawn_and_leads_on(address: str, browser: Page) -> None:
+    page = browser
+    page.goto(f"{address}/explore?id=spect")
+    page.get_by_text("Around it in the graph").click()
+    point = page.locator(".scatterlayer .points path").first
+    point.wait_for()
+    point.click(force=True)
+    page.wait_for_function("!location.href.includes('id=spect')")
+    page.get_by_role("heading", level=1).wait_for()
