@@ -14,17 +14,17 @@ from taxonomy.schema import Statement
 if TYPE_CHECKING:
     from taxonomy.loader import KB
 
-MOST = 5
+MOST = 4
 """Rows of a list at most, so that the card stays on one page; what is left out is counted."""
 
 _STYLE = """
 @page { size: A4; margin: 12mm }
-body { font: 8.8pt/1.28 system-ui, "Helvetica Neue", Arial, sans-serif; color: #1d2b33; max-width: 186mm; margin: auto }
+body { font: 8pt/1.22 system-ui, "Helvetica Neue", Arial, sans-serif; color: #1d2b33; max-width: 186mm; margin: auto }
 h1 { font-size: 17pt; margin: 0 0 1mm } h2 { font-size: 10pt; margin: 2.5mm 0 .5mm; color: #0b4f5a }
 p, ul { margin: 0 0 1mm } ul { padding-left: 4mm } small { color: #5b6b75 }
 .two { display: grid; grid-template-columns: 1fr 1fr; gap: 0 6mm } table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; vertical-align: top; padding: .3mm 2mm .3mm 0; border-bottom: .2mm solid #dde5e9 }
-ol { padding-left: 5mm; margin: 0; columns: 3; font-size: 6.2pt; color: #3c4a52 }
+ol { padding-left: 5mm; margin: 0; columns: 3; font-size: 6pt; color: #3c4a52 }
 ol li { break-inside: avoid; overflow-wrap: anywhere }
 """
 
