@@ -270,7 +270,7 @@ def _build(kb: KB) -> _Lexicon:
     for method_id, method in kb.methods.items():
         if method.umbrella and method.family in lexicon.goals:
             lexicon.goals[method_id] = lexicon.goals[method.family]
-    lexicon.known |= words.STOP | LOOKALIKES | _prose(kb)
+    lexicon.known |= words.STOP | words.NOT | LOOKALIKES | _prose(kb)
     candidates = lexicon.names.keys() | {p for p in lexicon.parts if len(p) > 4} | {w for w in words.STOP if len(w) > 5}
     for candidate in sorted(candidates):
         if len(candidate) > 3 and not _CJK.search(candidate):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +144,11 @@ def test_empty_means_nothing_to_rest_on(kb: KB) -> None:
 def test_the_recommender_never_imports_torch() -> None:
     code = "import sys, recommender; assert not {'torch', 'numpy', 'runners'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+def test_a_name_like_a_word_of_negation_does_not_take_its_place() -> None:
+    kb = load_kb()
+    niche = kb.metrics["deletion"].model_copy(update={"id": "niche", "name": "Niche", "aliases": []})
+    query = parse("Röntgen Thorax, nicht CT", replace(kb, metrics={**kb.metrics, "niche": niche}))
+    assert query.modality == ("xray",)
+    assert "ct" in query.excluded
