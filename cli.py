@@ -467,7 +467,9 @@ def _print_report(kb: KB) -> None:
 
 @app.command()
 def export(
-    file: Annotated[Path, typer.Argument(help="What to write: .json, .jsonld, .graphml, .csv or .zip.")],
+    file: Annotated[
+        Path, typer.Argument(help="What to write: .json, .jsonld, .graphml, .csv, .sqlite, .bib, .ris or .zip.")
+    ],
 ) -> None:
     """Write the knowledge base into one file; its ending says how."""
     from taxonomy.export import export as write
@@ -555,7 +557,9 @@ def _text(path: Path) -> str:
 
 @kb_app.command("diff")
 def kb_diff(
-    old: Annotated[str, typer.Argument(help="Folder of a knowledge base, or a git revision as HEAD~5 or v1.0.")],
+    old: Annotated[
+        str, typer.Argument(help="Folder of a knowledge base, its .json or .zip export, or a git revision as HEAD~5.")
+    ],
     new: Annotated[str | None, typer.Argument(help="The same; default: the knowledge base as it is now.")] = None,
     recommendations: Annotated[bool, typer.Option(help="Also tell which recommendations change.")] = True,
     json_: AsJson = False,
@@ -586,13 +590,17 @@ def kb_diff(
     if moved:
         out.print(f"\n[bold]{len(moved)} answers change[/bold] (first five of each modality and task)")
     for answer in moved:
-        out.print(f"  {answer.modality}, {answer.task}: {', '.join(answer.new)}", markup=False)
-        out.print(f"    [dim]before: {escape(', '.join(answer.old))}[/dim]")
+        out.print(f"\n  {answer.modality}, {answer.task}: {', '.join(answer.new) or 'nothing'}", markup=False)
+        out.print(f"    [dim]before: {escape(', '.join(answer.old)) or 'nothing'}[/dim]")
+        for move in answer.moved:
+            ranks = " → ".join(str(rank or "-") for rank in (move.old_rank, move.new_rank))
+            why = "; ".join(move.why[:2]) or "what others gained or lost"
+            out.print(f"    {move.method} {ranks}: {why}", markup=False)
 
 
 @contextmanager
 def _revision(given: str | None) -> Iterator[KB]:
-    """Give the knowledge base of a folder or of a git revision, or the one as it is now."""
+    """Give the knowledge base of a folder, an export or a git revision, or the one as it is now."""
     import subprocess
     import tarfile
     import tempfile
@@ -600,13 +608,20 @@ def _revision(given: str | None) -> Iterator[KB]:
     if given is None or Path(given).is_dir():
         yield load_kb(given)
         return
+    if Path(given).suffix.lower() in (".json", ".zip"):
+        from taxonomy.export import read_export
+
+        yield read_export(given)
+        return
+    if given.startswith("-"):  # git would take it for an option
+        raise AtlasError(f"{given} is neither a folder nor a git revision: a revision does not begin with a hyphen")
     root = load_kb().root
     command = ["git", "-C", str(root), "archive", "--format=tar", given, "."]
     try:
         done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - a revision is one argument
     except OSError as error:
         raise AtlasError(f"{given} is no folder, and git cannot be run: {error.strerror}") from error
-    if done.returncode or given.startswith("-"):
+    if done.returncode:
         reason = done.stderr.decode(errors="replace").strip().splitlines()
         raise AtlasError(f"{given} is neither a folder nor a git revision here: {' '.join(reason[-1:])}")
     with tempfile.TemporaryDirectory() as folder:

@@ -47,7 +47,7 @@ def _bibtex(chosen: Mapping[str, Publication]) -> str:
 
 def _bibtex_entry(key: str, publication: Publication) -> str:
     fields = {
-        "author": f"{publication.first_author} and others" if publication.first_author else None,
+        "author": f"{_bibtex_name(publication.first_author)} and others" if publication.first_author else None,
         "title": "{" + _tex(publication.title) + "}",  # braces keep the capitals
         "year": publication.year,
         ("journal" if publication.doi else "howpublished"): publication.venue and _tex(publication.venue),
@@ -59,6 +59,11 @@ def _bibtex_entry(key: str, publication: Publication) -> str:
     kind = "article" if publication.doi else "misc"
     lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if value]
     return "\n".join([f"@{kind}{{{key},", *lines, "}", ""])
+
+
+def _bibtex_name(name: str) -> str:
+    """Write a name so that a surname of several words without a given name stays whole."""
+    return _tex(name) if "," in name or " " not in name else "{" + _tex(name) + "}"
 
 
 _TEX = str.maketrans({c: f"\\{c}" for c in "&%$#_"} | {"{": "\\{", "}": "\\}", "\\": "\\textbackslash ", "~": "\\~{}"})

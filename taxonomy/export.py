@@ -4,8 +4,9 @@
 - ``.graphml``: the graph, for Gephi, yEd, Cytoscape.
 - ``.jsonld``: linked data in the words of schema.org and SKOS; what these lack is under ``urn:xai-atlas:``.
 - ``.csv``: the claims, one row for each claim, method and modality.
-- ``.sqlite``: a database: one table for each kind and list of words, one row for each claim, and ``link`` with every
-  statement that ties two of them.
+- ``.sqlite``: a database: one table for each kind and list of words, one for each list inside them (``claims``,
+  ``claims_methods`` and so on; ``owner`` is the row it belongs to), the view ``findings`` with the rows of the CSV
+  file, and the graph as ``node`` and ``link``.
 - ``.bib``, ``.ris``: the references of all publications.
 - ``.zip``: a data package to cite (Frictionless Data): a CSV file for each kind, the claims, everything as JSON,
   ``datapackage.json`` and ``CITATION.cff``.
@@ -24,12 +25,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taxonomy.checks import REFERENCES
 from taxonomy.citations import cite
 from taxonomy.errors import AtlasError, UnknownIdError
 from taxonomy.graph import RELATIONS
-from taxonomy.schema import KINDS, Part, Publication, Tool, Vocabulary
+from taxonomy.schema import KINDS, About, Part, Publication, Tool, Vocabulary
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from taxonomy.loader import KB
 
 SEPARATOR = "; "
@@ -48,6 +52,47 @@ def export(kb: KB, file: str | os.PathLike[str]) -> None:
     if suffix not in FORMATS:
         raise UnknownIdError(suffix or target.name, FORMATS, "suffix of an export file")
     _write(target, FORMATS[suffix](kb))
+
+
+def read_export(file: str | os.PathLike[str]) -> KB:
+    """Read a knowledge base back from its ``.json`` or ``.zip`` export.
+
+    Raises:
+        AtlasError: The file cannot be read, or is no export that fits today's schema and the fatal rules.
+    """
+    from pydantic import ValidationError
+
+    from taxonomy.checks import find_problems
+    from taxonomy.loader import KB
+
+    path = Path(file)
+    refused = f"{path} is no export of a knowledge base as it is written today"
+    try:
+        content = path.read_bytes()
+        if path.suffix.lower() == ".zip":
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                content = archive.read("kb.json")
+        data = json.loads(content)
+        about = dict(data["about"])
+        digest = str(about.pop("digest"))
+        entities = {
+            kind: {i: model.model_validate({"id": i, **fields}) for i, fields in data[kind].items()}
+            for kind, model in KINDS.items()
+        }
+        vocabulary = Vocabulary.model_validate(data["vocabulary"])
+        kb = KB(path, vocabulary, **entities, about=About.model_validate(about), digest=digest)  # type: ignore[arg-type]
+    except OSError as error:
+        raise AtlasError(f"cannot read {path}: {error.strerror}; give a file that xai-atlas export wrote") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise AtlasError(f"{refused}: {error.title} {where}: {first['msg']}; export it again") from error
+    except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise AtlasError(f"{refused} ({type(error).__name__}: {error}); give what xai-atlas export wrote") from error
+    if problems := find_problems(kb, fatal=True):
+        one = problems[0]
+        raise AtlasError(f"{refused}: {one.file}: {one.given}: {one.allowed}; export it again")
+    return kb
 
 
 def json_schema(folder: str | os.PathLike[str]) -> list[Path]:
@@ -161,8 +206,7 @@ def _to_package(kb: KB) -> bytes:
                 "format": "csv",
                 "mediatype": "text/csv",
                 "encoding": "utf-8",
-                "schema": {"fields": [{"name": column, "type": "string"} for column in _columns(rows)]}
-                | ({} if name == "claims" else {"primaryKey": "id"}),
+                "schema": _table_schema(name, rows),
             }
         )
     files["kb.json"] = _to_json(kb)
@@ -175,10 +219,11 @@ def _to_package(kb: KB) -> bytes:
             "title": about.title,
             "description": about.description,
             "version": about.version,
-            "created": about.date,
+            "created": about.date and f"{about.date}T00:00:00Z",
             "id": kb.digest,
             "licenses": [{"name": about.licence}] if about.licence else [],
             "contributors": [{"title": name, "role": "author"} for name in about.creators],
+            "sources": [{"title": "The publications that every statement names", "path": "publications.csv"}],
             "resources": [
                 resource | {"bytes": len(files[resource["path"]]), "hash": f"sha256:{_sha256(files[resource['path']])}"}
                 for resource in resources
@@ -198,6 +243,45 @@ def _to_package(kb: KB) -> bytes:
             # a fixed date, so that one knowledge base gives one file
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
+
+
+def _table_schema(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Describe the columns of a table: their types and the tables that their ids are in."""
+    columns = _columns(rows)
+    fields = [{"name": column, "type": _TYPES[_type(row.get(column) for row in rows)][0]} for column in columns]
+    keys = [
+        {"fields": column, "reference": {"resource": "" if kind == name else kind, "fields": "id"}}
+        for column in columns
+        if (kind := _referred(column, name)) and not any(SEPARATOR in str(row.get(column)) for row in rows)
+    ]
+    described: dict[str, Any] = {"fields": fields}
+    if name != "claims":
+        described["primaryKey"] = "id"
+    return described | ({"foreignKeys": keys} if keys else {})
+
+
+_TYPES: dict[type, tuple[str, str]] = {
+    bool: ("boolean", "INTEGER"),
+    int: ("integer", "INTEGER"),
+    float: ("number", "REAL"),
+    str: ("string", "TEXT"),
+    object: ("string", ""),
+}
+"""Python's type of a column, object where it is mixed, to its names in a data package and in SQLite."""
+
+
+def _type(values: Iterable[Any]) -> type:
+    """The one type that the values of a column have: object where they differ, str where all are null."""
+    found = {type(value) for value in values if value is not None} or {str}
+    return found.pop() if len(found) == 1 else object
+
+
+def _referred(column: str, own_kind: str) -> str | None:
+    """The kind that the ids of a column name, by the last word of its dotted name."""
+    field = column.rpartition(".")[2]
+    if field == "publication":
+        return "publications"
+    return own_kind if field == "parent" else REFERENCES.get(field)
 
 
 def _sha256(content: bytes) -> str:
@@ -223,44 +307,112 @@ def _citation(kb: KB) -> bytes:
     return text.encode()
 
 
+_SHORT = {"publications_claims": "claims", "publications_counts": "counts"}
+"""Tables with a shorter name than owner and field."""
+
+_FINDINGS = """CREATE VIEW findings AS
+SELECT c.id AS claim, m.value AS method, mm.family, f.branch, sm.value AS modality, p.study_task AS task,
+  p.study_architecture AS architecture, c.criterion, c.outcome, c.text, c."where", c.self_reported,
+  p.id AS publication, p.title, p.year, p.read, p.clinicians
+FROM claims c JOIN claims_methods m ON m.owner = c.id JOIN methods mm ON mm.id = m.value
+JOIN families f ON f.id = mm.family JOIN publications p ON p.id = c.owner
+LEFT JOIN publications_study_modalities sm ON sm.owner = p.id
+ORDER BY p.rowid, c.position, m.position, sm.position"""
+
+
 def _to_sqlite(kb: KB) -> bytes:
     import sqlite3
 
-    database = sqlite3.connect(":memory:")
-    database.execute("CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT)")
-    about = {**_cells(kb.about.model_dump(mode="json")), "digest": kb.digest}
-    database.executemany("INSERT INTO about VALUES (?, ?)", about.items())
-    for name, rows in _tables(kb):
-        columns = _columns(rows)
-        key = ' REFERENCES "methods"(id)' if name == "claims" else ""
-        declared = ", ".join(
-            f'"{column}" TEXT PRIMARY KEY' if column == "id" else f'"{column}"{key if column == "method" else ""}'
-            for column in columns
-        )
-        database.execute(f'CREATE TABLE "{name}" ({declared})')
-        marks = ", ".join("?" * len(columns))
-        database.executemany(
-            f'INSERT INTO "{name}" VALUES ({marks})',  # noqa: S608 - names of our own tables
-            ([row.get(column) for column in columns] for row in rows),
-        )
-    database.execute("CREATE TABLE node (id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL)")
-    database.executemany(
-        "INSERT INTO node VALUES (?, ?, ?)",
-        ((i, facts["kind"], facts["name"]) for i, facts in kb.graph.nodes(data=True)),
-    )
-    database.execute(
-        "CREATE TABLE link (source TEXT NOT NULL REFERENCES node(id), relation TEXT NOT NULL, "
-        "target TEXT NOT NULL REFERENCES node(id))"
-    )
+    tables: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    keys: dict[str, dict[str, str]] = defaultdict(dict)
+    everything: dict[str, Mapping[str, Part]] = {**kb.kinds(), **kb.words()}
+    for kind, entities in everything.items():
+        for entity_id, entity in entities.items():
+            _shred(kind, {"id": entity_id}, entity.model_dump(mode="json"), kind, tables, keys)
+    tables["about"] = [{**_cells(kb.about.model_dump(mode="json")), "digest": kb.digest}]
+    tables["node"] = [{"id": i, "kind": facts["kind"], "name": facts["name"]} for i, facts in kb.graph.nodes(data=True)]
     links = ((source, facts["relation"], target) for source, target, facts in kb.graph.edges(data=True))
-    database.executemany("INSERT INTO link VALUES (?, ?, ?)", dict.fromkeys(links))
-    database.executescript(
-        "CREATE INDEX link_source ON link(source, relation); CREATE INDEX link_target ON link(target, relation);"
-        "CREATE INDEX claims_method ON claims(method, modality); VACUUM;"
-    )
+    columns = ("source", "relation", "target")
+    tables["link"] = [dict(zip(columns, one, strict=True)) for one in dict.fromkeys(links)]
+    keys["link"] = {"source": "node", "target": "node"}
+    database = sqlite3.connect(":memory:")
+    for table, rows in tables.items():
+        _fill(database, table, rows, keys[table])
+    database.execute(_FINDINGS)
+    database.commit()
+    database.execute("VACUUM")
     content = database.serialize()
     database.close()
     return content
+
+
+def _shred(
+    table: str,
+    row: dict[str, Any],
+    value: Mapping[str, Any],
+    kind: str,
+    tables: dict[str, list[dict[str, Any]]],
+    keys: dict[str, dict[str, str]],
+) -> None:
+    """Add an entity or a part as a row of its table, and what its lists hold as rows of tables of their own."""
+    tables[table].append(row)
+    todo = list(value.items())
+    while todo:
+        name, item = todo.pop(0)
+        inner = f"{table}_{name}".replace(".", "_")
+        referred = _referred(name, kind)
+        if name == "translations":
+            for language, words in item.items():
+                for position, word in enumerate(words):
+                    cells = {"owner": row["id"], "position": position, "language": language, "value": word}
+                    tables[inner].append(cells)
+            keys[inner] = {"owner": table}
+        elif isinstance(item, dict):
+            todo[:0] = [(f"{name}.{key}", part) for key, part in item.items()]
+        elif not isinstance(item, list):
+            row[name] = item
+            if referred:
+                keys[table][name] = referred
+        else:
+            inner = _SHORT.get(inner, inner)
+            keys[inner]["owner"] = table
+            for position, part in enumerate(item):
+                if isinstance(part, dict):
+                    own = {"id": f"{row['id']}#{position + 1}", "owner": row["id"], "position": position}
+                    own["id"] = own["id"] if inner == "claims" else f"{inner}:{own['id']}"
+                    _shred(inner, own, part, kind, tables, keys)
+                else:
+                    tables[inner].append({"owner": row["id"], "position": position, "value": part})
+                    if referred:
+                        keys[inner]["value"] = referred
+
+
+def _fill(database: sqlite3.Connection, table: str, rows: list[dict[str, Any]], keys: Mapping[str, str]) -> None:
+    """Create a table with its keys and indexes, and its rows."""
+    if not rows:
+        return
+    columns = _columns(rows)
+    declared = []
+    for column in columns:
+        text = f'"{_plain(column)}" {_TYPES[_type(row.get(column) for row in rows)][1]}'
+        if column == "id":
+            text += " PRIMARY KEY NOT NULL"
+        if column in keys:
+            text += f' REFERENCES "{keys[column]}"(id)'
+        declared.append(text)
+    database.execute(f'CREATE TABLE "{table}" ({", ".join(declared)})')
+    marks = ", ".join("?" * len(columns))
+    database.executemany(
+        f'INSERT INTO "{table}" VALUES ({marks})',  # noqa: S608 - names of our own tables
+        ([row.get(column) for column in columns] for row in rows),
+    )
+    for column in keys:
+        database.execute(f'CREATE INDEX "{table}_by_{_plain(column)}" ON "{table}"("{_plain(column)}")')
+
+
+def _plain(column: str) -> str:
+    """The name of a column without dots, which SQL reads as a table's."""
+    return column.replace(".", "_")
 
 
 def _to_bib(kb: KB) -> bytes:
@@ -325,6 +477,11 @@ CONTEXT = {
     "criterion": "atlas:criterion",
     "outcome": "atlas:outcome",
     "self_reported": "atlas:self_reported",
+    "inputs": "atlas:inputs",
+    "studies": "atlas:studies",
+    "of": "atlas:of",
+    "coding": "atlas:coding",
+    "retracted": {"@id": "atlas:retracted", "@type": "@id"},
     "versus": {"@id": "atlas:versus", "@type": "@id"},
     "sameAs": {"@type": "@id"},
     "url": {"@type": "@id"},
@@ -363,6 +520,28 @@ def _to_jsonld(kb: KB) -> bytes:
             }
             for number, claim in enumerate(publication.claims, start=1)
         ]
+        nodes += [
+            {
+                "@id": f"atlas:{pub_id}#count{number}",
+                "@type": "Observation",
+                "isBasedOn": {"@id": f"atlas:{pub_id}"},
+                "observationAbout": [
+                    {"@id": f"atlas:{named}"}
+                    for named in (
+                        count.modality,
+                        count.family and f"family:{count.family}",
+                        count.method,
+                        count.task and f"task:{count.task}",
+                    )
+                    if named
+                ],
+                "studies": count.studies,
+                "of": count.of,
+                "coding": count.coding,
+                "text": count.text,
+            }
+            for number, count in enumerate(publication.counts, start=1)
+        ]
     about = kb.about
     dataset = {
         "@id": "atlas:",
@@ -372,7 +551,7 @@ def _to_jsonld(kb: KB) -> bytes:
         "version": about.version,
         "identifier": kb.digest,
         "dateModified": about.date,
-        "license": about.licence,
+        "license": about.licence and f"https://spdx.org/licenses/{about.licence}",
         "creator": [{"@type": "Organization", "name": name} for name in about.creators],
     }
     return _json({"@context": CONTEXT, "@graph": [_given(dataset), *nodes]})
@@ -397,15 +576,21 @@ def _term(entity: Any) -> dict[str, Any]:
 
 def _article(publication: Publication) -> dict[str, Any]:
     names = {"DOI": publication.doi, "arXiv": publication.arxiv}
+    family, _, given = (publication.first_author or "").partition(", ")
     return {
         "@type": "ScholarlyArticle",
         "headline": publication.title,
         "datePublished": str(publication.year) if publication.year else None,
-        "author": {"@type": "Person", "familyName": publication.first_author} if publication.first_author else None,
+        "author": {"@type": "Person", "familyName": family} | ({"givenName": given} if given else {})
+        if family
+        else None,
         "isPartOf": {"@type": "Periodical", "name": publication.venue} if publication.venue else None,
         "identifier": [{"@type": "PropertyValue", "propertyID": k, "value": v} for k, v in names.items() if v],
         "sameAs": publication.link,
         "url": publication.url,
+        "inputs": list(publication.study.inputs) if publication.study else None,
+        "creativeWorkStatus": "Retracted" if publication.retracted else None,
+        "retracted": publication.retracted,
     }
 
 

@@ -11,13 +11,13 @@ import re
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from taxonomy.checks import Problem, file_of, find_problems, plain_title
 from taxonomy.documents import read_entity
 from taxonomy.errors import AtlasError, KBError
-from taxonomy.schema import Publication
-from taxonomy.writing import dump_fields
+from taxonomy.schema import Id, Publication
+from taxonomy.writing import dump, dump_fields
 
 if TYPE_CHECKING:
     from taxonomy.loader import KB
@@ -32,9 +32,12 @@ _DOI = re.compile(r"10\.\d{4,9}/[^\s\"<>{}|\\^`]+")
 _ARXIV = re.compile(
     r"(?:arxiv[:./\s]*(?:org/)?(?:abs/|pdf/|html/)?)(\d{4}\.\d{4,5}|[a-z-]+(?:\.[A-Z]{2})?/\d{7})", re.IGNORECASE
 )
-_BARE_ARXIV = re.compile(r"^\s*(\d{4}\.\d{4,5})(?:v\d+)?\s*$")
+_BARE_ARXIV = re.compile(r"^\s*(\d{4}\.\d{4,5}|[a-z-]+(?:\.[A-Z]{2})?/\d{7})(?:v\d+)?\s*$")
 _URL = re.compile(r"https?://[^\s<>\"]+")
 _YEAR = re.compile(r"\b(19[5-9]\d|20\d\d)\b")
+_ID = re.compile(get_args(Id)[1].pattern)
+_IN_BRACES = re.compile(r"\s*\{((?:[^{}]|\{[^{}]*\})*)\}\s*(?:and\s|$)")
+_TEX_MARK = re.compile(r"[{}]|\\(?=[&%$#_])")
 _SMALL = {"a", "an", "the", "of", "for", "on", "in", "and", "to", "with", "from", "by", "using", "via", "is", "are"}
 
 
@@ -92,7 +95,7 @@ def read_references(text: str) -> list[Reference]:
     Raises:
         AtlasError: Nothing that names a paper is in the text.
     """
-    stripped = text.strip()
+    stripped = text.removeprefix("\ufeff").strip()
     if not stripped:
         raise AtlasError("no reference was given: paste BibTeX, RIS, CSL-JSON, a DOI, an arXiv id or a citation")
     if stripped[0] in "[{" and (found := _csl(stripped)) is not None:
@@ -118,7 +121,9 @@ def _bibtex(text: str) -> list[Reference]:
             f"line {line} is not BibTeX ({block.error}); write each entry as @article{{key, title = {{…}}}}"
         )
     found = []
-    for entry in library.entries:
+    # decoding drops braces, and these tell the name of a group from that of a person
+    raw = bibtexparser.parse_string(text)  # type: ignore[attr-defined]
+    for entry, undecoded in zip(library.entries, raw.entries, strict=True):
         given = {field.key.lower(): _one_line(str(field.value)) for field in entry.fields}
         eprint = (
             given.get("eprint")
@@ -129,8 +134,11 @@ def _bibtex(text: str) -> list[Reference]:
             _reference(
                 title=given.get("title"),
                 year=given.get("year") or given.get("date"),
-                author=given.get("author"),
-                venue=given.get("journal") or given.get("journaltitle") or given.get("booktitle"),
+                author=_bibtex_author(given.get("author"), undecoded.get("author")),
+                venue=given.get("journal")
+                or given.get("journaltitle")
+                or given.get("booktitle")
+                or (None if _URL.search(given.get("howpublished", "")) else given.get("howpublished")),
                 doi=given.get("doi"),
                 arxiv=eprint,
                 url=given.get("url"),
@@ -141,6 +149,28 @@ def _bibtex(text: str) -> list[Reference]:
     if not found:
         raise AtlasError("the BibTeX has no entry: write at least one as @article{key, title = {…}}")
     return found
+
+
+def _bibtex_author(authors: str | None, undecoded: Any) -> str | None:
+    """Return the first author of BibTeX as "Surname, Given"; what stands in braces is one surname."""
+    if not authors:
+        return None
+    first = _one_line(re.split(r"\s+and\s+", authors)[0])
+    if undecoded is not None and (whole := _IN_BRACES.match(str(undecoded.value))):
+        return first if first.count(" ") == whole[1].count(" ") else _one_line(_TEX_MARK.sub("", whole[1]))
+    return _surname_first(first)
+
+
+def _surname_first(name: str) -> str | None:
+    """Write "Ludwig van der Berg" as "van der Berg, Ludwig"; small words belong to the surname."""
+    if name.casefold() in ("", "others", "et al."):
+        return None
+    words = name.split()
+    if "," in name or len(words) == 1:
+        return name
+    start = next((i for i, word in enumerate(words[:-1]) if word[0].islower()), len(words) - 1)
+    surname, given = " ".join(words[start:]), " ".join(words[:start])
+    return f"{surname}, {given}" if given else surname
 
 
 def _ris(text: str) -> list[Reference]:
@@ -181,22 +211,32 @@ def _csl(text: str) -> list[Reference] | None:
     for given in rows:
         if not isinstance(given, dict) or not (given.get("title") or given.get("DOI")):
             raise AtlasError("this JSON is no CSL-JSON: a list of objects with title, author, issued and DOI is read")
-        author: dict[str, str] = next(iter(given.get("author") or []), {})
-        name = author.get("literal") or ", ".join(filter(None, (author.get("family"), author.get("given"))))
-        dates = (given.get("issued") or {}).get("date-parts") or [[None]]
+        author = _first(given.get("author"))
+        if isinstance(author, dict):
+            author = author.get("literal") or ", ".join(filter(None, (author.get("family"), author.get("given"))))
         found.append(
             _reference(
-                title=given.get("title"),
-                year=dates[0][0] if dates[0] else None,
-                author=name or None,
-                venue=given.get("container-title"),
-                doi=given.get("DOI"),
-                url=given.get("URL"),
-                abstract=given.get("abstract"),
+                title=_word(given.get("title")),
+                year=json.dumps(given.get("issued")),
+                author=_word(author),
+                venue=_word(given.get("container-title")),
+                doi=_word(given.get("DOI")),
+                url=_word(given.get("URL")),
+                abstract=_word(given.get("abstract")),
                 rest=str(given.get("note", "")),
             )
         )
     return found
+
+
+def _first(value: Any) -> Any:
+    """Return the first of a list; services write lists where CSL-JSON has one value, and the reverse."""
+    return next(iter(value), None) if isinstance(value, list) else value
+
+
+def _word(value: Any) -> str | None:
+    found = _first(value)
+    return str(found) if found else None
 
 
 def _pasted(text: str) -> Reference:
@@ -244,26 +284,13 @@ def _reference(
     return Reference(
         title=_one_line(title.replace("{", "").replace("}", "")).rstrip(".") if title else None,
         year=int(digits[0]) if digits else None,
-        first_author=_first_author(author),
+        first_author=_one_line(author) if author else None,
         venue=_one_line(venue) if venue and "arxiv" not in venue.casefold() else None,
         doi=clean,
         arxiv=identifier,
         url=url if url and not (clean or identifier) else None,
         abstract=_one_line(abstract) if abstract else None,
     )
-
-
-def _first_author(author: str | None) -> str | None:
-    """Return the first of several authors as "Surname, Given"."""
-    if not author:
-        return None
-    first = _one_line(re.split(r"\s+and\s+|;", author)[0])
-    if first.casefold() in ("", "others", "et al."):
-        return None
-    if "," not in first and " " in first:
-        *given, surname = first.split()
-        first = f"{surname}, {' '.join(given)}"
-    return first
 
 
 def _one_line(text: str) -> str:
@@ -362,6 +389,9 @@ def checked(publication_id: str, text: str, kb: KB) -> tuple[Publication | None,
         ``file:line: field: given: allowed``; no problem means that it may be written.
     """
     file = file_of("publications", publication_id)
+    if not _ID.fullmatch(publication_id):
+        allowed = "an id: lower-case letters, digits and single underscores, first a letter"
+        return None, [str(Problem(file, (), publication_id or "nothing", allowed, 1))]
     _, entity, problems = read_entity(file, text.encode())
     for number, line in enumerate(text.splitlines(), start=1):
         if re.search(rf"(?<!\w){TODO}(?!\w)", line) and not any(problem.line == number for problem in problems):
@@ -386,7 +416,7 @@ def _placed(problem: Problem, file: str, text: str) -> Problem:
 
 
 def write(publication_id: str, text: str, kb: KB, folder: Path | None = None) -> Path:
-    """Write a completed proposal into a knowledge base.
+    """Write a completed proposal into a knowledge base, in the form that all its files have; remarks are not kept.
 
     Args:
         publication_id: Its id, the stem of the file.
@@ -398,13 +428,13 @@ def write(publication_id: str, text: str, kb: KB, folder: Path | None = None) ->
         KBError: With every problem; nothing is written then.
         AtlasError: The file exists or cannot be written.
     """
-    _, problems = checked(publication_id, text, kb)
-    if problems:
+    entity, problems = checked(publication_id, text, kb)
+    if problems or entity is None:
         raise KBError(problems)
     target = (folder or kb.root) / "publications" / f"{publication_id}.yaml"
     try:
         with target.open("x", encoding="utf-8") as file:
-            file.write(text)
+            file.write(dump(entity))
     except FileExistsError:
         raise AtlasError(f"{target} exists: choose another id, or change that file") from None
     except OSError as error:

@@ -196,6 +196,9 @@ def test_add_tells_doubles_and_nonsense() -> None:
     assert "the same arXiv id" in app.warning[0].value
     app = fine(app.text_area[0].set_value("@article{broken").run())
     assert app.error
+    app = fine(opened("add"))
+    app = fine(app.file_uploader[0].set_value(("a.bib", "@misc{a, title={é}}".encode("latin-1"), "text/plain")).run())
+    assert "UTF-8" in app.error[0].value
 
 
 def test_asking_and_exploring_never_import_torch() -> None:

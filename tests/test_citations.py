@@ -122,6 +122,7 @@ def test_three_formats_say_the_same(text: str) -> None:
         ("see (doi:10.1234/abc.5)", Reference(doi="10.1234/abc.5")),
         ("arXiv:1610.02391v3", Reference(arxiv="1610.02391")),
         ("1610.02391", Reference(arxiv="1610.02391")),
+        ("cs.CV/0112017v2", Reference(arxiv="cs.CV/0112017")),
         ("https://arxiv.org/pdf/1610.02391v4", Reference(arxiv="1610.02391")),
         ("https://doi.org/10.48550/arXiv.1610.02391", Reference(arxiv="1610.02391")),
         ("https://example.org/paper", Reference(url="https://example.org/paper")),
@@ -134,6 +135,47 @@ def test_three_formats_say_the_same(text: str) -> None:
 )
 def test_a_pasted_reference(text: str, expected: Reference) -> None:
     assert read_references(text) == [expected]
+
+
+@pytest.mark.parametrize("style", ["bibtex", "ris", "csl"])
+def test_what_we_write_says_the_same_when_we_read_it(real: KB, style: str) -> None:
+    read = read_references(cite(real, real.publications, style))
+    for publication, reference in zip(real.publications.values(), read, strict=True):
+        for name in ("year", "first_author", "venue", "doi", "arxiv"):
+            assert getattr(reference, name) == getattr(publication, name), (publication.id, name)
+        assert reference.title == publication.title.rstrip("."), publication.id
+
+
+@pytest.mark.parametrize(
+    ("author", "expected"),
+    [
+        ("Ludwig van der Berg and Doe, J.", "van der Berg, Ludwig"),
+        ("{Imaging Group of {ACME}} and Doe, J.", "Imaging Group of ACME"),
+        ("de Vries and others", "de Vries"),
+        ("others", None),
+    ],
+)
+def test_names_as_bibtex_has_them(author: str, expected: str | None) -> None:
+    (found,) = read_references(f"@misc{{a, title={{T}}, author={{{author}}}}}")
+    assert found.first_author == expected
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"title": ["T"], "author": [{"family": "Doe"}], "container-title": ["J"], "issued": {"raw": "May 2020"}},
+        {"title": "T", "author": ["Doe"], "container-title": "J", "issued": "2020-05"},
+        {"title": "T", "author": {"literal": "Doe"}, "container-title": "J", "issued": {"date-parts": [["2020"]]}},
+    ],
+    ids=["crossref", "words", "one author"],
+)
+def test_json_as_services_write_it(given: dict[str, object]) -> None:
+    expected = Reference(title="T", year=2020, first_author="Doe", venue="J")
+    assert read_references(json.dumps(given)) == [expected]
+
+
+def test_a_mark_at_the_beginning_of_a_file_is_no_part_of_it() -> None:
+    assert read_references("\ufeff" + RIS) == [WHOLE]
 
 
 def test_an_arxiv_preprint_in_bibtex() -> None:
@@ -203,6 +245,15 @@ def test_the_rules_hold_for_what_comes_in(kb: KB) -> None:
     assert any("one file a paper" in problem for problem in checked("new", double, kb)[1])
 
 
+@pytest.mark.parametrize("name", ["../new", "methods/new", "New", ""])
+def test_an_id_never_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    mine = load_kb(copy_toy(tmp_path))
+    done = completed(propose(WHOLE, mine, Understood(("xray",), ("grad_cam",))).yaml)
+    assert "an id: lower-case letters" in checked(name, done, mine)[1][0]
+    with pytest.raises(KBError):
+        write(name, done, mine)
+
+
 def test_it_is_written_once_and_loads(tmp_path: Path) -> None:
     root = copy_toy(tmp_path)
     mine = load_kb(root)
@@ -210,8 +261,10 @@ def test_it_is_written_once_and_loads(tmp_path: Path) -> None:
     with pytest.raises(KBError):
         write("new_one", done.replace("sanity", "colour"), mine)
     assert not (root / "publications/new_one.yaml").exists()
-    write("new_one", done, mine)
-    assert load_kb(root).publications["new_one"].title == WHOLE.title
+    target = write("new_one", done + "# a remark\n", mine)
+    added = load_kb(root).publications["new_one"]
+    assert added.title == WHOLE.title
+    assert target.read_text(encoding="utf-8") == dump(added), "written like every other file"
     with pytest.raises(AtlasError, match="exists"):
         write("new_one", done, mine)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import nibabel as nib
@@ -127,8 +129,10 @@ def test_show_takes_a_name() -> None:
 
 def test_check_counts() -> None:
     printed, _ = run("check")
-    assert printed.strip().endswith("no problems")
-    assert f"{len(load_kb().methods)} methods" in printed
+    counts, version = printed.strip().splitlines()
+    assert counts.endswith("no problems")
+    assert f"{len(load_kb().methods)} methods" in counts
+    assert version == f"version {load_kb().about.version}, sha256:{load_kb().digest[:12]}"
 
 
 def test_export_and_schema(tmp_path: Path) -> None:
@@ -218,6 +222,36 @@ def test_kb_add_tells_doubles_and_what_is_no_reference() -> None:
 def test_kb_diff_tells_what_it_cannot_compare() -> None:
     assert "neither a folder nor a git revision" in run("kb", "diff", "no-such-revision", code=2)[1]
     assert "Nothing changed" in run("kb", "diff", load_kb().root)[0]
+
+
+def test_kb_diff_gives_git_no_orders(tmp_path: Path) -> None:
+    target = tmp_path / "stolen.tar"
+    assert "neither a folder" in run("kb", "diff", "--", f"--output={target}", code=2)[1]
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("suffix", [".json", ".zip"])
+def test_kb_diff_reads_exports(tmp_path: Path, suffix: str) -> None:
+    run("export", tmp_path / f"kb{suffix}")
+    assert "Nothing changed" in run("kb", "diff", tmp_path / f"kb{suffix}")[0]
+    (tmp_path / f"bad{suffix}").write_text('{"vocabulary": {}}')
+    assert "no export of a knowledge base" in run("kb", "diff", tmp_path / f"bad{suffix}", code=2)[1]
+
+
+def test_kb_diff_compares_git_revisions_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "repository" / "kb"
+    shutil.copytree(load_kb().root, root, ignore=shutil.ignore_patterns("_import"))
+    git = ["git", "-C", str(root), "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "one"]):
+        subprocess.run([*git, *command], check=True)
+    for file in list((root / "publications").glob("*.yaml"))[:120]:
+        if "\nclaims:" in (text := file.read_text(encoding="utf-8")) and "retracted" not in text:
+            file.write_text(text + "retracted: https://example.org/notice\n", encoding="utf-8")
+    monkeypatch.setattr("taxonomy.loader.DEFAULT_FOLDER", root)
+    shown = run("kb", "diff", "HEAD")[0]
+    assert "Retracted: " in shown
+    assert re.search(r"answers change", shown)
+    assert re.search(r"^    \w+ (\d+|-) → (\d+|-): \S", shown, re.MULTILINE), "which method moved, and why"
 
 
 def test_kb_cites_selections() -> None:

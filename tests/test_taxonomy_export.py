@@ -1,21 +1,27 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
+import sqlite3
 import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import networkx
 import pytest
+import yaml
 from toykb import TOY, Edit, appended, copy_toy, each, replaced
 
 from taxonomy import KB, AtlasError, UnknownIdError, load_kb, loader
+from taxonomy.citations import cite
 from taxonomy.documents import Document
-from taxonomy.export import FORMATS, export, json_schema
-from taxonomy.schema import KINDS, Publication, Vocabulary
+from taxonomy.export import FORMATS, export, json_schema, read_export
+from taxonomy.schema import KINDS, About, Publication, Vocabulary
 
 
 @pytest.fixture(autouse=True)
@@ -170,6 +176,135 @@ def test_the_zip_holds_a_table_for_each_kind(kb: KB, tmp_path: Path) -> None:
     assert next(r for r in tables["modalities"] if r["id"] == "xray")["translations.de"] == "Röntgen; Röntgenbild"
 
 
+def test_the_package_describes_its_tables(kb: KB, tmp_path: Path) -> None:
+    kb = replace_about(kb)
+    with zipfile.ZipFile(exported(kb, tmp_path, ".zip")) as archive:
+        package = json.loads(archive.read("datapackage.json"))
+        citation = yaml.safe_load(archive.read("CITATION.cff"))
+        for resource in package["resources"]:
+            content = archive.read(resource["path"])
+            assert resource["hash"] == f"sha256:{hashlib.sha256(content).hexdigest()}"
+            assert resource["bytes"] == len(content)
+            if resource["format"] == "csv":
+                header = content.decode("utf-8-sig").splitlines()[0].split(",")
+                assert [f["name"] for f in resource["schema"]["fields"]] == header
+        assert {"README.md", "kb.json"} < set(archive.namelist())
+    assert package["created"] == "2026-11-24T00:00:00Z", "a date with a time, as the standard asks"
+    assert (package["version"], package["licenses"][0]["name"]) == ("2026.11.0", "CC0-1.0")
+    assert package["sources"][0]["path"] == "publications.csv"
+    schemas = {r["name"]: r.get("schema", {}) for r in package["resources"]}
+    types = {f["name"]: f["type"] for f in schemas["methods"]["fields"]}
+    assert (types["cost.passes"], types["umbrella"], types["name"]) == ("integer", "boolean", "string")
+    assert {"fields": "family", "reference": {"resource": "families", "fields": "id"}} in schemas["methods"][
+        "foreignKeys"
+    ]
+    assert (citation["version"], citation["license"], citation["type"]) == ("2026.11.0", "CC0-1.0", "dataset")
+
+
+def replace_about(kb: KB) -> KB:
+    return replace(kb, about=About(version="2026.11.0", date="2026-11-24", licence="CC0-1.0", creators=["Somebody"]))
+
+
+# --- SQLite, references, and back -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def database(kb: KB, tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    opened = sqlite3.connect(f"file:{exported(kb, tmp_path, '.sqlite')}?mode=ro", uri=True)
+    yield opened
+    opened.close()
+
+
+def test_the_database_joins(database: sqlite3.Connection, kb: KB) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        database.execute("DELETE FROM methods")
+    found = database.execute(
+        "SELECT p.title, m.name, v.name FROM claims c JOIN publications p ON p.id = c.owner "
+        "JOIN claims_methods cm ON cm.owner = c.id JOIN methods m ON m.id = cm.value "
+        "JOIN claims_versus cv ON cv.owner = c.id JOIN methods v ON v.id = cv.value "
+        "JOIN families f ON f.id = m.family WHERE f.branch = 'visualization' AND c.outcome = 'better'"
+    ).fetchall()
+    assert found == [("A toy study of chest radiographs", "Grad-CAM", "Integrated gradients")]
+    for kind, entities in {**kb.kinds(), **kb.words()}.items():
+        assert [i for (i,) in database.execute(f'SELECT id FROM "{kind}" ORDER BY rowid')] == list(entities)
+    claims = sum(len(p.claims) for p in kb.publications.values())
+    assert database.execute("SELECT count(*) FROM claims").fetchone() == (claims,)
+    sources = database.execute(
+        "SELECT s.value FROM modalities_challenges c JOIN modalities_challenges_sources s ON s.owner = c.id "
+        "WHERE c.owner = 'xray' ORDER BY c.position, s.position"
+    ).fetchall()
+    assert [s for (s,) in sources] == [s for c in kb.modalities["xray"].challenges for s in c.sources]
+    words = database.execute("SELECT value FROM modalities_translations WHERE owner = 'xray' AND language = 'de'")
+    assert [w for (w,) in words] == kb.modalities["xray"].translations["de"]
+
+
+def test_the_findings_are_the_rows_of_the_csv(database: sqlite3.Connection, kb: KB, tmp_path: Path) -> None:
+    table = rows(exported(kb, tmp_path, ".csv").read_text(encoding="utf-8"))
+    columns = "claim, method, family, branch, modality, task, architecture, criterion, outcome, text, publication, year"
+    found = database.execute(f"SELECT {columns} FROM findings").fetchall()
+    expected = [tuple(row[c] for c in columns.split(", ")) for row in table]
+    assert sorted(tuple("" if v is None else str(v) for v in row) for row in found) == sorted(expected)
+
+
+def test_the_database_holds_its_keys_and_indexes(database: sqlite3.Connection) -> None:
+    assert database.execute("PRAGMA foreign_key_check").fetchall() == []
+    keys = {
+        (table, row[3], row[2])
+        for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        for row in database.execute(f'PRAGMA foreign_key_list("{table}")')
+    }
+    assert {
+        ("methods", "family", "families"),
+        ("methods", "parent", "methods"),
+        ("modalities", "parent", "modalities"),
+        ("publications", "study_task", "tasks"),
+        ("publications_methods", "value", "methods"),
+        ("publications_methods", "owner", "publications"),
+        ("claims_versus", "value", "methods"),
+        ("counts", "modality", "modalities"),
+        ("publications_conflicts", "value", "publications"),
+        ("methods_implementations", "tool", "tools"),
+    } <= keys
+    plan = database.execute("EXPLAIN QUERY PLAN SELECT owner FROM publications_methods WHERE value = 'rise'").fetchall()
+    assert "USING" in plan[0][3]
+    assert "INDEX" in plan[0][3]
+    types = {row[1]: row[2] for row in database.execute("PRAGMA table_info(publications)")}
+    assert (types["year"], types["title"], types["clinicians"]) == ("INTEGER", "TEXT", "INTEGER")
+
+
+def test_references_of_all_publications(kb: KB, tmp_path: Path) -> None:
+    assert exported(kb, tmp_path, ".bib").read_text(encoding="utf-8") == cite(kb, kb.publications, "bibtex")
+    assert exported(kb, tmp_path, ".ris").read_text(encoding="utf-8") == cite(kb, kb.publications, "ris")
+
+
+@pytest.mark.parametrize("suffix", [".json", ".zip"])
+def test_an_export_is_a_knowledge_base_again(kb: KB, tmp_path: Path, suffix: str) -> None:
+    again = read_export(exported(kb, tmp_path, suffix))
+    assert {**again.kinds(), **again.words()} == {**kb.kinds(), **kb.words()}
+    assert (again.digest, again.about) == (kb.digest, kb.about)
+
+
+def test_what_is_no_export_is_told(kb: KB, tmp_path: Path) -> None:
+    whole = json.loads(exported(kb, tmp_path, ".json").read_text(encoding="utf-8"))
+    whole["methods"]["rise"]["family"] = "nothing"
+    for name, content in {
+        "a.json": "{",
+        "b.json": "[]",
+        "c.json": "{}",
+        "d.json": json.dumps(whole),
+        "e.zip": "no zip",
+    }.items():
+        (tmp_path / name).write_text(content)
+        with pytest.raises(AtlasError, match="no export of a knowledge base"):
+            read_export(tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "f.zip", "w") as archive:
+        archive.writestr("other.txt", "")
+    with pytest.raises(AtlasError, match="no export of a knowledge base"):
+        read_export(tmp_path / "f.zip")
+    with pytest.raises(AtlasError, match=r"cannot read .*none.json"):
+        read_export(tmp_path / "none.json")
+
+
 # --- JSON-LD ---------------------------------------------------------------------------------------------------------
 
 
@@ -180,8 +315,8 @@ def linked(kb: KB, tmp_path: Path) -> dict[str, Any]:
 
 def test_linked_data_names_every_node_once(kb: KB, linked: dict[str, Any]) -> None:
     ids = [node["@id"] for node in linked["@graph"]]
-    claims = sum(len(p.claims) for p in kb.publications.values())
-    assert len(ids) == len(set(ids)) == 1 + len(kb.graph) + claims
+    parts = sum(len(p.claims) + len(p.counts) for p in kb.publications.values())
+    assert len(ids) == len(set(ids)) == 1 + len(kb.graph) + parts
 
 
 def test_no_link_leads_to_nothing(linked: dict[str, Any]) -> None:
@@ -210,6 +345,7 @@ def test_every_key_has_a_meaning(linked: dict[str, Any]) -> None:
         "identifier",
     }
     schema_org |= {"license", "version", "applicationCategory", "text", "appearance", "about"}
+    schema_org |= {"dateModified", "creator", "creativeWorkStatus", "observationAbout", "isBasedOn"}
     keys = {key for node in linked["@graph"] for key in node if not key.startswith("@")}
     assert keys <= set(linked["@context"]) | schema_org
 
@@ -242,6 +378,32 @@ def test_a_link_stands_once_however_often_it_is_stated(tmp_path: Path) -> None:
 def test_a_claim_is_a_node(linked: dict[str, Any]) -> None:
     node = next(n for n in linked["@graph"] if n["@id"] == "atlas:toy_2020_cxr#1")
     assert (node["@type"], node["outcome"], node["versus"]) == ("Claim", "better", ["atlas:integrated_gradients"])
+
+
+def test_the_dataset_has_version_and_licence(kb: KB, tmp_path: Path) -> None:
+    nodes = json.loads(exported(replace_about(kb), tmp_path, ".jsonld").read_text(encoding="utf-8"))["@graph"]
+    assert nodes[0]["@type"] == ["Dataset", "skos:ConceptScheme"]
+    assert (nodes[0]["version"], nodes[0]["license"]) == ("2026.11.0", "https://spdx.org/licenses/CC0-1.0")
+    assert nodes[0]["identifier"] == kb.digest
+
+
+def test_counts_inputs_and_retractions_are_carried(tmp_path: Path) -> None:
+    root = copy_toy(tmp_path)
+    each(
+        appended("publications/toy_2020_cxr.yaml", "retracted: https://example.org/notice\n"),
+        replaced("publications/toy_2020_cxr.yaml", "  dims: [2]\n", "  dims: [2]\n  inputs: [image, text]\n"),
+        replaced("publications/toy_2020_cxr.yaml", "first_author: Toy\n", "first_author: Toy, Tim\n"),
+    )(root)
+    nodes = json.loads(exported(load_kb(root), tmp_path, ".jsonld").read_text(encoding="utf-8"))["@graph"]
+    by_id = {node["@id"]: node for node in nodes}
+    paper = by_id["atlas:toy_2020_cxr"]
+    assert (paper["creativeWorkStatus"], paper["retracted"]) == ("Retracted", "https://example.org/notice")
+    assert paper["inputs"] == ["image", "text"]
+    assert paper["author"] == {"@type": "Person", "familyName": "Toy", "givenName": "Tim"}
+    assert "creativeWorkStatus" not in by_id["atlas:toy_2021_speckle"]
+    count = by_id["atlas:toy_2022_mammo#count1"]
+    assert (count["@type"], count["studies"], count["of"], count["coding"]) == ("Observation", 3, 10, "authors")
+    assert count["observationAbout"] == [{"@id": "atlas:mammography"}, {"@id": "atlas:family:perturbation"}]
 
 
 def test_translations_carry_their_language(linked: dict[str, Any]) -> None:

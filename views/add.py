@@ -6,6 +6,7 @@ import streamlit as st
 
 from recommender.intake import understand
 from taxonomy.intake import TODO, Proposal, checked, propose, read_references
+from taxonomy.writing import dump
 from views.common import entity_link, knowledge, plain, sentences
 
 kb = knowledge()
@@ -23,7 +24,11 @@ def page() -> None:
     uploaded = st.file_uploader("or a file", ["bib", "ris", "json", "txt"], key="upload")
     text = pasted
     if uploaded is not None:
-        text = uploaded.getvalue().decode("utf-8", errors="replace")
+        try:
+            text = uploaded.getvalue().decode("utf-8")
+        except UnicodeDecodeError:
+            st.error(f"{plain(uploaded.name)} is not UTF-8 text; save it as UTF-8.", icon=":material/error:")
+            return
     if not text.strip():
         st.info("A reference gives a proposal: doubles are told, and what the title and abstract name is filled in.")
         return
@@ -56,7 +61,7 @@ def complete(proposal: Proposal) -> None:
         text = st.text_area(
             f"{name}.yaml", proposal.yaml, height=520, key=f"yaml-{proposal.id}", help=f"Replace every {TODO}."
         )
-    _, problems = checked(name, text, kb)
+    entity, problems = checked(name, text, kb)
     with right:
         st.subheader("What is missing" if problems else "It passes every rule")
         if problems:
@@ -67,7 +72,7 @@ def complete(proposal: Proposal) -> None:
             st.success("Put it into kb/publications, or send it to us.", icon=":material/task_alt:")
         st.download_button(
             f"{name}.yaml",
-            text,
+            text if problems or entity is None else dump(entity),
             file_name=f"{name}.yaml",
             mime="text/yaml",
             icon=":material/download:",
