@@ -31,6 +31,7 @@ LOOKALIKES = frozenset(_WORDS.split())
 def main(word_list: str) -> None:
     kb = load_kb()
     query.LOOKALIKES = frozenset()  # or the old list would hide its own words
+    query._prose = lambda _: set()  # sentences of the knowledge base come and go
     lexicon = query._build(kb)
     reader = query._Reader("", lexicon)
     folded = {query._fold(word.strip()) for word in Path(word_list).read_text("utf-8").splitlines()}
