@@ -63,7 +63,7 @@ def test_commands_run(command: str, tmp_path: Path) -> None:
     assert program == "xai-atlas"
     environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     printed = run([sys.executable, "-m", "cli", *arguments], cwd=tmp_path, env=environment)
-    assert printed.strip()
+    assert printed.strip() or any(tmp_path.iterdir())  # it answers, or writes a file
     if "--out" in arguments:
         assert (tmp_path / arguments[arguments.index("--out") + 1] / "report.html").exists()
 

@@ -45,10 +45,7 @@ LEFT_OUT = {
         "quac": "its only study is left out",
     },
     "metrics": {
-        "chexbert_f1": "its original paper was not verified",
         "niche_impurity": "the id of its paper was recalled",
-        "oracle_impurity": "the id of its paper was recalled",
-        "f_fidelity": "the id of its paper was not found",
         "seg_pointing_game": "known as code only",
     },
 }
