@@ -61,6 +61,8 @@ class Points:
     DIMENSION: Final = 0.3
     ARCHITECTURE: Final = 0.3
     """How much more a study counts that shares the organ, the dimension, the architecture."""
+    OTHER_KIND: Final = 0.5
+    """Factor for a study of a convolutional network where a transformer is asked about, and the other way round."""
     # the modality
     CHALLENGE: Final = 0.5
     """One challenge eased or worsened; each further one counts half of the one before."""
@@ -75,6 +77,8 @@ class Points:
     """The same where the family or the goal is asked for, but not a new model."""
     BUILT_IN: Final = 3.0
     """The asker wants the explanation built in, and it is."""
+    ADDED_ON: Final = -3.0
+    """The asker wants it built in, and it is not."""
     NO_TOOL: Final = -1.5
     """Nobody is known to have put it into a tool."""
     NEEDS: Final[Mapping[str, float]] = {
@@ -176,6 +180,8 @@ ARCHITECTURES: Final[Mapping[str, tuple[frozenset[str], Mapping[str, str]]]] = {
     "vlm": (frozenset({"gradients", "text_encoder", "embedding"}), {"relu_only": "a language tower uses attention"}),
 }
 """What a named architecture has and lacks, until the real model was profiled; what is in neither is unknown."""
+
+_KIND: Final = {"cnn": "conv", "unet": "conv", "vit": "attention", "swin": "attention"}
 
 NATIVE: Final[Mapping[str, frozenset[str]]] = {
     "mil": frozenset({"mil_map"}),
@@ -521,6 +527,8 @@ class _Case:
                 found[pub_id] += Points.DIMENSION
             if self.profile.architecture and study.architecture == self.profile.architecture:
                 found[pub_id] += Points.ARCHITECTURE
+            if {_KIND.get(str(self.profile.architecture)), _KIND.get(str(study.architecture))} == {"conv", "attention"}:
+                found[pub_id] *= Points.OTHER_KIND
         return found
 
     @cached_property
@@ -802,6 +810,9 @@ def effort(case: _Case, method: Method) -> Iterator[Reason]:
         wanted = True  # the model is of this kind already
     if method.stage == "intrinsic" and case.query.intrinsic:
         yield Reason("stage", Points.BUILT_IN, "It is built into the model, as you want it.")
+    elif case.query.intrinsic and method.id not in case.query.methods:
+        text = "It is added to a finished model; you want a model that explains itself."
+        yield Reason("stage", Points.ADDED_ON, text)
     elif method.stage == "intrinsic" and not wanted:
         points = Points.INTRINSIC_AIMED if aimed else Points.INTRINSIC
         text = "It is part of a model that has to be built and trained for it; it cannot be added to a finished one."

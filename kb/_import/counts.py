@@ -1,8 +1,8 @@
 """Count the published rows of three reviews into facts; see README.md beside this file.
 
 Run by hand from the repository root: ``python kb/_import/counts.py FOLDER``. It prints the ``counts`` of each review as
-YAML, for its file in kb/publications. The rows of Jin et al. and of Patrício et al. are sorted into our families by the
-tables below, so their counts say ``coding: ours``.
+YAML, for its file in kb/publications. We sort the rows into our families by the tables below, also where the review names
+types of methods itself, so every count says ``coding: ours``.
 """
 
 from __future__ import annotations
@@ -86,13 +86,12 @@ def rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def counts(studies: Iterable[tuple[set[str], set[str]]], what: str, coding: str) -> list[dict[str, Any]]:
+def counts(studies: Iterable[tuple[set[str], set[str]]], what: str) -> list[dict[str, Any]]:
     """Count (modalities, families) of studies by modality, by family, and by both.
 
     Args:
         studies: One pair for each study.
         what: The words before the modality and family in the sentence.
-        coding: "authors" or "ours".
     """
     listed = list(studies)
     cells: Counter[tuple[str | None, str | None]] = Counter()
@@ -108,7 +107,7 @@ def counts(studies: Iterable[tuple[set[str], set[str]]], what: str, coding: str)
             of, text = len(listed), f"{what} {'on this modality' if modality else 'that use this family'}."
         cell = {"modality": modality, "family": family}
         found.append(
-            {**{k: v for k, v in cell.items() if v}, "studies": number, "of": of, "text": text, "coding": coding}
+            {**{k: v for k, v in cell.items() if v}, "studies": number, "of": of, "text": text, "coding": "ours"}
         )
     return found
 
@@ -122,7 +121,7 @@ def jin(folder: Path) -> list[dict[str, Any]]:
         )
         for row in rows(folder / "jin2021_coded.csv")
     ]
-    return counts(studies, "Studies of the authors' table", "ours")
+    return counts(studies, "Studies of the authors' table")
 
 
 def patricio(folder: Path) -> list[dict[str, Any]]:
@@ -134,11 +133,11 @@ def patricio(folder: Path) -> list[dict[str, Any]]:
         )
         for row in rows(folder / "patricio_rows.csv")
     ]
-    return counts(studies, "Studies of the authors' table", "ours")
+    return counts(studies, "Studies of the authors' table")
 
 
 def xray(folder: Path) -> list[dict[str, Any]]:
-    """Count the 140 readable rows of a review of X-ray studies; the method types are the authors'."""
+    """Count the 140 readable rows of a review of X-ray studies by family."""
     studies = [
         (
             {"xray"},
@@ -146,7 +145,9 @@ def xray(folder: Path) -> list[dict[str, Any]]:
         )
         for row in rows(folder / "xray_slr_rows.csv")
     ]
-    return [one for one in counts(studies, "X-ray studies", "authors") if "family" in one and "modality" in one]
+    text = "X-ray studies that use this family, counted by us from the types of methods in the review's table."
+    cells = counts(studies, "X-ray studies")
+    return [{**one, "text": text} for one in cells if "family" in one and "modality" in one]
 
 
 def main() -> None:
