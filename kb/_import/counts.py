@@ -1,8 +1,8 @@
 """Count the published rows of three reviews into facts; see README.md beside this file.
 
 Run by hand from the repository root: ``python kb/_import/counts.py FOLDER``. It prints the ``counts`` of each review as
-YAML, for its file in kb/publications. We sort the rows into our families by the tables below, also where the review names
-types of methods itself, so every count says ``coding: ours``.
+YAML, for its file in kb/publications. We sort the rows into our families by the tables below, also where the review
+names types of methods itself, so every count says ``coding: ours``.
 """
 
 from __future__ import annotations
