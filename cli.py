@@ -359,12 +359,14 @@ def _show_found(kb: KB, text: str, top: int, json_: bool) -> None:
 
     found = search(kb, text, limit=top)
     if json_:
-        as_json({"total": found.total, "hits": [hit._asdict() for hit in found.hits]})
+        as_json({"total": found.total, "loose": found.loose, "hits": [hit._asdict() for hit in found.hits]})
     elif found.hits:
+        if found.loose:
+            err.print(f"Nothing has all of the words {text!r}; these have some of them.", markup=False)
         _print_rows([{"id": hit.id, "kind": hit.kind, "name": hit.name} for hit in found.hits])
         _print_more(found.total, top)
     else:
-        out.print(f"Nothing has the words {text!r}; try fewer of them, or their beginnings.", markup=False)
+        out.print(f"Nothing has a word of {text!r}; try others, or their beginnings.", markup=False)
 
 
 def _print_more(total: int, shown: int) -> None:
@@ -661,8 +663,11 @@ def kb_cite(
         studied = kb.index.by_modality.get(kb.find_by_name(modality, "modalities"), ())
         ids = [one for one in ids if one in studied]
     if search is not None:
-        hits = {hit.id for hit in find(kb, search, {"kind": ["publications"]}, limit=len(kb.publications)).hits}
+        found = find(kb, search, {"kind": ["publications"]}, limit=len(kb.publications))
+        hits = set() if found.loose else {hit.id for hit in found.hits}
         ids = [one for one in ids if one in hits]
+    if not ids:
+        raise AtlasError("no publication fits all of this; leave one of --method, --modality and --search out")
     typer.echo(cite(kb, ids, style), nl=False)
 
 

@@ -28,6 +28,9 @@ TODO = "TODO"
 ALIKE = 0.86
 """Titles at least this alike (0 to 1) may be one paper."""
 
+LONG = 30
+"""Letters of a title that says enough to be looked for inside another."""
+
 _DOI = re.compile(r"10\.\d{4,9}/[^\s\"<>{}|\\^`]+")
 _ARXIV = re.compile(
     r"(?:arxiv[:./\s]*(?:org/)?(?:abs/|pdf/|html/)?)(\d{4}\.\d{4,5}|[a-z-]+(?:\.[A-Z]{2})?/\d{7})", re.IGNORECASE
@@ -36,6 +39,19 @@ _BARE_ARXIV = re.compile(r"^\s*(\d{4}\.\d{4,5}|[a-z-]+(?:\.[A-Z]{2})?/\d{7})(?:v
 _URL = re.compile(r"https?://[^\s<>\"]+")
 _YEAR = re.compile(r"\b(19[5-9]\d|20\d\d)\b")
 _ID = re.compile(get_args(Id)[1].pattern)
+_WORD = r"[A-ZÀ-Þ][\w'’-]+"
+_INITIALS = r"(?:[A-ZÀ-Þ]\.?[ -]?){1,4}(?![\w'’])"
+_NAME = (
+    rf"(?:(?:[a-z]+ ){{0,3}}{_WORD}(?: {_WORD})?,? {_INITIALS}"  # Selvaraju RR; Selvaraju, R. R.
+    rf"|{_WORD}, {_WORD}(?: {_INITIALS})?"  # Selvaraju, Ramprasaath R.
+    rf"|(?:[A-ZÀ-Þ]\.[ -]?){{1,4}}(?:[a-z]+ )*{_WORD})"  # R. R. Selvaraju
+)
+_AUTHORS = re.compile(
+    rf"(?P<first>{_NAME})(?:\s*(?:[,;]|,?\s*(?:and|&))\s+{_NAME})*(?:\s*[,;&]?\s*(?:…|\.\.\.)\s*{_NAME})?"
+    r"(?:,?\s+et al\.?)?[.,:]?\s*(?:\((?:19|20)\d\d[^)]*\)[.,:]?|(?:19|20)\d\d[.,:;])?\s*"
+)
+"""Names before a title, as the styles APA, Vancouver, Chicago and IEEE write them, with the year where it follows."""
+_TITLE = re.compile(r"(.{15,}?)(?<!\s[A-Z])(?:[.?!](?=\s|$)|$)")
 _IN_BRACES = re.compile(r"\s*\{((?:[^{}]|\{[^{}]*\})*)\}\s*(?:and\s|$)")
 _TEX_MARK = re.compile(r"[{}]|\\(?=[&%$#_])")
 _SMALL = {"a", "an", "the", "of", "for", "on", "in", "and", "to", "with", "from", "by", "using", "via", "is", "are"}
@@ -240,23 +256,36 @@ def _word(value: Any) -> str | None:
 
 
 def _pasted(text: str) -> Reference:
-    """Read a citation as people paste it: a DOI, an arXiv id, an address, a year, a title in quotes."""
+    """Read a citation as people paste it: names, a title, a year, a DOI, an arXiv id, an address."""
     doi, arxiv = _DOI.search(text), _ARXIV.search(text) or _BARE_ARXIV.match(text)
     url = _URL.search(text)
     years = _YEAR.findall(_URL.sub(" ", _DOI.sub(" ", _ARXIV.sub(" ", text))))
-    quoted = re.search(r"[“\"]([^”\"]{15,})[”\"]", text)
-    title = quoted[1].rstrip(" .,") if quoted else None
-    if title is None and not (doi or arxiv or url):
-        title = _one_line(text)
-    author = re.match(r"\s*([A-ZÀ-Þ][\w'’-]+),\s+([A-ZÀ-Þ][\w.\s-]*?)(?=[,;&(.]|\s+and\s)", text)
+    line = _one_line(text)
+    authors = _AUTHORS.match(line)
+    title = re.search(r"[“\"]([^”\"]{15,})[”\"]", line) or (_TITLE.match(line, authors.end()) if authors else None)
+    words = title[1].rstrip(" .,") if title else None
+    if not (words or doi or arxiv or url):
+        words = line
+        if len(words.split()) < 3:  # noqa: PLR2004 - a word or two is no title
+            raise AtlasError(f"no paper is named by {words!r}: paste its DOI, arXiv id, address or whole citation")
     return _reference(
-        title=title,
+        title=words,
         year=years[-1] if years else None,
-        author=f"{author[1]}, {author[2].strip()}" if author and (quoted or doi or arxiv) else None,
+        author=_comma_first(authors["first"]) if authors and title else None,
         doi=doi[0] if doi else None,
         arxiv=arxiv[1] if arxiv else None,
         url=url[0] if url else None,
     )
+
+
+def _comma_first(name: str) -> str:
+    """Write "Selvaraju RR" and "R. R. Selvaraju" as "Selvaraju, R. R."; a name that has its comma stays."""
+    if "," in name:
+        return name.strip()
+    if name[1] == ".":
+        return str(_surname_first(name.strip()))
+    surname, _, initials = name.strip().rpartition(" ")
+    return f"{surname}, {' '.join(f'{letter}.' for letter in initials if letter.isalpha())}"
 
 
 def _reference(
@@ -301,7 +330,7 @@ def _one_line(text: str) -> str:
 
 
 def doubles(reference: Reference, kb: KB) -> list[Double]:
-    """Return publications that may be the same paper: by DOI or arXiv id for certain, by title as likely."""
+    """Return publications that may be the same paper: by DOI, arXiv id or whole title for certain, else as likely."""
     found = []
     title = plain_title(reference.title) if reference.title else ""
     for pub_id, publication in kb.publications.items():
@@ -314,6 +343,8 @@ def doubles(reference: Reference, kb: KB) -> list[Double]:
             matcher = SequenceMatcher(None, title, other, autojunk=False)
             if title == other:
                 found.append(Double(pub_id, "the same title", certain=True))
+            elif len(other) >= LONG and other in title:
+                found.append(Double(pub_id, "a title that stands in this one", certain=False))
             elif matcher.real_quick_ratio() >= ALIKE and matcher.quick_ratio() >= ALIKE and matcher.ratio() >= ALIKE:
                 found.append(Double(pub_id, f"a title that is {matcher.ratio():.0%} alike", certain=False))
     return sorted(found, key=lambda one: (not one.certain, one.publication))

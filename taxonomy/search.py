@@ -67,6 +67,8 @@ class Found:
     total: int
     facets: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Facet to value to how many of the found entities have it, the most frequent first."""
+    loose: bool = False
+    """True when nothing has all words, and these have some of them."""
 
 
 def search(
@@ -74,8 +76,9 @@ def search(
 ) -> Found:
     """Find entities by words and facets.
 
-    Every word must occur, the last letters of each may be left out ("segm"). Facets are joined by "and", the values of
-    one facet by "or". Without a text all entities that fit the facets are found, publications newest first.
+    Every word must occur, the last letters of each may be left out ("segm"); where nothing has them all, what has most
+    of them is found and called loose. Facets are joined by "and", the values of one facet by "or". Without a text all
+    entities that fit the facets are found, the most studied and the newest first.
 
     Args:
         kb: The knowledge base.
@@ -128,24 +131,22 @@ class _Engine:
         self._db.executemany("INSERT INTO entity VALUES (?, ?, ?, ?)", rows)
         years = {i: p.year or 0 for i, p in kb.publications.items()}
         kinds = list(kb.kinds())
-        self._order = sorted(self._kinds, key=lambda i: (kinds.index(self._kinds[i]), -years.get(i, 0), i))
+        studied = {**kb.index.by_method, **kb.index.by_modality}
+        self._order = sorted(
+            self._kinds, key=lambda i: (kinds.index(self._kinds[i]), -len(studied.get(i, ())), -years.get(i, 0), i)
+        )
 
     def search(self, text: str, where: Mapping[str, set[str]], limit: int, offset: int) -> Found:
-        query = _query(text)
-        snippets: dict[str, str] = {}
-        if query is None:
-            ids = self._order if not text.strip() else []
-        else:
-            with self._lock:
-                ranked = self._db.execute(
-                    "SELECT id, bm25(entity, 0, 12, 6, 1) FROM entity WHERE entity MATCH ?", (query,)
-                ).fetchall()
-            # first what is called so; then names weigh most, and publications stand behind what they speak of
-            ranked.sort(key=lambda row: row[1] * self._weight(row[0]))
-            ids = list(dict.fromkeys((*self._kb.called(text), *(i for i, _ in ranked))))
+        words = _words(text)
+        query = " ".join(words)
+        ids = self._ranked(text, query) if words else [] if text.strip() else self._order
+        if loose := len(words) > 1 and not ids:
+            query = " OR ".join(words)
+            ids = self._ranked(text, query)
         fitting = [i for i in ids if all(self._facets[i].get(f, frozenset()) & values for f, values in where.items())]
         page = fitting[offset : offset + limit]
-        if query is not None and page:
+        snippets: dict[str, str] = {}
+        if words and page:
             marks = ",".join("?" * len(page))
             with self._lock:
                 snippets = dict(
@@ -156,7 +157,16 @@ class _Engine:
                     )
                 )
         hits = tuple(Hit(i, self._kinds[i], self._names[i], _joined(snippets.get(i, ""))) for i in page)
-        return Found(hits, len(fitting), self._count(ids, where))
+        return Found(hits, len(fitting), self._count(ids, where), loose and bool(ids))
+
+    def _ranked(self, text: str, query: str) -> list[str]:
+        """Return what fits a query: first what is called so; then names weigh most, publications least."""
+        with self._lock:
+            ranked = self._db.execute(
+                "SELECT id, bm25(entity, 0, 12, 6, 1) FROM entity WHERE entity MATCH ?", (query,)
+            ).fetchall()
+        ranked.sort(key=lambda row: row[1] * self._weight(row[0]))
+        return list(dict.fromkeys((*self._kb.called(text), *(i for i, _ in ranked))))
 
     def _weight(self, entity_id: str) -> float:
         return 1.0 if self._kinds[entity_id] == "publications" else 1.6
@@ -174,10 +184,9 @@ class _Engine:
         return {facet: dict(found.most_common()) for facet, found in counts.items()}
 
 
-def _query(text: str) -> str | None:
-    """Return the text as an FTS5 query, every word a quoted beginning; None when it has no word."""
-    words = _WORD.findall(text)
-    return " ".join(f'"{_spaced(word).strip()}"*' for word in words) if words else None
+def _words(text: str) -> list[str]:
+    """Return the words of a text as FTS5 reads them, each a quoted beginning."""
+    return [f'"{_spaced(word).strip()}"*' for word in _WORD.findall(text)]
 
 
 def _spaced(text: str) -> str:

@@ -131,6 +131,25 @@ def test_three_formats_say_the_same(text: str) -> None:
             'Doe, Jane, Roe, K. "Maps that say where they look." Journal 12 (2021). doi:10.1234/x1',
             Reference(title="Maps that say where they look", year=2021, first_author="Doe, Jane", doi="10.1234/x1"),
         ),
+        (  # Vancouver
+            "van der Doe JQ, Van Berg K, et al. Maps of MRI: where they look. Med Image Anal. 2021;12(3):4-5.",
+            Reference(title="Maps of MRI: where they look", year=2021, first_author="van der Doe, J. Q."),
+        ),
+        (  # APA
+            "Doe, J. Q., Roe-Poe, K., & Zed, A. (2021). Maps that say where they look. Journal, 12, 4. "
+            "https://doi.org/10.1234/x1",
+            Reference(title="Maps that say where they look", year=2021, first_author="Doe, J. Q.", doi="10.1234/x1"),
+        ),
+        (  # Chicago
+            "Doe, Jane. Grad-CAM for thyroid ultrasound. 2025. doi:10.1000/example",
+            Reference(
+                title="Grad-CAM for thyroid ultrasound", year=2025, first_author="Doe, Jane", doi="10.1000/example"
+            ),
+        ),
+        (  # IEEE
+            "J. Q. Doe and K. Roe, “Maps that say where they look,” in Proc. Conf., 2021, pp. 4-5.",
+            Reference(title="Maps that say where they look", year=2021, first_author="Doe, J. Q."),
+        ),
     ],
 )
 def test_a_pasted_reference(text: str, expected: Reference) -> None:
@@ -183,7 +202,9 @@ def test_an_arxiv_preprint_in_bibtex() -> None:
     assert read_references(text) == [Reference(title="T", year=2021, first_author="Doe, Jane Q.", arxiv="2101.00001")]
 
 
-@pytest.mark.parametrize("text", ["", "  \n", "@article{a, title = {broken", "TY  - JOUR\n", '[{"no": "paper"}]', "{}"])
+@pytest.mark.parametrize(
+    "text", ["", "  \n", "hello", "@article{a, title = {broken", "TY  - JOUR\n", '[{"no": "paper"}]', "{}"]
+)
 def test_what_is_no_reference_is_told(text: str) -> None:
     with pytest.raises(AtlasError):
         read_references(text)
@@ -199,6 +220,12 @@ def test_what_we_write_we_take_in_as_a_double(real: KB, style: str) -> None:
 
 
 # --- proposed, checked, written --------------------------------------------------------------------------------------
+
+
+def test_a_title_is_found_inside_what_was_pasted(real: KB) -> None:
+    title = real.publications["grad_cam_2016"].title
+    (reference,) = read_references(f"Some authors and more, {title}, International Conference on Vision")
+    assert [(one.publication, one.certain) for one in doubles(reference, real)] == [("grad_cam_2016", False)]
 
 
 def test_a_title_that_is_nearly_the_same_is_told_as_likely(kb: KB) -> None:

@@ -179,7 +179,10 @@ def test_questions_that_do_not_fit_are_told() -> None:
     assert "this question can be asked of a method" in run("show", "captum", "--blanks", code=2)[1]
     assert "is one of the methods" in run("show", "lime", "--task", "segmentation", code=2)[1]
     assert "unknown task" in run("show", "ultrasound", "--task", "segmentierung", code=2)[1]
-    assert "Nothing has the words" in run("show", "--search", "qqqqq")[0]
+    assert "Nothing has a word" in run("show", "--search", "qqqqq")[0]
+    shown, said = run("show", "--search", "ultrasound qqqqq")
+    assert "ultrasound" in shown
+    assert "Nothing has all" in said
 
 
 def test_the_report_shows_what_is_covered() -> None:
@@ -262,6 +265,7 @@ def test_kb_cites_selections() -> None:
     both = json.loads(run("kb", "cite", "--modality", "oct", "--method", "grad_cam", "--style", "csl")[0])
     assert {entry["id"] for entry in both} == set(kb.index.coverage["grad_cam", "oct"])
     assert "unknown publication" in run("kb", "cite", "nothing", code=2)[1]
+    assert "no publication fits" in run("kb", "cite", "--search", "ultrasound qqqqq", code=2)[1]
 
 
 def test_kb_version_names_the_content() -> None:

@@ -48,7 +48,16 @@ def test_what_is_meant_comes_first(kb: KB, text: str, first: str) -> None:
 
 def test_every_word_must_occur(kb: KB) -> None:
     assert search(kb, "speckle").total > search(kb, "speckle grain").total > 0
-    assert search(kb, "speckle zebra").total == 0
+    assert not search(kb, "speckle grain").loose
+
+
+def test_what_has_some_of_the_words_is_found_where_nothing_has_all(kb: KB) -> None:
+    found = search(kb, "speckle zebra")
+    assert found.loose
+    assert [hit.id for hit in found.hits] == [hit.id for hit in search(kb, "speckle").hits]
+    assert "[" in found.hits[0].snippet
+    nothing = search(kb, "okapi zebra")
+    assert (nothing.total, nothing.loose) == (0, False)
 
 
 @pytest.mark.parametrize("text", ['"', "AND", "a* OR b", "NEAR(x)", "')--", "(", "?!", "^x:y", "\u0000"])
@@ -91,6 +100,13 @@ def test_without_words_everything_is_found_page_by_page(real: KB) -> None:
     assert search(real).total == total
     pages = [hit.id for start in range(0, total, 100) for hit in search(real, limit=100, offset=start).hits]
     assert len(pages) == len(set(pages)) == total
+
+
+def test_without_words_the_most_studied_comes_first(real: KB) -> None:
+    for kind, studied in (("methods", real.index.by_method), ("modalities", real.index.by_modality)):
+        counts = [len(studied.get(hit.id, ())) for hit in search(real, where={"kind": [kind]}, limit=1000).hits]
+        assert counts == sorted(counts, reverse=True)
+        assert counts[0] > 0
 
 
 def test_an_unknown_facet_is_told(kb: KB) -> None:

@@ -10,7 +10,7 @@ from taxonomy.writing import dump
 from views.common import entity_link, knowledge, plain, sentences
 
 kb = knowledge()
-EXAMPLE = "Paste BibTeX, RIS, CSL-JSON, a DOI, an arXiv id, or a citation with the title in quotes"
+EXAMPLE = "Paste BibTeX, RIS, CSL-JSON, a DOI, an arXiv id, or a whole citation"
 
 
 def page() -> None:

@@ -71,7 +71,6 @@ def overview() -> None:
 
 # --- search -----------------------------------------------------------------------------------------------------------
 
-SINGULAR = {"modalities": "modality"}
 FACET_NAMES = {
     "kind": "What",
     "modality": "Modality",
@@ -88,6 +87,11 @@ FACET_NAMES = {
     "input": "Model reads",
 }
 MAIN_FACETS = ("kind", "modality", "task", "family")
+
+
+def one_of(kind: str) -> str:
+    """Return a kind's name for one of it."""
+    return {"modalities": "modality"}.get(kind, kind.rstrip("s"))
 
 
 def facet_name(facet: str, value: str) -> str:
@@ -136,11 +140,15 @@ def search_view() -> None:
                 facet(name)
     found = search(kb, text or "", where, limit=0)
     if not found.total:
-        st.info("Nothing has all of these words and filters. Remove one, or type only the beginning of a word.")
+        st.info("Nothing has these words and filters. Remove one, or type only the beginning of a word.")
         return
+    if found.loose:
+        st.info("Nothing has all of these words; these have some of them.")
     kinds = found.facets["kind"]
     summary = ", ".join(
-        f"{number} {kind}" for kind, number in kinds.items() if not where["kind"] or kind in where["kind"]
+        f"{number} {one_of(kind) if number == 1 else kind}"
+        for kind, number in kinds.items()
+        if not where["kind"] or kind in where["kind"]
     )
     if where["kind"] == ["publications"]:
         ids = [hit.id for hit in search(kb, text or "", where, limit=found.total).hits]
@@ -165,7 +173,7 @@ def show_hit(hit: Hit) -> None:
     with st.container(gap=None):
         entity_link(hit.id, hit.name)
         entity = kb.get(hit.id)
-        about = SINGULAR.get(hit.kind, hit.kind.rstrip("s"))
+        about = one_of(hit.kind)
         if isinstance(entity, Publication):
             study = entity.study
             about = " · ".join(
@@ -175,7 +183,8 @@ def show_hit(hit: Hit) -> None:
             )
         elif hit.kind == "methods":
             about += f" · {kb.vocabulary.families[kb.methods[hit.id].family].name}"
-            about += f" · {len(kb.index.by_method.get(hit.id, ()))} publications"
+            number = len(kb.index.by_method.get(hit.id, ()))
+            about += f" · {number} {'publication' if number == 1 else 'publications'}"
         snippet = hit.snippet if hit.snippet.strip("[]").casefold() != hit.name.casefold() else ""
         st.markdown(f":small[:gray[{plain(about)}]] :small[{marked(snippet)}]")
 
