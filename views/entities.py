@@ -364,10 +364,10 @@ def modality_page(modality: Modality) -> None:
     good, bad = st.columns(2, gap="large")
     with good:
         st.subheader("What held up")
-        finding_lines(_once(f for one in tried for f in one.for_))
+        told_of((one.method, f) for one in tried for f in one.for_)
     with bad:
         st.subheader("What did not")
-        finding_lines(_once(f for one in tried for f in one.against))
+        told_of((one.method, f) for one in tried for f in one.against)
     split = disagreements(kb, modality=modality.id)
     if split:
         with st.expander(f"Where publications disagree ({len(split)})"):
@@ -386,9 +386,19 @@ def _studied(modality: Modality) -> list[Publication]:
     return [kb.publications[one] for one in kb.index.by_modality.get(modality.id, ())]
 
 
-def _once(found: Iterable[Finding]) -> list[Finding]:
-    """Keep one finding of those that rest on one claim, at most twenty of all."""
-    return list({id(f.claim): f for f in found}.values())[:20]
+def told_of(found: Iterable[tuple[str, Finding]]) -> None:
+    """Show findings, each once after the methods it speaks of: a method may have won or lost on either side."""
+    methods: dict[int, list[str]] = {}
+    claims: dict[int, Finding] = {}
+    for method, finding in found:
+        claims[id(finding.claim)] = finding
+        methods.setdefault(id(finding.claim), []).append(method)
+    if not claims:
+        st.markdown("None.")
+    for key, finding in list(claims.items())[:20]:
+        claim_line(finding.claim, kb.publications[finding.publication], methods[key])
+    if len(claims) > 20:  # noqa: PLR2004 - as above
+        st.caption(f"{len(claims) - 20} more are on the pages of the methods.")
 
 
 def _to_measure(modality: Modality) -> list[str]:

@@ -53,9 +53,10 @@ def dims(found: Iterable[int]) -> str:
     return " and ".join(f"{one}D" for one in found)
 
 
-def claim_line(claim: Claim, publication: Publication | None = None) -> None:
-    """Show one claim with its context."""
-    st.markdown(claim_text(claim, publication))
+def claim_line(claim: Claim, publication: Publication | None = None, about: Iterable[str] = ()) -> None:
+    """Show one claim with its context, after the names of the methods that it is shown for."""
+    named = ", ".join(knowledge().methods[one].name for one in about)
+    st.markdown((f"**{plain(named)}:** " if named else "") + claim_text(claim, publication))
 
 
 def claim_text(claim: Claim, publication: Publication | None = None) -> str:
