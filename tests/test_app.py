@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -131,6 +132,14 @@ def test_explore_method_page_has_claims_and_sources() -> None:
     assert "Limitations" in shown
 
 
+def test_explore_explains_a_recommendation_by_ways_through_the_graph() -> None:
+    assert "Way 1" not in text(opened("explore", id="grad_cam"))
+    shown = text(opened("explore", id="grad_cam", **{"in": "Ultrasound"}))
+    assert re.search(r"Way 1.*\n1\. Grad-CAM .*Ultrasound", shown, re.DOTALL)
+    assert "suffers from" in shown
+    assert "a gap" in text(opened("explore", id="squaregrad", **{"in": "Ultrasound"}))
+
+
 def test_explore_says_what_an_unknown_id_may_have_meant() -> None:
     app = opened("explore", id="grad_cm")
     assert "grad_cam" in app.error[0].value.replace("\\", "")
@@ -151,7 +160,10 @@ def test_explore_searches_and_narrows() -> None:
     assert titles <= studied
     assert {button.label for button in app.get("download_button")} >= {"BibTeX", "RIS", "CSL-JSON"}
     app = fine(next(one for one in app.text_input if one.label == "Search").set_value("qqqqq").run())
-    assert "Nothing has all of these" in app.info[0].value
+    assert "Nothing has these" in app.info[0].value
+    shown = text(opened("explore", find="ultrasound qqqqq"))
+    assert "Nothing has all of these words" in shown
+    assert "Ultrasound" in shown
 
 
 def test_explore_links_bring_a_search_back() -> None:

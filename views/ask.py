@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import streamlit as st
 
 from recommender import Answer, Query, Reason, Recommendation, answer
-from views.common import RUN, branch_badge, cite, entity_link, knowledge, named, plain, runnable, sentences, sourced
+from views.common import (
+    EXPLORE,
+    RUN,
+    branch_badge,
+    cite,
+    entity_link,
+    knowledge,
+    named,
+    plain,
+    runnable,
+    sentences,
+    sourced,
+)
 
 kb = knowledge()
 EXAMPLES = (
@@ -114,7 +128,7 @@ def results(found: Answer) -> None:
         st.subheader("Ranking")
         everything = len(found.recommendations) > CARDS and st.toggle(f"Show all {len(found.recommendations)} methods")
         for rank, one in enumerate(found.recommendations if everything else found.recommendations[:CARDS], 1):
-            card(rank, one, best)
+            card(rank, one, best, found.query.modality)
     if found.ruled_out:
         with st.expander(f"Ruled out: {len(found.ruled_out)} methods, and why"):
             for out in found.ruled_out:
@@ -146,8 +160,8 @@ def reason_line(reason: Reason) -> str:
     return f":{colour}-badge[{reason.points:+.1f}] {plain(reason.text)}{cites}"
 
 
-def card(rank: int, one: Recommendation, best: float) -> None:
-    """Show one recommendation."""
+def card(rank: int, one: Recommendation, best: float, modalities: Iterable[str] = ()) -> None:
+    """Show one recommendation; for each modality it leads to the studies and ways through the graph behind it."""
     with st.container(border=True):
         left, right = st.columns([3, 1], vertical_alignment="center")
         runs = " :green-badge[:material/play_circle: runs here]" if one.runnable else ""
@@ -165,6 +179,10 @@ def card(rank: int, one: Recommendation, best: float) -> None:
                     st.markdown("**It serves only**\n\n" + "\n".join(f"- {plain(text)}" for text in one.conditions))
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
             entity_link(one.method, "About this method", icon=":material/menu_book:")
+            for modality in modalities:
+                name = kb.modalities[modality].name
+                there = {"id": one.method, "in": name}  # a bound widget reads the words it shows from the address
+                st.page_link(EXPLORE, label=f"Why in {plain(name)}", icon=":material/route:", query_params=there)
             for metric in one.metrics:
                 entity_link(metric, kb.metrics[metric].name, icon=":material/straighten:")
             for tool in one.tools:

@@ -11,7 +11,8 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from taxonomy.card import card
-from taxonomy.questions import Finding, bearings, blanks, disagreements, explains, findings, neighbours
+from taxonomy.graph import evidence
+from taxonomy.questions import Bearing, Finding, bearings, blanks, disagreements, explains, findings, neighbours, why
 from taxonomy.schema import Challenge, Effect, Method, Metric, Modality, Publication, Tool
 from views.common import (
     COLOURS,
@@ -103,6 +104,8 @@ def method_page(method: Method) -> None:
             good, bad = st.columns(2, gap="medium")
             statements(good, "Strengths", ":material/add_circle:", method.strengths)
             statements(bad, "Limitations", ":material/do_not_disturb_on:", method.limitations)
+        st.subheader("In one modality")
+        in_modality(method.id)
         st.subheader("What studies found")
         claims_of(method.id)
         untried(method.id)
@@ -165,10 +168,7 @@ def facts(method: Method) -> None:
     implementations(method.implementations)
     if effects := bearings(kb, method.id):
         st.markdown("**Challenges**")
-        for one in effects:
-            verb = "eases" if one.eases else "suffers from"
-            name = plain(kb.challenges[one.challenge].name)
-            st.markdown(f"- {verb} *{name}*: {sourced(one.effect.text, one.effect.sources)}")
+        st.markdown("\n".join(f"- {bearing_text(one)}" for one in effects))
 
 
 def cost(method: Method) -> str:
@@ -227,6 +227,41 @@ def disagreement_list(found: Iterable[Any], *, name: bool = True) -> None:
             with right:
                 st.markdown(":red[Against]")
                 finding_lines(one.against)
+
+
+def in_modality(method_id: str) -> None:
+    """Show what speaks for and against a method in a modality: studies, challenges, and the ways through the graph."""
+    modality = st.selectbox(
+        "Modality",
+        list(kb.modalities),
+        index=None,
+        format_func=lambda one: kb.modalities[one].name,
+        placeholder="Choose a modality",
+        label_visibility="collapsed",
+        key="in",
+        bind="query-params",
+    )
+    if modality is None:
+        return
+    found = evidence(kb, method_id, modality)
+    if not found:
+        st.markdown("No publication tried it there: a gap.")
+    for one in found:
+        for claim in one.claims:
+            claim_line(claim, one.publication)
+    if used := [one.publication.id for one in found if not one.claims]:
+        st.markdown(f"Used, with nothing found about it: {cite(used)}")
+    for bearing in bearings(kb, method_id, modality):
+        st.markdown(f"- {bearing_text(bearing)}")
+    for number, steps in enumerate(why(kb, method_id, modality), 1):
+        st.markdown(f"**Way {number}** through the graph\n" + "\n".join(f"1. {plain(step.text)}" for step in steps))
+
+
+def bearing_text(bearing: Bearing) -> str:
+    """Return what a method does to a challenge, as Markdown."""
+    verb = "eases" if bearing.eases else "suffers from"
+    name = plain(kb.challenges[bearing.challenge].name)
+    return f"{verb} *{name}*: {sourced(bearing.effect.text, bearing.effect.sources)}"
 
 
 def untried(method_id: str) -> None:
