@@ -34,15 +34,11 @@ RENAMED_STUDIES = {"relax_oct": "wen_2021_relax_oct"}
 LEFT_OUT = {
     "publications": {
         "ahmed_xai_cad": "its title was not found",
-        "embryo_2025_shap_nasnet": "its title was not found",
         "ensemblecam_cervical": "its title was not found",
-        "jcbfm_dwi_stroke_attention": "its title was not found",
-        "quac_2024": "its title was not found",
     },
     "methods": {
         "adversarial_training": "a way to train, not an explainer",
         "ensemble_cam": "its only study is left out",
-        "quac": "its only study is left out",
     },
     "metrics": {
         "niche_impurity": "the id of its paper was recalled",
