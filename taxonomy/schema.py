@@ -271,6 +271,7 @@ class Study(Part):
     anatomy: Text | None
     task: Id | None
     architecture: Id | None
+    """Of the model that is explained, not of what explains it."""
     model: Text | None = None
     dims: list[Dim] | None
     inputs: list[Input] = Field(default_factory=list)
