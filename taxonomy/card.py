@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MOST = 4
 """Rows of a list at most, so that the card stays on one page; what is left out is counted."""
 
+LONGEST = 44
+"""Letters of an address that is shown."""
+
 _STYLE = """
 @page { size: A4; margin: 12mm }
 body { font: 8pt/1.22 system-ui, "Helvetica Neue", Arial, sans-serif; color: #1d2b33; max-width: 186mm; margin: auto }
@@ -24,8 +27,9 @@ h1 { font-size: 17pt; margin: 0 0 1mm } h2 { font-size: 10pt; margin: 2.5mm 0 .5
 p, ul { margin: 0 0 1mm } ul { padding-left: 4mm } small { color: #5b6b75 }
 .two { display: grid; grid-template-columns: 1fr 1fr; gap: 0 6mm } table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; vertical-align: top; padding: .3mm 2mm .3mm 0; border-bottom: .2mm solid #dde5e9 }
-ol { padding-left: 5mm; margin: 0; columns: 3; font-size: 6pt; color: #3c4a52 }
-ol li { break-inside: avoid; overflow-wrap: anywhere }
+th { white-space: nowrap }
+ol { padding-left: 5mm; margin: 0; columns: 3; column-gap: 6mm; font-size: 6pt; color: #3c4a52 }
+ol li { break-inside: avoid; overflow-wrap: anywhere } a { color: inherit; text-decoration: none }
 """
 
 
@@ -63,7 +67,8 @@ def card(kb: KB, method_id: str) -> str:
         return [(escape(f.claim.text), [f.publication]) for f in rows if f.side == wanted]
 
     def borne(eases: bool) -> list[Row]:
-        return [(_effect(kb, b), b.effect.sources) for b in effects if b.eases == eases]
+        once = {b.challenge: b for b in reversed(effects) if b.eases == eases}  # the first of each challenge
+        return [(_effect(kb, b), b.effect.sources) for b in reversed(once.values())]
 
     vocabulary = kb.vocabulary
     needs = ", ".join(vocabulary.needs[n].name.lower() for n in method.requires.needs) or "the model's answer only"
@@ -82,7 +87,7 @@ def card(kb: KB, method_id: str) -> str:
         "Implemented in": ", ".join(dict.fromkeys(kb.tools[i.tool].name for i in method.implementations)),
     }
     table = "".join(f"<tr><th>{k}</th><td>{escape(v)}</td></tr>" for k, v in facts.items() if v)
-    original = f"<p>Original paper{marks([method.source])}</p>" if method.source else ""
+    original = f" Original paper:{marks([method.source])}" if method.source else ""
     rows = findings(kb, method_id)
     effects = bearings(kb, method_id)
     tried = sorted(
@@ -93,7 +98,7 @@ def card(kb: KB, method_id: str) -> str:
         f"{kb.modalities[m].name} {len(t.publications)} (+{len(t.for_)} −{len(t.against)})" for m, t in tried
     )
     body = [
-        f"<h1>{escape(method.name)}</h1><p>{escape(method.definition or '')}</p><table>{table}</table>{original}",
+        f"<h1>{escape(method.name)}</h1><p>{escape(method.definition or '')}{original}</p><table>{table}</table>",
         '<div class="two"><div>',
         section("Strengths", told(method.strengths)),
         section("Eases", borne(True)),
@@ -105,10 +110,7 @@ def card(kb: KB, method_id: str) -> str:
         "</div></div>",
         f"<h2>Publications by modality (findings for and against)</h2><p>{escape(where) or 'none'}</p>",
     ]
-    sources = "".join(
-        f"<li>{escape(_short(kb, one))} {escape(kb.publications[one].link.removeprefix('https://'))}</li>"
-        for one in cited
-    )
+    sources = "".join(f"<li>{escape(_short(kb, one))} {_link(kb.publications[one].link)}</li>" for one in cited)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f"<title>{escape(method.name)}, XAI Atlas</title><style>{_STYLE}</style></head><body>{''.join(body)}"
@@ -122,8 +124,16 @@ def _effect(kb: KB, bearing: Bearing) -> str:
     return f"<b>{escape(challenge)}</b>: {escape(bearing.effect.text)}"
 
 
+def _link(address: str) -> str:
+    """Return a link whose words stay short; a DOI or an arXiv id is whole, so that it can be typed."""
+    words = address.split("://", 1)[-1]
+    if len(words) > LONGEST and not words.startswith(("doi.org/", "arxiv.org/")):
+        words = words[: LONGEST - 1] + "…"
+    return f'<a href="{escape(address)}">{escape(words)}</a>'
+
+
 def _short(kb: KB, publication_id: str) -> str:
     publication = kb.publications[publication_id]
     who = f"{publication.first_author.split(',')[0]}: " if publication.first_author else ""
-    title = shorten(publication.title, 64, placeholder=" …")
+    title = shorten(publication.title, 48, placeholder=" …")
     return f"{who}{title} ({publication.year or 'n.d.'})"
