@@ -45,6 +45,7 @@ LEFT_OUT = {
         "seg_pointing_game": "known as code only",
     },
     "multimodal": {
+        "echo_vlm": "its explanation was seen only in a summary of the paper by others",
         "medclip": "its abstract explains nothing, and the catalogue recalled the mechanism",
         "biomedclip": "its abstract explains nothing, and the catalogue recalled the mechanism",
         "kad": "its abstract explains nothing, and the catalogue recalled the mechanism",
