@@ -83,6 +83,92 @@ def attention_rollout(
     return Found(values, (note,), (caution,), signed=False)
 
 
+@explainer("raw_attention")
+@torch.no_grad()
+def raw_attention(
+    model: nn.Module,
+    x: Tensor,
+    score: Score,  # noqa: ARG001
+    *,
+    block: int = -1,
+    profile: Wired,
+) -> Found:
+    """Attention of one block, averaged over its heads, of the tokens that the score reads (arXiv 1706.03762).
+
+    Args:
+        model: a transformer with one token sequence through all blocks.
+        x: ``(B, C, *spatial)``.
+        score: not used; the map does not depend on the target.
+        block: which block, from 0; negative numbers count from the last.
+        profile: the wired profile.
+    """
+    mode = Attention()
+    with mode:
+        run(model, x.clone())
+    count = len(mode.attentions)
+    if not -count <= block < count:
+        raise TargetError(
+            f"raw_attention: block={block} was given; the model has {count} blocks, -{count} to {count - 1}"
+        )
+    values, note = _onto_image(_heads(mode.attentions[block], len(x)).mean(1), profile, x)
+    caution = "It does not depend on the target, and attention of one block need not be what the answer rests on."
+    return Found(values, (f"Block {block % count + 1} of {count}. {note}",), (caution,), signed=False)
+
+
+def _attention_gradients(model: nn.Module, x: Tensor, score: Score) -> list[Tensor]:
+    """Return the attention of each block times its gradient ``(B, heads, N, N)``; zeros where the score ignores it."""
+    _, entry = leaf(x)
+    mode = Attention()
+    with torch.enable_grad():
+        with mode:
+            outputs = run(model, entry)
+        grads = torch.autograd.grad(score(outputs, torch.arange(len(x))).sum(), mode.attentions, allow_unused=True)
+    return [
+        _heads(torch.zeros_like(a) if g is None else a.detach() * g, len(x))
+        for a, g in zip(mode.attentions, grads, strict=True)
+    ]
+
+
+@explainer("gradient_attention_rollout")
+def gradient_attention_rollout(model: nn.Module, x: Tensor, score: Score, *, profile: Wired) -> Found:
+    """Attention rollout with the positive part of attention times its gradient in place of attention.
+
+    Each block mixes tokens as half the residual connection and half that product, every row summing to 1, so that the
+    rollout of arXiv 2005.00928 follows the explained score.
+
+    Args:
+        model: a transformer with one token sequence through all blocks.
+        x: ``(B, C, *spatial)``.
+        score: the score.
+        profile: the wired profile.
+    """
+    matrices = []
+    for product in _attention_gradients(model, x, score):
+        mixed = product.mean(1).clamp(min=0)
+        # gradients have any size: what a row hands on counts like its residual connection, as attention does there
+        mixed = mixed / mixed.sum(-1, keepdim=True).clamp(min=torch.finfo(mixed.dtype).tiny)
+        mixed = mixed + torch.eye(mixed.shape[-1], device=mixed.device, dtype=mixed.dtype)
+        matrices.append(mixed / mixed.sum(-1, keepdim=True))
+    values, note = _onto_image(_rolled(matrices), profile, x)
+    return Found(values, (note,), signed=False)
+
+
+@explainer("generic_attention")
+def generic_attention(model: nn.Module, x: Tensor, score: Score, *, profile: Wired) -> Found:
+    """Attention times its gradient, positive part per head, accumulated through the blocks (arXiv 2103.15679).
+
+    Args:
+        model: a transformer with one token sequence through all blocks.
+        x: ``(B, C, *spatial)``.
+        score: the score.
+        profile: the wired profile.
+    """
+    products = _attention_gradients(model, x, score)
+    eye = torch.eye(products[0].shape[-1], device=x.device, dtype=x.dtype)
+    values, note = _onto_image(_rolled([eye + one.clamp(min=0).mean(1) for one in products]), profile, x)
+    return Found(values, (note,), signed=False)
+
+
 @explainer("chefer_lrp")
 def chefer_lrp(model: nn.Module, x: Tensor, score: Score, *, profile: Wired) -> Found:
     """Transformer relevance: attention gradients times attention relevance, rolled out (arXiv 2012.09838).

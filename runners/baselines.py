@@ -58,10 +58,15 @@ def baseline(x: Tensor, kind: str, generator: torch.Generator) -> Tensor:
             raise TargetError(f"unknown baseline {kind!r}: choose one of {', '.join(BASELINES)}.")
 
 
-def blurred(x: Tensor) -> Tensor:
-    """Return ``x`` ``(B, C, *spatial)`` under a separable Gaussian, mirrored at the borders."""
+def blurred(x: Tensor, share: float = BLUR) -> Tensor:
+    """Return ``x`` ``(B, C, *spatial)`` under a separable Gaussian, mirrored at the borders.
+
+    ``share`` is its standard deviation on every axis, as a share of the image's length there; 0 changes nothing.
+    """
+    if share == 0:
+        return x
     for axis in range(2, x.ndim):
-        sigma = BLUR * x.shape[axis]
+        sigma = share * x.shape[axis]
         radius = min(math.ceil(3 * sigma), x.shape[axis] - 1)
         offsets = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
         kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)

@@ -6,12 +6,16 @@ and 3D.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from runners.baselines import baseline as make_baseline
-from runners.models import Place, Wired, captured, find_place, leaf, run
+from runners.gradients import guided_backprop
+from runners.models import Place, Wired, captured, find_place, leaf, run, thinned
 from runners.registry import Found, Progress, Score, explainer
 
 
@@ -45,23 +49,51 @@ def _coarse(place: Place, x: Tensor) -> tuple[str, ...]:
     return ()
 
 
-def _cam(model: nn.Module, x: Tensor, score: Score, profile: Wired, layer: str | None, weigh: str) -> Found:
+Join = Callable[[Tensor, Tensor], Tensor]
+"""Features ``(B, C, *grid)`` and their gradients to a map ``(B, *grid)``."""
+
+
+def _cam(model: nn.Module, x: Tensor, score: Score, profile: Wired, layer: str | None, join: Join) -> Found:
     place, notes = find_place(profile, layer)
     a, g = features_and_gradients(model, x, score, place)
-    space = tuple(range(2, a.ndim))
-    if weigh == "grad_cam":
-        maps = (g.mean(space, keepdim=True) * a).sum(1)
-    elif weigh == "grad_cam_pp":
-        squared, cubed = g**2, g**3
-        total = a.sum(space, keepdim=True)
-        denominator = 2 * squared + total * cubed
-        alpha = torch.where(denominator != 0, squared / torch.where(denominator != 0, denominator, 1.0), 0.0)
-        maps = ((alpha * g.clamp(min=0)).sum(space, keepdim=True) * a).sum(1)
-    elif weigh == "hirescam":
-        maps = (g * a).sum(1)
+    return Found(upsample(join(a, g).clamp(min=0), tuple(x.shape[2:])), notes, _coarse(place, x), signed=False)
+
+
+def _space(a: Tensor) -> tuple[int, ...]:
+    return tuple(range(2, a.ndim))
+
+
+def _by_mean(a: Tensor, g: Tensor) -> Tensor:
+    return (g.mean(_space(a), keepdim=True) * a).sum(1)
+
+
+def _by_position(a: Tensor, g: Tensor) -> Tensor:
+    squared, cubed = g**2, g**3
+    denominator = 2 * squared + a.sum(_space(a), keepdim=True) * cubed
+    alpha = torch.where(denominator != 0, squared / torch.where(denominator != 0, denominator, 1.0), 0.0)
+    return ((alpha * g.clamp(min=0)).sum(_space(a), keepdim=True) * a).sum(1)
+
+
+def _by_share(a: Tensor, g: Tensor) -> Tensor:
+    total = a.sum(_space(a), keepdim=True)
+    weight = (g * a).sum(_space(a), keepdim=True) / torch.where(total != 0, total, 1.0)
+    return (torch.where(total != 0, weight, 0.0) * a).sum(1)
+
+
+def _strongest(features: Tensor) -> Tensor:
+    """Project features ``(B, C, *grid)`` on their first singular direction, signed so that most of it is positive."""
+    a = features.flatten(2).double()  # (B, C, P)
+    # the leading right singular vector scaled by its value, from the smaller Gram matrix
+    if a.shape[1] <= a.shape[2]:
+        _, vectors = torch.linalg.eigh(a @ a.transpose(1, 2))
+        maps = (vectors[:, :, -1:] * a).sum(1)
     else:
-        maps = (g.clamp(min=0) * a).sum(1)
-    return Found(upsample(maps.clamp(min=0), tuple(x.shape[2:])), notes, _coarse(place, x), signed=False)
+        values, vectors = torch.linalg.eigh(a.transpose(1, 2) @ a)
+        maps = vectors[:, :, -1] * values[:, -1:].clamp(min=0).sqrt()
+    # a singular vector has no sign of its own: take the one under which the map is mostly positive
+    maps = maps * torch.where(maps.sum(1, keepdim=True) < 0, -1.0, 1.0).to(maps)
+    found: Tensor = maps.view(len(a), *features.shape[2:]).to(features.dtype)
+    return found
 
 
 @explainer("grad_cam")
@@ -75,25 +107,64 @@ def grad_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = N
         layer: module to take the features from; None lets the profile choose.
         profile: the wired profile.
     """
-    return _cam(model, x, score, profile, layer, "grad_cam")
+    return _cam(model, x, score, profile, layer, _by_mean)
 
 
 @explainer("grad_cam_pp")
 def grad_cam_pp(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
-    """Grad-CAM++: positive gradients weighted by position, for an exponential of the score (arXiv 1710.11063)."""
-    return _cam(model, x, score, profile, layer, "grad_cam_pp")
+    """Grad-CAM++: positive gradients weighted by position, for an exponential of the score (arXiv 1710.11063).
+
+    Parameters as in :func:`grad_cam`.
+    """
+    return _cam(model, x, score, profile, layer, _by_position)
 
 
 @explainer("hirescam")
 def hirescam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
-    """HiResCAM: gradient times features at each position, positive part of the sum (arXiv 2011.08891)."""
-    return _cam(model, x, score, profile, layer, "hirescam")
+    """HiResCAM: gradient times features at each position, positive part of the sum (arXiv 2011.08891).
+
+    Parameters as in :func:`grad_cam`.
+    """
+    return _cam(model, x, score, profile, layer, lambda a, g: (g * a).sum(1))
 
 
 @explainer("layer_cam")
 def layer_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
-    """LayerCAM: positive gradient times features at each position, positive part (10.1109/TIP.2021.3089943)."""
-    return _cam(model, x, score, profile, layer, "layer_cam")
+    """LayerCAM: positive gradient times features at each position, positive part (10.1109/TIP.2021.3089943).
+
+    Parameters as in :func:`grad_cam`.
+    """
+    return _cam(model, x, score, profile, layer, lambda a, g: (g.clamp(min=0) * a).sum(1))
+
+
+@explainer("xgrad_cam")
+def xgrad_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
+    """XGrad-CAM: features weighted by their gradients averaged with the features as weights (arXiv 2008.02312).
+
+    Parameters as in :func:`grad_cam`.
+    """
+    return _cam(model, x, score, profile, layer, _by_share)
+
+
+@explainer("eigen_grad_cam")
+def eigen_grad_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
+    """EigenGradCAM: gradient times features, projected on its first principal direction (arXiv 2008.00299).
+
+    Parameters as in :func:`grad_cam`.
+    """
+    found = _cam(model, x, score, profile, layer, lambda a, g: _strongest(g * a))
+    caution = "A principal direction has no sign: the map shows where the evidence is strongest, not for which side."
+    return replace(found, cautions=(caution, *found.cautions))
+
+
+@explainer("guided_grad_cam")
+def guided_grad_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
+    """Guided backpropagation inside what Grad-CAM marks, the product of the two (arXiv 1610.02391).
+
+    Parameters as in :func:`grad_cam`.
+    """
+    where, fine = grad_cam(model, x, score, layer=layer, profile=profile), guided_backprop(model, x, score)
+    return Found(where.values * fine.values, where.notes, fine.cautions + where.cautions, signed=False)
 
 
 @explainer("eigen_cam")
@@ -108,17 +179,7 @@ def eigen_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = 
         profile: the wired profile.
     """
     place, notes = find_place(profile, layer)
-    a = _features(model, x, place).flatten(2).double()  # (B, C, P)
-    # the leading right singular vector scaled by its value, from the smaller Gram matrix
-    if a.shape[1] <= a.shape[2]:
-        _, vectors = torch.linalg.eigh(a @ a.transpose(1, 2))
-        maps = (vectors[:, :, -1:] * a).sum(1)
-    else:
-        values, vectors = torch.linalg.eigh(a.transpose(1, 2) @ a)
-        maps = vectors[:, :, -1] * values[:, -1:].clamp(min=0).sqrt()
-    # a singular vector has no sign of its own: take the one under which the map is mostly positive
-    maps = maps * torch.where(maps.sum(1, keepdim=True) < 0, -1.0, 1.0)
-    maps = maps.view(len(x), *place.grid).clamp(min=0).to(x.dtype)
+    maps = _strongest(_features(model, x, place)).clamp(min=0)
     caution = "It does not depend on the target: it shows the strongest pattern among the features, whatever the label."
     return Found(upsample(maps, tuple(x.shape[2:])), notes, (caution, *_coarse(place, x)), signed=False)
 
@@ -155,10 +216,8 @@ def score_cam(
     hidden = make_baseline(x, baseline, generator)
     size = tuple(x.shape[2:])
     with torch.no_grad():
-        a = _features(model, x, place)
-        kept = min(channels, a.shape[1])
-        order = a.flatten(2).std(2).argsort(dim=1, descending=True, stable=True)[:, :kept]
-        a = torch.gather(a, 1, order.view(*order.shape, *[1] * (a.ndim - 2)).expand(-1, -1, *a.shape[2:]))
+        order, a = _most_varied(_features(model, x, place), channels)
+        kept = order.shape[1]
         rows_all = torch.arange(len(x))
         base = score(run(model, hidden.clone()), rows_all)
         weights = torch.zeros(len(x), kept, device=x.device, dtype=x.dtype)
@@ -176,7 +235,61 @@ def score_cam(
         # channel would take all
         weights = (weights / weights.std(1, correction=0, keepdim=True).clamp(min=1)).softmax(1)
         maps = (weights.view(len(x), kept, *[1] * len(size)) * a).sum(1).clamp(min=0)
-    cautions = list(_coarse(place, x))
-    if kept < place.channels:
-        cautions.append(f"Only the {kept} features that vary most, of {place.channels}, were tried.")
-    return Found(upsample(maps, size), notes, tuple(cautions), signed=False)
+    return Found(upsample(maps, size), notes, _coarse(place, x) + _left_out(kept, place), signed=False)
+
+
+def _most_varied(features: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    """Return which features of each image vary most, ``(B, K)``, and these features ``(B, K, *grid)``."""
+    order = features.flatten(2).std(2, correction=0).argsort(dim=1, descending=True, stable=True)[:, :channels]
+    index = order.view(*order.shape, *[1] * (features.ndim - 2)).expand(-1, -1, *features.shape[2:])
+    return order, features.gather(1, index)
+
+
+def _left_out(kept: int, place: Place) -> tuple[str, ...]:
+    if kept == place.channels:
+        return ()
+    return (f"Only the {kept} features that vary most, of {place.channels}, were tried.",)
+
+
+@explainer("ablation_cam")
+@torch.no_grad()
+def ablation_cam(
+    model: nn.Module,
+    x: Tensor,
+    score: Score,
+    *,
+    layer: str | None = None,
+    channels: int = 128,
+    batch_size: int = 16,
+    profile: Wired,
+    progress: Progress,
+) -> Found:
+    """Ablation-CAM: features weighted by how far the score falls when each is set to zero (WACV 2020).
+
+    The paper divides the falls by the score; that only scales the map, and turns it around where the score is
+    negative, so it is left out.
+
+    Args:
+        model: the model.
+        x: ``(B, C, *spatial)``.
+        score: the score.
+        layer: module to take the features from; None lets the profile choose.
+        channels: at most so many features per image are tried, those that vary most over the image.
+        batch_size: model rows at a time.
+        profile: the wired profile.
+        progress: told after every chunk.
+    """
+    place, notes = find_place(profile, layer)
+    with captured(model, place) as features:
+        whole = score(run(model, x.clone()), torch.arange(len(x)))
+    order, a = _most_varied(place.fold(features[-1]), channels)
+    kept = order.shape[1]
+    weights = torch.zeros(len(x), kept, device=x.device, dtype=x.dtype)
+    for first in range(0, len(x) * kept, batch_size):
+        index = torch.arange(first, min(first + batch_size, len(x) * kept))
+        rows, channel = index // kept, index % kept
+        with thinned(model, place, order[rows, channel]):
+            weights[rows, channel] = whole[rows] - score(run(model, x[rows]), rows)
+        progress(int(index[-1]) + 1, len(x) * kept)
+    maps = (weights.view(len(x), kept, *[1] * (x.ndim - 2)) * a).sum(1).clamp(min=0)
+    return Found(upsample(maps, tuple(x.shape[2:])), notes, _coarse(place, x) + _left_out(kept, place), signed=False)

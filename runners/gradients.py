@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from runners.baselines import baseline as make_baseline
+from runners.baselines import blurred
 from runners.models import leaf, run
 from runners.modes import Guided
 from runners.registry import Found, Progress, Score, explainer
+from taxonomy.errors import TargetError
 
 
 def gradient(model: nn.Module, x: Tensor, score: Score, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -40,6 +42,7 @@ def accumulate(
     score: Score,
     batch_size: int,
     progress: Progress,
+    each: Callable[[Tensor], Tensor] = lambda grad: grad,
 ) -> Tensor:
     """Sum ``weight * gradient`` over ``count`` variants of every image, in chunks of ``batch_size`` rows.
 
@@ -52,16 +55,20 @@ def accumulate(
         score: the score.
         batch_size: rows per model pass; memory does not grow with ``count``.
         progress: told after every chunk.
+        each: what is done to every gradient before it is added up.
     """
-    total = torch.zeros(shape)
+    total: Tensor | None = None
     batch = shape[0]
     for start in range(0, count * batch, batch_size):
         index = torch.arange(start, min(start + batch_size, count * batch))
         steps, rows = index // batch, index % batch
         inputs, weights = make(steps, rows)
         grad, _ = gradient(model, inputs, score, rows)
-        total = total.to(grad).index_add_(0, rows.to(grad.device), grad * weights.to(grad))
+        found = each(grad)
+        total = found.new_zeros(batch, *found.shape[1:]) if total is None else total
+        total.index_add_(0, rows.to(grad.device), found * weights.to(found))
         progress(int(index[-1]) + 1, count * batch)
+    assert total is not None
     return total
 
 
@@ -122,6 +129,98 @@ def integrated_gradients(
     return Found(values, *_completeness(model, x, start, score, values))
 
 
+@explainer("blur_ig")
+def blur_ig(
+    model: nn.Module,
+    x: Tensor,
+    score: Score,
+    *,
+    steps: int = 50,
+    blur: float = 0.25,
+    batch_size: int = 16,
+    progress: Progress,
+) -> Found:
+    """Gradients along the path from a blurred image to the sharp one (arXiv 2004.03383).
+
+    No baseline is chosen: details appear from coarse to fine. The sum of the map is the difference of the scores of the
+    sharp and the blurred image.
+
+    Args:
+        model: the model.
+        x: ``(B, C, *spatial)``.
+        score: the score.
+        steps: points on the path; the width of the blur shrinks evenly.
+        blur: standard deviation at the start, as a share of the image's length on each axis.
+        batch_size: model rows at a time.
+        progress: told after every chunk.
+    """
+    if not 0 < blur <= 1:
+        raise TargetError(f"blur_ig: blur={blur} was given; it must lie above 0 and not above 1")
+    start = blurred(x, blur)
+
+    def make(steps_: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        inputs, weights = torch.empty_like(x[rows]), torch.empty_like(x[rows])
+        for i, (step, row) in enumerate(zip(steps_.tolist(), rows.tolist(), strict=True)):
+            before, middle, after = (
+                blurred(x[row : row + 1], blur * (1 - (step + part) / steps)) for part in (0, 0.5, 1)
+            )
+            inputs[i], weights[i] = middle[0], (after - before)[0]
+        return inputs, weights
+
+    total = accumulate(model, steps, tuple(x.shape), make, score, batch_size, progress)
+    values = total.sum(1)
+    return Found(values, *_completeness(model, x, start, score, values))
+
+
+@explainer("idgi")
+def idgi(
+    model: nn.Module,
+    x: Tensor,
+    score: Score,
+    *,
+    steps: int = 50,
+    baseline: str = "black",
+    batch_size: int = 16,
+    generator: torch.Generator,
+    progress: Progress,
+) -> Found:
+    """Integrated gradients that count only the part of each step that changes the score (arXiv 2303.14242).
+
+    A step of the path that moves the score by ``d`` gives each pixel ``d · g² / |g|²``, so noise across the gradient
+    leaves no trace and the map sums exactly to the difference of the scores.
+
+    Args:
+        model: the model.
+        x: ``(B, C, *spatial)``.
+        score: the score.
+        steps: steps of the path.
+        baseline: where the path starts: black, white, mean, blur, noise or zero.
+        batch_size: model rows at a time.
+        generator: for the noise baseline.
+        progress: told after every chunk.
+    """
+    start = make_baseline(x, baseline, generator)
+    batch, shape = len(x), (-1, *[1] * (x.ndim - 1))
+    total = torch.zeros_like(x)
+    # what the last point of every image waits for: the score of its next point
+    waiting, scores = x.new_zeros(0, *x.shape[1:]), x.new_zeros(0)
+    for first in range(0, (steps + 1) * batch, batch_size):
+        index = torch.arange(first, min(first + batch_size, (steps + 1) * batch))
+        rows = index % batch
+        at = (index // batch).to(x) / steps
+        grad, found = gradient(model, start[rows] + at.view(shape) * (x[rows] - start[rows]), score, rows)
+        square = grad**2
+        share = square / square.flatten(1).sum(1).clamp(min=torch.finfo(x.dtype).tiny).view(shape)
+        waiting, scores = torch.cat([waiting, share]), torch.cat([scores, found.to(scores)])
+        ready = max(len(scores) - batch, 0)
+        gain = scores[batch:] - scores[:ready]
+        owner = (torch.arange(ready) + int(index[-1]) + 1 - len(scores)) % batch
+        total.index_add_(0, owner.to(x.device), waiting[:ready] * gain.view(shape))
+        waiting, scores = waiting[ready:], scores[ready:]
+        progress(int(index[-1]) + 1, (steps + 1) * batch)
+    return Found(total.sum(1))
+
+
 def _completeness(
     model: nn.Module, x: Tensor, start: Tensor, score: Score, values: Tensor
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -142,6 +241,27 @@ def completeness_text(total: Tensor, gap: Tensor) -> tuple[tuple[str, ...], tupl
             "(more steps or another baseline may help).",
         )
     return (note,), ()
+
+
+def _noisy(
+    model: nn.Module,
+    x: Tensor,
+    score: Score,
+    samples: int,
+    noise: float,
+    batch_size: int,
+    generator: torch.Generator,
+    progress: Progress,
+    each: Callable[[Tensor], Tensor] = lambda grad: grad,
+) -> Tensor:
+    """Return the mean, over noisy copies of each image, of what ``each`` makes of the gradient."""
+    sigma = noise * _range(x)
+    draws = _Draws(x, generator)
+
+    def make(steps: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return x[rows] + sigma[rows] * draws(steps), torch.ones(())
+
+    return accumulate(model, samples, tuple(x.shape), make, score, batch_size, progress, each) / samples
 
 
 @explainer("smoothgrad")
@@ -168,14 +288,54 @@ def smoothgrad(
         generator: draws the noise, the same for every image of the batch.
         progress: told after every chunk.
     """
-    sigma = noise * _range(x)
-    draws = _Draws(x, generator)
+    mean = _noisy(model, x, score, samples, noise, batch_size, generator, progress)
+    return Found(magnitude(mean), signed=False)
 
-    def make(steps: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        return x[rows] + sigma[rows] * draws(steps), torch.tensor(1 / samples)
 
-    total = accumulate(model, samples, tuple(x.shape), make, score, batch_size, progress)
-    return Found(magnitude(total), signed=False)
+@explainer("squaregrad")
+def squaregrad(
+    model: nn.Module,
+    x: Tensor,
+    score: Score,
+    *,
+    samples: int = 25,
+    noise: float = 0.15,
+    batch_size: int = 16,
+    generator: torch.Generator,
+    progress: Progress,
+) -> Found:
+    """Mean squared gradient under Gaussian noise, largest over the channels (arXiv 1806.10758).
+
+    Parameters as in :func:`smoothgrad`.
+    """
+    mean = _noisy(model, x, score, samples, noise, batch_size, generator, progress, torch.square)
+    return Found(mean.amax(1), signed=False)
+
+
+@explainer("vargrad")
+def vargrad(
+    model: nn.Module,
+    x: Tensor,
+    score: Score,
+    *,
+    samples: int = 25,
+    noise: float = 0.15,
+    batch_size: int = 16,
+    generator: torch.Generator,
+    progress: Progress,
+) -> Found:
+    """Variance of the gradient under Gaussian noise, largest over the channels (arXiv 1810.03307).
+
+    Parameters as in :func:`smoothgrad`. The map shows where the gradient depends on details of the image, not which way
+    it points.
+    """
+
+    def both(grad: Tensor) -> Tensor:
+        exact = grad.double()  # the difference of two large sums loses the digits of a single one
+        return torch.cat([exact, exact**2], 1)
+
+    mean, square = _noisy(model, x, score, samples, noise, batch_size, generator, progress, both).chunk(2, 1)
+    return Found((square - mean**2).clamp(min=0).amax(1).to(x.dtype), signed=False)
 
 
 def _range(x: Tensor) -> Tensor:

@@ -698,3 +698,31 @@ def captured(model: nn.Module, place: Place) -> Iterator[list[Tensor]]:
         yield kept
     finally:
         handle.remove()
+
+
+@contextlib.contextmanager
+def thinned(model: nn.Module, place: Place, channels: Tensor) -> Iterator[None]:
+    """Set one feature of each row, ``channels`` ``(B,)``, to zero at a place, everywhere in the image."""
+    calls = 0
+
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls - 1 != place.call:
+            return None
+        features = output[0] if isinstance(output, tuple) else output
+        axis = 1 if place.layout == "channels_first" else -1
+        changed = features.movedim(axis, -1).clone()
+        rows = torch.arange(len(channels), device=changed.device)
+        if place.layout == "tokens_first":
+            changed[:, rows, channels.to(changed.device)] = 0
+        else:
+            changed[rows, ..., channels.to(changed.device)] = 0
+        changed = changed.movedim(-1, axis)
+        return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+    handle = unwrap(model).get_submodule(place.name).register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -14,6 +14,7 @@ gate.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -97,6 +98,14 @@ def parameters(function: Callable[..., Any]) -> dict[str, Any]:
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is not parameter.empty
     }
+
+
+def helps(function: Callable[..., Any]) -> dict[str, str]:
+    """Return what the docstring of a registered function says of its parameters, or of those it shares with another."""
+    text = inspect.getdoc(function) or ""
+    shared = re.search(r"Parameters as in :func:`(\w+)`", text)
+    own = dict(re.findall(r"^ {4,}(\w+): (.+)$", text, re.MULTILINE))
+    return helps(explainers[shared[1]]) | own if shared else own
 
 
 def injected(function: Callable[..., Any]) -> tuple[str, ...]:

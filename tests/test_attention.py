@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from toys import ViT, images
 
 from runners import explain
+from taxonomy import TargetError
 
 
 def vit(kind: str = "handwritten", **options: object) -> ViT:
@@ -38,7 +39,60 @@ def test_rollout_by_hand() -> None:
     assert torch.allclose(explain(model, x, "attention_rollout").values, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["attention_rollout", "chefer_lrp", "grad_cam", "vanilla_gradient"])
+@pytest.mark.parametrize("block", [0, 1, -1])
+def test_raw_attention_is_that_of_the_block(block: int) -> None:
+    model, x = vit(), images("vit_fused")
+    row = weights_of(model, x)[block].mean(1)[:, 0, 1:]
+    expected = F.interpolate(row.reshape(2, 1, 4, 4), (32, 32), mode="bilinear")[:, 0]
+    assert torch.allclose(explain(model, x, "raw_attention", block=block).values, expected, atol=1e-6)
+
+
+def test_a_block_that_is_not_there_is_told() -> None:
+    with pytest.raises(TargetError, match="block=9 was given; the model has 3 blocks"):
+        explain(vit(), images("vit_fused"), "raw_attention", block=9)
+
+
+def products(model: ViT, x: Tensor, target: int) -> list[Tensor]:
+    """Attention times its gradient, block by block, from the layers of the hand-written toy."""
+    t = model.embed(x).flatten(2).transpose(1, 2)
+    t = torch.cat([model.extra.expand(len(t), -1, -1), t], 1) + model.position
+    kept = []
+    for block in model.blocks:
+        b, n, d = t.shape
+        q, k, v = block.attn.qkv(block.norm1(t)).reshape(b, n, 3, 4, d // 4).permute(2, 0, 3, 1, 4)
+        kept.append((q @ k.transpose(-2, -1) / (d // 4) ** 0.5).softmax(-1))
+        t = t + block.attn.out((kept[-1] @ v).transpose(1, 2).reshape(b, n, d))
+        t = t + block.mlp(block.norm2(t))
+    score = model.head(model.norm(t)[:, 0])[:, target].sum()
+    return [a.detach() * g for a, g in zip(kept, torch.autograd.grad(score, kept), strict=True)]
+
+
+@pytest.mark.parametrize("method", ["generic_attention", "gradient_attention_rollout"])
+def test_attention_weighted_by_its_gradient_by_hand(method: str) -> None:
+    model, x = vit(), images("vit_fused")
+    joint = torch.eye(17).expand(2, -1, -1)
+    for product in products(model, x, 1):
+        if method == "generic_attention":
+            joint = joint + product.clamp(min=0).mean(1) @ joint
+        else:
+            mixed = product.mean(1).clamp(min=0)
+            mixed = mixed / mixed.sum(-1, keepdim=True)
+            joint = (0.5 * mixed.nan_to_num() + 0.5 * torch.eye(17)) @ joint
+            joint = joint / joint.sum(-1, keepdim=True)
+    expected = F.interpolate(joint[:, 0, 1:].reshape(2, 1, 4, 4), (32, 32), mode="bilinear")[:, 0]
+    found = explain(model, x, method, 1).values
+    assert found.any()
+    assert torch.allclose(found, expected, atol=1e-5 * float(expected.max()))
+    assert not torch.allclose(found, explain(model, x, method, 0).values, atol=1e-3 * float(expected.max()))
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        *("raw_attention", "attention_rollout", "gradient_attention_rollout", "generic_attention", "chefer_lrp"),
+        *("grad_cam", "vanilla_gradient"),
+    ],
+)
 def test_fused_attention_gives_the_same_map(method: str) -> None:
     plain, fused = vit("handwritten"), vit("fused")
     fused.load_state_dict(plain.state_dict())

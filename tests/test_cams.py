@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from toys import ViT, images, make
 
 from runners import explain, profile
+from runners.models import thinned
 from runners.registry import explainers
 
 
@@ -46,6 +47,9 @@ def by_hand(method: str, a: Tensor, g: Tensor) -> Tensor:
         return (g.mean(space, keepdim=True) * a).sum(1).clamp(min=0)
     if method == "hirescam":
         return (g * a).sum(1).clamp(min=0)
+    if method == "xgrad_cam":
+        weights = ((g * a).sum(space, keepdim=True) / a.sum(space, keepdim=True)).nan_to_num()  # a dead feature
+        return (weights * a).sum(1).clamp(min=0)
     if method == "layer_cam":
         return (g.clamp(min=0) * a).sum(1).clamp(min=0)
     weights = torch.zeros(a.shape[:2])
@@ -61,7 +65,7 @@ def by_hand(method: str, a: Tensor, g: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("method", ["grad_cam", "grad_cam_pp", "hirescam", "layer_cam"])
+@pytest.mark.parametrize("method", ["grad_cam", "grad_cam_pp", "hirescam", "layer_cam", "xgrad_cam"])
 def test_cam_by_hand(method: str, dims: int) -> None:
     model, x, a, g = setting(dims)
     expected = up(by_hand(method, a, g), x)
@@ -78,14 +82,61 @@ def test_grad_cam_equals_captum() -> None:
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_eigen_cam_is_the_first_singular_direction(dims: int) -> None:
-    model, x, a, _ = setting(dims)
+@pytest.mark.parametrize("method", ["eigen_cam", "eigen_grad_cam"])
+def test_eigen_cams_are_the_first_singular_direction(method: str, dims: int) -> None:
+    model, x, a, g = setting(dims)
     expected = []
-    for image in a:
+    for image in a if method == "eigen_cam" else a * g:
         _, values, rows = np.linalg.svd(image.flatten(1).numpy(), full_matrices=False)
         line = values[0] * rows[0]
         expected.append(torch.tensor(line * (1 if line.sum() >= 0 else -1)).clamp(min=0).view(image.shape[1:]))
-    assert torch.allclose(explain(model, x, "eigen_cam").values, up(torch.stack(expected), x), atol=1e-4)
+    assert torch.allclose(explain(model, x, method, 2).values, up(torch.stack(expected), x), atol=1e-4)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_ablation_cam_one_feature_at_a_time(dims: int) -> None:
+    model, x, a, _ = setting(dims)
+    maps = torch.zeros(2, *a.shape[2:])
+    with torch.no_grad():
+        whole = model.head(a.flatten(1))[:, 2]
+        for k in range(a.shape[1]):
+            less = a.clone()
+            less[:, k] = 0
+            fall = whole - model.head(less.flatten(1))[:, 2]
+            maps += fall.view(-1, *[1] * dims) * a[:, k]
+    found = explain(model, x, "ablation_cam", 2, batch_size=3)
+    assert torch.allclose(found.values, up(maps.clamp(min=0), x), atol=1e-5)
+    few = explain(model, x, "ablation_cam", 2, channels=2)
+    assert any("Only the 2 features" in caution for caution in few.cautions)
+    assert few.passes["forward"] == 2 * (1 + 1 + 2)
+
+
+@pytest.mark.parametrize("toy", ["vit_fused", "vit_tokens_first", "swin"])
+def test_ablation_takes_one_channel_of_the_right_image_from_tokens(toy: str) -> None:
+    model, x = make(toy), images(toy)
+    place = profile(model, x).place
+    assert place is not None
+    seen = []
+    module = model.get_submodule(place.name)
+    with thinned(model, place, torch.tensor([0, 2])):
+        handle = module.register_forward_hook(lambda *given: seen.append(place.fold(given[2]).detach()))
+        model(x)
+        handle.remove()
+    assert not seen[0][0, 0].any()
+    assert not seen[0][1, 2].any()
+    assert seen[0][0, 2].any()
+    assert seen[0][1, 0].any()
+
+
+def test_guided_grad_cam_equals_captum() -> None:
+    model, x, theirs = make("cnn2d"), images("cnn2d"), make("cnn2d")
+    with pytest.warns(UserWarning, match="hook"):
+        expected = captum.attr.GuidedGradCam(theirs, theirs.last).attribute(
+            x.clone().requires_grad_(), target=1, interpolate_mode="bilinear"
+        )
+    ours = explain(model, x, "guided_grad_cam", 1, layer="last").values
+    assert ours.any()
+    assert torch.allclose(ours, expected.detach().abs().amax(1), atol=1e-6)
 
 
 def test_score_cam_one_mask_at_a_time() -> None:
@@ -106,7 +157,7 @@ def test_score_cam_one_mask_at_a_time() -> None:
     assert torch.allclose(explain(model, x, "score_cam", 2).values, up(torch.stack(expected), x), atol=1e-5)
 
 
-@pytest.mark.parametrize("method", sorted(m for m in explainers if "cam" in m))
+@pytest.mark.parametrize("method", sorted(m for m in explainers if "cam" in m and m != "guided_grad_cam"))
 def test_cams_on_a_transformer_fold_the_tokens_in_order(method: str) -> None:
     """A transformer whose tokens hold their patch's brightness: the map must be bright where the image is."""
 

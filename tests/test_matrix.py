@@ -8,6 +8,7 @@ import torch
 from toys import TOYS, images, make
 
 from runners import explain, explainers, measure, metrics, profile
+from runners.registry import helps, parameters
 from taxonomy import RequirementError, gaps, load_kb
 
 FAST = {
@@ -18,15 +19,23 @@ FAST = {
     "gradient_shap": {"samples": 4},
     "integrated_gradients": {"steps": 8},
     "score_cam": {"channels": 6},
+    "ablation_cam": {"channels": 6},
+    "squaregrad": {"samples": 4},
+    "vargrad": {"samples": 4},
+    "blur_ig": {"steps": 8},
+    "idgi": {"steps": 8},
 }
+ATTENTION = ("raw_attention", "attention_rollout", "gradient_attention_rollout", "generic_attention", "chefer_lrp")
 
 # What a radiographer of the matrix should see: which toys each structural need rules out.
 WITHOUT = {
-    "guided_backprop": {"cnn2d_gated", *[n for n in TOYS if n.startswith(("vit", "swin"))], "dataclass", "box"},
+    **dict.fromkeys(
+        ("guided_backprop", "guided_grad_cam"),
+        {"cnn2d_gated", *[n for n in TOYS if n.startswith(("vit", "swin"))], "dataclass", "box"},
+    ),
     "deeplift": {*[n for n in TOYS if n.startswith(("vit", "swin"))], "dataclass", "box"},
     "lrp": {*[n for n in TOYS if n.startswith(("vit", "swin"))], "dataclass", "box"},
-    "attention_rollout": {n for n in TOYS if not n.startswith("vit") and n != "dataclass"},
-    "chefer_lrp": {n for n in TOYS if not n.startswith("vit") and n != "dataclass"},
+    **dict.fromkeys(ATTENTION, {n for n in TOYS if not n.startswith("vit") and n != "dataclass"}),
     "occlusion": set(),
     "rise": set(),
     "lime": set(),
@@ -97,7 +106,7 @@ class Shifted(torch.nn.Module):
         return self.inner(x.sub_(0.2).mul_(1.5) if self.in_place else (x - 0.2) * 1.5)
 
 
-@pytest.mark.parametrize("name", sorted({*explainers, *metrics} - {"attention_rollout", "chefer_lrp"}))
+@pytest.mark.parametrize("name", sorted({*explainers, *metrics} - {*ATTENTION}))
 def test_models_that_change_their_input_in_place(name: str) -> None:
     found = []
     for in_place in (True, False):
@@ -132,13 +141,23 @@ def test_every_explainer_is_a_method_with_its_branch() -> None:
 
 
 @pytest.mark.parametrize("method", sorted(explainers))
+def test_every_parameter_is_described(method: str) -> None:
+    assert set(parameters(explainers[method])) <= set(helps(explainers[method]))
+
+
+@pytest.mark.parametrize("method", sorted(explainers))
 def test_cost_in_the_knowledge_base_is_the_measured_one(method: str) -> None:
     """Model passes at default parameters."""
     stated = load_kb().methods[method].cost.passes
-    toy = "vit_fused" if method in ("attention_rollout", "chefer_lrp") else "cnn2d"
+    toy = "vit_fused" if method in ATTENTION else "cnn2d"
     passes = explain(make(toy), images(toy, 1), method).passes
     measured = passes["forward"] - 1 + passes["backward"]  # one forward pass resolves the target
-    if method in ("occlusion", "score_cam", "kernel_shap"):  # windows, channels, superpixels of the image
+    if method in (
+        "occlusion",
+        "score_cam",
+        "ablation_cam",
+        "kernel_shap",
+    ):  # windows, channels, superpixels of the image
         assert stated is not None
         assert measured <= stated
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import threading
 import time
@@ -27,7 +26,7 @@ with st.spinner("Starting PyTorch …"):
     from runners.case import Case, Result, label_name, measured, open_case, read_target, to_input
     from runners.images import FORMATS, load_mask
     from runners.load import bundled
-    from runners.registry import parameters
+    from runners.registry import helps, parameters
     from runners.targets import Target
     from runners.zoo.samples import Sample, samples
     from views import results
@@ -501,7 +500,7 @@ def choose_parameters(method: str, pair: Pair) -> dict[str, Any]:
     known = parameters(function)
     if not known:
         return {}
-    says = dict(re.findall(r"^ {4,}(\w+): (.+)$", inspect.getdoc(function) or "", re.MULTILINE))
+    says = helps(function)
     changed = {}
     with st.popover(kb.methods[method].name, icon=":material/tune:"):
         for name, default in known.items():
