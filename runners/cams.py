@@ -6,6 +6,7 @@ and 3D.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -108,6 +109,25 @@ def grad_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = N
         profile: the wired profile.
     """
     return _cam(model, x, score, profile, layer, _by_mean)
+
+
+@explainer("cam")
+def cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
+    """Features weighted as the linear head weights their averages; negative where it counts against (arXiv 1512.04150).
+
+    The weights are the gradient of the score with respect to the averages: those of the head for a logit, and right for
+    any other score of the logits. The mean of the coarse map and the head's bias add up to the logit.
+
+    Parameters as in :func:`grad_cam`.
+    """
+    place, notes = find_place(profile, layer)
+    a, g = features_and_gradients(model, x, score, place)
+    mean = g.mean(_space(a), keepdim=True)
+    cautions = _coarse(place, x)
+    if not torch.allclose(g, mean.expand_as(g), atol=1e-4 * float(g.abs().max())):
+        cautions += (f"The head does not read the averages of {place.name}: the weights are those of a mean gradient.",)
+    maps = (mean * math.prod(place.grid) * a).sum(1)
+    return Found(upsample(maps, tuple(x.shape[2:])), notes, cautions)
 
 
 @explainer("grad_cam_pp")

@@ -317,6 +317,267 @@ def kernel_shap(
     return Found(_painted(found, regions), notes, _unmoved(scores) + cautions)
 
 
+@explainer("feature_ablation")
+@torch.no_grad()
+def feature_ablation(
+    model: nn.Module,
+    x: Tensor,
+    score: Score,
+    *,
+    segments: int = 50,
+    baseline: str = "mean",
+    batch_size: int = 16,
+    progress: Progress,
+    generator: torch.Generator,
+) -> Found:
+    """Replace one region at a time and record how far the score drops (arXiv 1910.01545).
+
+    Args:
+        model: Network in eval mode.
+        x: Images ``(B, C, *spatial)``.
+        score: One number per output row.
+        segments: Wanted number of regions (superpixels or supervoxels).
+        baseline: What replaces a region (:data:`runners.baselines.BASELINES`).
+        batch_size: Changed images per model call.
+        progress: Told the model rows done.
+        generator: Draws the noise baseline.
+
+    Returns:
+        Signed map ``(B, *spatial)``: each pixel carries the drop of its whole region, in units of the score.
+
+    Raises:
+        TargetError: a parameter is out of range.
+    """
+    at_least(1, batch_size=batch_size)
+    regions, counts = _segmented(x, segments)
+    chosen = [~torch.eye(count + 1, count, dtype=torch.bool) for count in counts]  # the last row hides nothing
+    base = content(x, baseline, generator)
+    scores = _coalition_scores(model, x, base, score, regions, chosen, batch_size, progress)
+    drops = [answers[-1] - answers[:-1] for answers in scores]
+    notes = (f"{_numbers(counts)} regions, one at a time, baseline {baseline}.",)
+    return Found(_painted(drops, regions), notes, _unmoved(scores))
+
+
+@explainer("shapley_sampling")
+@torch.no_grad()
+def shapley_sampling(
+    model: nn.Module,
+    x: Tensor,
+    score: Score,
+    *,
+    orders: int = 10,
+    segments: int = 50,
+    baseline: str = "mean",
+    batch_size: int = 16,
+    progress: Progress,
+    generator: torch.Generator,
+) -> Found:
+    """Estimate the Shapley value of every region from its gain in random orders (10.1016/j.cor.2008.04.004).
+
+    An order adds the regions one by one to the baseline. Orders come in pairs of one and its reverse, which cancels
+    much of the noise; the gains of each order, and so the values, sum to ``score(image) - score(baseline)`` exactly.
+
+    Args:
+        model: Network in eval mode.
+        x: Images ``(B, C, *spatial)``.
+        score: One number per output row.
+        orders: Number of orders, at least 1; each costs one model row less than there are regions.
+        segments: Wanted number of regions (superpixels or supervoxels).
+        baseline: What a region that is not yet there shows (:data:`runners.baselines.BASELINES`).
+        batch_size: Changed images per model call.
+        progress: Told the model rows done.
+        generator: Draws the orders.
+
+    Returns:
+        Signed map ``(B, *spatial)``: each pixel carries the value of its whole region, in units of the score. A note
+        gives the standard error.
+
+    Raises:
+        TargetError: a parameter is out of range.
+    """
+    at_least(1, batch_size=batch_size, orders=orders)
+    regions, counts = _segmented(x, segments)
+    draw = _repeatable(generator)
+    ranks = [_orders(count, orders, draw()) for count in counts]
+    chosen = [
+        torch.cat([_empty_and_full(count), *(rank < step for rank in place[:, None] for step in range(1, count))])
+        for count, place in zip(counts, ranks, strict=True)
+    ]
+    base = content(x, baseline, generator)
+    scores = _coalition_scores(model, x, base, score, regions, chosen, batch_size, progress)
+    found, errors = [], []
+    for count, place, answers in zip(counts, ranks, scores, strict=True):
+        ends = answers[:2].expand(orders, 2)
+        steps = torch.cat([ends[:, :1], answers[2:].view(orders, count - 1), ends[:, 1:]], 1)
+        gains = steps.diff(dim=1).gather(1, place)
+        found.append(gains.mean(0))
+        pairs = gains[: orders // 2 * 2].view(-1, 2, count).mean(1)  # an order and its reverse are not independent
+        errors.append(float(pairs.std(0).mean() / math.sqrt(len(pairs))) if len(pairs) > 1 else math.nan)
+    told = ", ".join(f"{error:.2g}" for error in errors)
+    notes = (f"{orders} orders of {_numbers(counts)} regions, baseline {baseline}; standard error {told}.",)
+    return Found(_painted(found, regions), notes, _unmoved(scores))
+
+
+@explainer("sobol_attribution")
+@torch.no_grad()
+def sobol_attribution(
+    model: nn.Module,
+    x: Tensor,
+    score: Score,
+    *,
+    designs: int = 32,
+    cells: int | None = None,
+    baseline: str = "mean",
+    batch_size: int = 16,
+    progress: Progress,
+    generator: torch.Generator,
+) -> Found:
+    """Total Sobol index of every cell: its share of the score's variance under random masks (arXiv 2111.04138).
+
+    Masks of any grey between the image and the baseline come from a scrambled Sobol sequence of two halves, A and B.
+    For each cell A is asked again with this cell from B; Jansen's estimator makes the index of the squared changes. It
+    counts what a cell does alone and together with others.
+
+    Args:
+        model: Network in eval mode.
+        x: Images ``(B, C, *spatial)``.
+        score: One number per output row.
+        designs: Masks of each half, a power of two keeps the sequence balanced; model rows: ``designs * (cells + 2)``.
+        cells: Cells per axis of the grid; by default 8 in 2D and 4 in 3D.
+        baseline: What is seen where the mask is 0 (:data:`runners.baselines.BASELINES`).
+        batch_size: Masked images per model call.
+        progress: Told the model rows done.
+        generator: Scrambles the sequence.
+
+    Returns:
+        Unsigned map ``(B, *spatial)``: each pixel carries the index of its cell, 0 to about 1.
+
+    Raises:
+        TargetError: a parameter is out of range.
+    """
+    from scipy.stats import qmc
+
+    at_least(2, designs=designs)
+    at_least(1, batch_size=batch_size)
+    counts = _cells(x, cells)
+    number = math.prod(counts)
+    seed = int(torch.randint(2**31, (1,), generator=generator))
+    drawn = torch.from_numpy(qmc.Sobol(2 * number, seed=seed).random(designs)).float()
+    first, second = drawn.chunk(2, 1)
+    mixed = torch.where(torch.eye(number, dtype=torch.bool)[:, None], second, first)  # (cells, designs, cells)
+    masks = torch.cat([first, second, mixed.flatten(0, 1)])
+    scores = _masked_scores(model, x, content(x, baseline, generator), score, masks, counts, batch_size, progress)
+    own, other = scores[:, :designs], scores[:, designs : 2 * designs]
+    swapped = scores[:, 2 * designs :].view(len(x), number, designs)
+    spread = torch.cat([own, other], 1).var(1, keepdim=True)
+    index = (swapped - own[:, None]).square().mean(2) / 2 / torch.where(spread > 0, spread, 1.0)
+    notes = (f"{designs} designs of {'×'.join(map(str, counts))} cells, baseline {baseline}.",)
+    return Found(_on_grid(index, counts, x), notes, _unmoved(scores), signed=False)
+
+
+@explainer("hsic_attribution")
+@torch.no_grad()
+def hsic_attribution(
+    model: nn.Module,
+    x: Tensor,
+    score: Score,
+    *,
+    masks: int = 500,
+    cells: int | None = None,
+    baseline: str = "mean",
+    batch_size: int = 16,
+    progress: Progress,
+    generator: torch.Generator,
+) -> Found:
+    """Dependence of the score on each cell of a grid under random masks, by kernels (HSIC; arXiv 2206.06219).
+
+    Cells are shown or hidden at random, half of them at a time on average. Whether two masks agree in a cell is one
+    kernel, a Gaussian of the difference of their scores (as wide as their standard deviation) the other; their
+    Hilbert-Schmidt independence criterion, in its unbiased form, is the cell's value.
+
+    Args:
+        model: Network in eval mode.
+        x: Images ``(B, C, *spatial)``.
+        score: One number per output row.
+        masks: Number of masks, at least 4.
+        cells: Cells per axis of the grid; by default 8 in 2D and 4 in 3D.
+        baseline: What is seen where a cell is hidden (:data:`runners.baselines.BASELINES`).
+        batch_size: Masked images per model call.
+        progress: Told the model rows done.
+        generator: Draws the masks.
+
+    Returns:
+        Unsigned map ``(B, *spatial)``: each pixel carries the value of its cell; 0 is independence.
+
+    Raises:
+        TargetError: a parameter is out of range.
+    """
+    at_least(4, masks=masks)
+    at_least(1, batch_size=batch_size)
+    counts = _cells(x, cells)
+    shown = (torch.rand((masks, math.prod(counts)), generator=generator) < 0.5).float()
+    scores = _masked_scores(model, x, content(x, baseline, generator), score, shown, counts, batch_size, progress)
+    values = torch.stack([_dependence(2 * shown.double() - 1, answers) for answers in scores])
+    notes = (f"{masks} masks of {'×'.join(map(str, counts))} cells, baseline {baseline}.",)
+    return Found(_on_grid(values, counts, x), notes, _unmoved(scores), signed=False)
+
+
+def _dependence(signs: Tensor, answers: Tensor) -> Tensor:
+    """Return the unbiased HSIC of every column of signs ``(n, K)``, -1 or 1, and the answers ``(n,)``; none below 0.
+
+    The kernel of a column is ``(1 + s sᵀ) / 2``, so that no matrix of its own is needed.
+    """
+    n = len(answers)
+    spread = answers.var()  # the median difference, as in the paper, is next to 0 where many masks score alike
+    if spread == 0:
+        return torch.zeros(signs.shape[1], dtype=signs.dtype)
+    near = torch.exp(-((answers[:, None] - answers) ** 2) / (2 * spread)).fill_diagonal_(0)
+    whole, rows, total = near.sum(), near.sum(1), signs.sum(0)
+    trace = (whole + (signs * (near @ signs)).sum(0)) / 2
+    agree = (n**2 + total**2) / 2 - n
+    cross = (n * whole + total * (rows @ signs)) / 2 - whole
+    found: Tensor = (trace + agree * whole / ((n - 1) * (n - 2)) - 2 / (n - 2) * cross) / (n * (n - 3))
+    return found.clamp(min=0)
+
+
+def _cells(x: Tensor, cells: int | None) -> list[int]:
+    """Return the cells per axis of a grid over the images."""
+    at_least(1, **({} if cells is None else {"cells": cells}))
+    return [min(cells or (8 if x.ndim == 4 else 4), length) for length in x.shape[2:]]
+
+
+def _on_grid(values: Tensor, counts: Sequence[int], x: Tensor) -> Tensor:
+    """Paint values of cells ``(N, cells)`` onto images ``(N, *spatial)``."""
+    return F.interpolate(values.view(-1, 1, *counts).to(x.device, torch.float32), size=tuple(x.shape[2:]))[:, 0]
+
+
+def _masked_scores(
+    model: nn.Module,
+    x: Tensor,
+    base: Tensor,
+    score: Score,
+    masks: Tensor,
+    counts: Sequence[int],
+    batch_size: int,
+    progress: Progress,
+) -> Tensor:
+    """Return the scores ``(B, M)``, float64 on the CPU, of every image under masks ``(M, cells)``: 0 hidden, 1 seen."""
+    images = len(x)
+    rows = torch.arange(len(masks) * images) % images
+
+    def keep(jobs: Tensor) -> Tensor:
+        return _on_grid(masks[jobs // images], counts, x)
+
+    asked = ask(model, x, base, score, rows, keep, batch_size, progress)
+    return torch.cat([answers.double().cpu() for *_, answers in asked]).view(len(masks), images).T
+
+
+def _orders(count: int, orders: int, generator: torch.Generator) -> Tensor:
+    """Return the place of every region in random orders ``(orders, count)``; every second order is a reverse."""
+    half = torch.rand(((orders + 1) // 2, count), generator=generator).argsort(1).argsort(1)
+    return torch.stack([half, count - 1 - half], 1).flatten(0, 1)[:orders]
+
+
 Keep = Callable[[Tensor], Tensor]
 """Jobs ``(n,)`` to what stays of the image: ``(n, *spatial)``, bool or a share from 0 to 1."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import captum.attr
+import monai.visualize
 import numpy as np
 import pytest
 import torch
@@ -93,6 +94,37 @@ def test_eigen_cams_are_the_first_singular_direction(method: str, dims: int) -> 
     assert torch.allclose(explain(model, x, method, 2).values, up(torch.stack(expected), x), atol=1e-4)
 
 
+class Averaged(nn.Module):
+    """Features, their averages, a linear head."""
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        conv = nn.Conv2d if dims == 2 else nn.Conv3d
+        self.early = nn.Sequential(conv(1, 4, 3, padding=1), nn.Tanh())
+        self.features = nn.Sequential(conv(4, 5, 3, 2, 1), nn.ReLU())
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(self.early(x)).flatten(2).mean(2))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_cam_equals_monai_which_adds_up_to_the_logit(dims: int) -> None:
+    torch.manual_seed(1)
+    model, x = Averaged(dims).eval(), torch.rand(2, 1, *[8] * dims)
+    theirs = monai.visualize.CAM(
+        model, "features", "head", upsampler=lambda _size: lambda maps: maps, postprocessing=lambda maps: maps
+    )
+    coarse = theirs(x, class_idx=torch.tensor([1, 1]))[:, 0].detach()  # with the bias at every position
+    ours = explain(model, x, "cam", 1)
+    assert ours.signed
+    assert not ours.cautions or not any("averages" in one for one in ours.cautions)
+    assert torch.allclose(ours.values, up(coarse - model.head.bias[1].detach(), x), atol=1e-5)
+    assert torch.allclose(coarse.flatten(1).mean(1), model(x)[:, 1], atol=1e-5)
+    inner = explain(model, x, "cam", 1, layer="early")
+    assert any("does not read the averages" in caution for caution in inner.cautions)
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 def test_ablation_cam_one_feature_at_a_time(dims: int) -> None:
     model, x, a, _ = setting(dims)
@@ -157,7 +189,7 @@ def test_score_cam_one_mask_at_a_time() -> None:
     assert torch.allclose(explain(model, x, "score_cam", 2).values, up(torch.stack(expected), x), atol=1e-5)
 
 
-@pytest.mark.parametrize("method", sorted(m for m in explainers if "cam" in m and m != "guided_grad_cam"))
+@pytest.mark.parametrize("method", sorted(m for m in explainers if "cam" in m and m not in ("guided_grad_cam", "cam")))
 def test_cams_on_a_transformer_fold_the_tokens_in_order(method: str) -> None:
     """A transformer whose tokens hold their patch's brightness: the map must be bright where the image is."""
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from captum.attr import KernelShap, Occlusion, ShapleyValues
+from captum.attr import FeatureAblation, KernelShap, Occlusion, ShapleyValues
 from skimage.measure import label
 from sklearn.linear_model import Ridge
 from torch import nn
@@ -15,7 +15,16 @@ from torch.nn import functional as F
 
 from runners import perturbation
 from runners.baselines import BASELINES, baseline
-from runners.perturbation import kernel_shap, lime, occlusion, rise
+from runners.perturbation import (
+    feature_ablation,
+    hsic_attribution,
+    kernel_shap,
+    lime,
+    occlusion,
+    rise,
+    shapley_sampling,
+    sobol_attribution,
+)
 from runners.registry import Found, injected, no_progress, parameters, seeded
 from runners.superpixels import superpixels
 from taxonomy.errors import TargetError
@@ -25,6 +34,10 @@ FAST = {
     rise: {"masks": 40, "cells": 3},
     lime: {"samples": 40, "segments": 8},
     kernel_shap: {"samples": 40, "segments": 8},
+    feature_ablation: {"segments": 8},
+    shapley_sampling: {"orders": 4, "segments": 8},
+    sobol_attribution: {"designs": 8, "cells": 4},
+    hsic_attribution: {"masks": 150, "cells": 4},
 }
 
 
@@ -148,7 +161,7 @@ def test_blur_is_scipys_gaussian():
     assert np.allclose(baseline(x, "blur", seeded(0))[0, 0].numpy(), expected, atol=1e-6)
 
 
-# --- all four ---------------------------------------------------------------------------------------------------------
+# --- all of them ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("function", FAST)
@@ -205,7 +218,7 @@ def test_a_region_score_of_a_segmenter_is_explained(function):
     )
     inside, far = found.values[0][region].mean(), found.values[0][15:, 15:]
     assert inside > 0
-    assert far.abs().mean() < (0.5 if function is rise else 0.05) * inside
+    assert far.abs().mean() < (0.5 if function in (rise, hsic_attribution) else 0.05) * inside
 
 
 @pytest.mark.parametrize("function", FAST)
@@ -235,6 +248,11 @@ def test_signature_is_what_the_gate_reads(function):
         (lime, {"kernel_width": 0.0}, "kernel_width = 0.0"),
         (lime, {"segments": 0}, "segments = 0"),
         (kernel_shap, {"samples": 3}, "samples = 3"),
+        (feature_ablation, {"segments": 0}, "segments = 0"),
+        (shapley_sampling, {"orders": 0}, "orders = 0"),
+        (sobol_attribution, {"designs": 1}, "designs = 1"),
+        (sobol_attribution, {"cells": 0}, "cells = 0"),
+        (hsic_attribution, {"masks": 3}, "masks = 3"),
         (kernel_shap, {"batch_size": 0}, "batch_size = 0"),
         (kernel_shap, {"baseline": "grey"}, "'grey'"),
     ],
@@ -516,3 +534,106 @@ def test_more_regions_than_coalitions_still_give_a_map_and_a_caution():
     found = run(kernel_shap, Net(1, 2), images(1, 1, 32, 32), samples=20, segments=60)
     assert found.values.isfinite().all()
     assert "too few to tell the regions apart" in found.cautions[0]
+
+
+# --- feature ablation, Shapley sampling, Sobol, HSIC ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 12, 12), (1, 1, 6, 8, 6)])
+def test_feature_ablation_equals_captum(shape):
+    model, x = Net(shape[1], len(shape) - 2), images(*shape)
+    labels, base = superpixels(x, 6), baseline(x, "black", seeded(0)).clone()
+    found = run(feature_ablation, model, x, segments=6, baseline="black")
+    assert model.rows == sum(int(one.max()) + 2 for one in labels)
+    for i in range(len(x)):
+        peer = FeatureAblation(model).attribute(
+            x[i : i + 1], baselines=base[i : i + 1], target=1, feature_mask=labels[i][None, None]
+        )
+        assert torch.allclose(found.values[i], peer[0, 0], atol=1e-5)
+
+
+def test_shapley_sampling_order_by_order_and_its_sum():
+    model, x = Net(1, 2), images(1, 1, 14, 14)
+    labels, base = superpixels(x, 5)[0], baseline(x, "mean", seeded(0))
+    count = int(labels.max()) + 1
+    found = run(shapley_sampling, model, x, orders=3, segments=5)
+    assert model.rows == 2 + 3 * (count - 1)
+    seed = int(torch.randint(2**62, (1,), generator=seeded(0)))
+    half = torch.rand((2, count), generator=seeded(seed)).argsort(1)
+    expected = torch.zeros(count)
+    for order in (half[0], half[0].flip(0), half[1]):
+        seen, before = base.clone(), float(model(base)[0, 1])
+        for region in order.tolist():
+            seen = torch.where(labels == region, x, seen)
+            after = float(model(seen)[0, 1])
+            expected[region] += (after - before) / 3
+            before = after
+    assert torch.allclose(found.values[0], expected[labels], atol=1e-5)
+    one = torch.stack([found.values[0][labels == k][0] for k in range(count)])
+    assert torch.allclose(one.sum(), (model(x) - model(base))[0, 1], atol=1e-4)
+
+
+def test_shapley_sampling_nears_the_definition():
+    model, x = Net(1, 2), images(1, 1, 14, 14)
+    labels, base = superpixels(x, 5)[0], baseline(x, "mean", seeded(0))
+    exact = shapley(model, x, labels, base, logit)
+    errors = [
+        float((run(shapley_sampling, model, x, orders=n, segments=5).values[0] - exact[labels]).abs().mean())
+        for n in (2, 200)
+    ]
+    assert errors[1] < 0.05 * float(exact.abs().mean()) + 1e-6 < errors[0] + 1
+
+
+def test_sobol_of_a_sum_and_of_a_product_are_those_of_the_textbook():
+    """Cells are uniform on [0, 1]: total indices of a sum are shares of w²; those of z1 z2 are both 4/7."""
+
+    class Cells(nn.Module):
+        def __init__(self, product):
+            super().__init__()
+            self.product = product
+
+        def forward(self, x):
+            a, b, c = x[:, 0, 0, 0], x[:, 0, 0, 2], x[:, 0, 2, 0]
+            return a * b if self.product else 1 * a + 2 * b + 3 * c
+
+    x = torch.ones(1, 1, 4, 4)
+    given = {"designs": 2048, "cells": 2, "baseline": "zero"}
+    shares = run(sobol_attribution, Cells(product=False), x, first, **given).values[0, ::2, ::2]
+    assert torch.allclose(shares, torch.tensor([[1.0, 4.0], [9.0, 0.0]]) / 14, atol=0.01)
+    joint = run(sobol_attribution, Cells(product=True), x, first, **given).values[0, ::2, ::2]
+    assert torch.allclose(joint, torch.tensor([[4.0, 4.0], [0.0, 0.0]]) / 7, atol=0.02)
+
+
+def test_sobol_costs_its_masks():
+    model = Net(1, 2)
+    run(sobol_attribution, model, images(1, 1, 16, 16), designs=4, cells=3)
+    assert model.rows == 4 * (9 + 2)
+
+
+def test_hsic_from_its_matrices():
+    signs = torch.where(torch.rand((30, 5), generator=seeded(1)) < 0.5, -1.0, 1.0).double()
+    answers = signs[:, 0] * 2 + signs[:, 1] * signs[:, 2] + torch.rand(30, generator=seeded(2))
+    apart = (answers[:, None] - answers).abs()
+    near = torch.exp(-(apart**2) / (2 * answers.var()))
+    n, expected = 30, []
+    for k in range(5):
+        same = (signs[:, None, k] == signs[:, k]).double()
+        one, two = (m - torch.diag(m.diagonal()) for m in (same, near))
+        ones = torch.ones(n).double()
+        whole = (ones @ one @ ones) * (ones @ two @ ones) / ((n - 1) * (n - 2))
+        mixed = 2 / (n - 2) * (ones @ one @ two @ ones)
+        expected.append((torch.trace(one @ two) + whole - mixed) / (n * (n - 3)))
+    found = perturbation._dependence(signs, answers)
+    assert torch.allclose(found, torch.stack(expected).clamp(min=0), atol=1e-10)
+    assert found.argmax() == 0
+
+
+def test_hsic_finds_the_cell_that_counts():
+    class One(nn.Module):
+        def forward(self, x):
+            return x[:, 0, :4, 4:].mean((1, 2)) ** 2
+
+    found = run(hsic_attribution, One(), torch.ones(1, 1, 8, 8), first, masks=200, cells=2, baseline="zero")
+    grid = found.values[0, ::4, ::4]
+    assert grid.argmax() == 1
+    assert grid[0, 1] > 20 * grid.flatten()[[0, 2, 3]].max()
