@@ -22,6 +22,12 @@ def _heads(weights: Tensor, batch: int) -> Tensor:
     return weights.reshape(batch, -1, *weights.shape[-2:])
 
 
+def _with_residual(mixed: Tensor) -> Tensor:
+    """Count the residual connection as much as what a block mixes, ``(B, N, N)``; every row then sums to 1."""
+    joint = mixed + torch.eye(mixed.shape[-1], device=mixed.device, dtype=mixed.dtype)
+    return joint / joint.sum(-1, keepdim=True)
+
+
 def _rolled(matrices: Sequence[Tensor]) -> Tensor:
     """Multiply the blocks' token mixing matrices ``(B, N, N)``, first block first."""
     joint = matrices[0]
@@ -76,8 +82,7 @@ def attention_rollout(
             if discard > 0:
                 floor = joined.quantile(min(discard, 0.99), dim=-1, keepdim=True)
                 joined = torch.where(joined < floor, 0.0, joined)
-            mixed = joined + torch.eye(joined.shape[-1], device=joined.device, dtype=joined.dtype)
-            matrices.append(mixed / mixed.sum(-1, keepdim=True))
+            matrices.append(_with_residual(joined))
         values, note = _onto_image(_rolled(matrices), profile, x)
     caution = "It does not depend on the target: it shows where information flows from, whatever label is asked for."
     return Found(values, (note,), (caution,), signed=False)
@@ -115,17 +120,21 @@ def raw_attention(
     return Found(values, (f"Block {block % count + 1} of {count}. {note}",), (caution,), signed=False)
 
 
-def _attention_gradients(model: nn.Module, x: Tensor, score: Score) -> list[Tensor]:
-    """Return the attention of each block times its gradient ``(B, heads, N, N)``; zeros where the score ignores it."""
+def _attention_gradients(model: nn.Module, x: Tensor, score: Score) -> list[tuple[Tensor, Tensor | None]]:
+    """Return the attention of each block and its gradient, None where the score does not depend on it."""
     _, entry = leaf(x)
     mode = Attention()
     with torch.enable_grad():
         with mode:
             outputs = run(model, entry)
         grads = torch.autograd.grad(score(outputs, torch.arange(len(x))).sum(), mode.attentions, allow_unused=True)
+    return [(a.detach(), g) for a, g in zip(mode.attentions, grads, strict=True)]
+
+
+def _weighted(model: nn.Module, x: Tensor, score: Score) -> list[Tensor]:
+    """Return the attention of each block times its gradient ``(B, heads, N, N)``; zeros where the score ignores it."""
     return [
-        _heads(torch.zeros_like(a) if g is None else a.detach() * g, len(x))
-        for a, g in zip(mode.attentions, grads, strict=True)
+        _heads(torch.zeros_like(a) if g is None else a * g, len(x)) for a, g in _attention_gradients(model, x, score)
     ]
 
 
@@ -143,12 +152,11 @@ def gradient_attention_rollout(model: nn.Module, x: Tensor, score: Score, *, pro
         profile: the wired profile.
     """
     matrices = []
-    for product in _attention_gradients(model, x, score):
+    for product in _weighted(model, x, score):
         mixed = product.mean(1).clamp(min=0)
         # gradients have any size: what a row hands on counts like its residual connection, as attention does there
         mixed = mixed / mixed.sum(-1, keepdim=True).clamp(min=torch.finfo(mixed.dtype).tiny)
-        mixed = mixed + torch.eye(mixed.shape[-1], device=mixed.device, dtype=mixed.dtype)
-        matrices.append(mixed / mixed.sum(-1, keepdim=True))
+        matrices.append(_with_residual(mixed))
     values, note = _onto_image(_rolled(matrices), profile, x)
     return Found(values, (note,), signed=False)
 
@@ -163,7 +171,7 @@ def generic_attention(model: nn.Module, x: Tensor, score: Score, *, profile: Wir
         score: the score.
         profile: the wired profile.
     """
-    products = _attention_gradients(model, x, score)
+    products = _weighted(model, x, score)
     eye = torch.eye(products[0].shape[-1], device=x.device, dtype=x.dtype)
     values, note = _onto_image(_rolled([eye + one.clamp(min=0).mean(1) for one in products]), profile, x)
     return Found(values, (note,), signed=False)
@@ -183,25 +191,18 @@ def chefer_lrp(model: nn.Module, x: Tensor, score: Score, *, profile: Wired) -> 
         score: the score.
         profile: the wired profile.
     """
-    rows = torch.arange(len(x))
-    _, entry = leaf(x)
-    plain = Attention()
-    with torch.enable_grad():
-        with plain:
-            outputs = run(model, entry)
-        gradients = torch.autograd.grad(score(outputs, rows).sum(), plain.attentions, allow_unused=True)
-    del outputs
+    plain = _attention_gradients(model, x, score)
     _, entry = leaf(x)
     mode = Relevance("transformer")
     with torch.enable_grad():
         with mode:
             output = primary(run(model, entry))
-        start = relevance_of(score, output, rows)
+        start = relevance_of(score, output, torch.arange(len(x)))
         # the size of the start only scales the map; its sign must not turn a negative logit around
         start = start.abs()
         relevances = torch.autograd.grad(output, mode.attentions, start, allow_unused=True)
     matrices = []
-    for gradient, relevance, weights in zip(gradients, relevances, plain.attentions, strict=True):
+    for (weights, gradient), relevance in zip(plain, relevances, strict=True):
         eye = torch.eye(weights.shape[-1], device=x.device, dtype=x.dtype).expand(len(x), -1, -1)
         if gradient is None or relevance is None:  # an attention that the score does not depend on mixes nothing
             matrices.append(eye)

@@ -159,13 +159,13 @@ def blur_ig(
     start = blurred(x, blur)
 
     def make(steps_: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        inputs, weights = torch.empty_like(x[rows]), torch.empty_like(x[rows])
-        for i, (step, row) in enumerate(zip(steps_.tolist(), rows.tolist(), strict=True)):
-            before, middle, after = (
-                blurred(x[row : row + 1], blur * (1 - (step + part) / steps)) for part in (0, 0.5, 1)
-            )
-            inputs[i], weights[i] = middle[0], (after - before)[0]
-        return inputs, weights
+        inputs, weights = [], []
+        for step in sorted(set(steps_.tolist())):  # in the order of the rows
+            own = x[rows[steps_ == step]]
+            before, middle, after = (blurred(own, blur * (1 - (step + part) / steps)) for part in (0, 0.5, 1))
+            inputs.append(middle)
+            weights.append(after - before)
+        return torch.cat(inputs), torch.cat(weights)
 
     total = accumulate(model, steps, tuple(x.shape), make, score, batch_size, progress)
     values = total.sum(1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -682,27 +682,8 @@ def find_place(wired: Wired, layer: str | None) -> tuple[Place, tuple[str, ...]]
 
 
 @contextlib.contextmanager
-def captured(model: nn.Module, place: Place) -> Iterator[list[Tensor]]:
-    """Collect the output of a place during one forward pass: the list's last entry."""
-    kept: list[Tensor] = []
-    calls = 0
-
-    def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        nonlocal calls
-        if calls == place.call:
-            kept.append(output[0] if isinstance(output, tuple) else output)
-        calls += 1
-
-    handle = unwrap(model).get_submodule(place.name).register_forward_hook(hook)
-    try:
-        yield kept
-    finally:
-        handle.remove()
-
-
-@contextlib.contextmanager
-def thinned(model: nn.Module, place: Place, channels: Tensor) -> Iterator[None]:
-    """Set one feature of each row, ``channels`` ``(B,)``, to zero at a place, everywhere in the image."""
+def _hooked(model: nn.Module, place: Place, act: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
+    """Show the output of a place to ``act`` in one forward pass; what it returns, if anything, takes its place."""
     calls = 0
 
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
@@ -710,7 +691,29 @@ def thinned(model: nn.Module, place: Place, channels: Tensor) -> Iterator[None]:
         calls += 1
         if calls - 1 != place.call:
             return None
-        features = output[0] if isinstance(output, tuple) else output
+        changed = act(output[0] if isinstance(output, tuple) else output)
+        return (changed, *output[1:]) if isinstance(output, tuple) and changed is not None else changed
+
+    handle = unwrap(model).get_submodule(place.name).register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextlib.contextmanager
+def captured(model: nn.Module, place: Place) -> Iterator[list[Tensor]]:
+    """Collect the output of a place during one forward pass: the list's last entry."""
+    kept: list[Tensor] = []
+    with _hooked(model, place, kept.append):
+        yield kept
+
+
+@contextlib.contextmanager
+def thinned(model: nn.Module, place: Place, channels: Tensor) -> Iterator[None]:
+    """Set one feature of each row, ``channels`` ``(B,)``, to zero at a place, everywhere in the image."""
+
+    def thin(features: Tensor) -> Tensor:
         axis = 1 if place.layout == "channels_first" else -1
         changed = features.movedim(axis, -1).clone()
         rows = torch.arange(len(channels), device=changed.device)
@@ -718,11 +721,7 @@ def thinned(model: nn.Module, place: Place, channels: Tensor) -> Iterator[None]:
             changed[:, rows, channels.to(changed.device)] = 0
         else:
             changed[rows, ..., channels.to(changed.device)] = 0
-        changed = changed.movedim(-1, axis)
-        return (changed, *output[1:]) if isinstance(output, tuple) else changed
+        return changed.movedim(-1, axis)
 
-    handle = unwrap(model).get_submodule(place.name).register_forward_hook(hook)
-    try:
+    with _hooked(model, place, thin):
         yield
-    finally:
-        handle.remove()

@@ -132,11 +132,11 @@ def rise(
         TargetError: a parameter is out of range.
     """
     at_least(2, masks=masks)
-    at_least(1, batch_size=batch_size, **({} if cells is None else {"cells": cells}))
+    at_least(1, batch_size=batch_size)
     if not 0 < probability < 1:
         raise TargetError(f"probability = {probability}: it must lie between 0 and 1.")
     images, spatial = len(x), x.shape[2:]
-    counts = [min(cells or (8 if len(spatial) == 2 else 5), length) for length in spatial]
+    counts = _cells(x, cells, deep=5)
     sides = [math.ceil(length / count) for length, count in zip(spatial, counts, strict=True)]
     grids = (torch.rand((masks, 1, *[count + 1 for count in counts]), generator=generator) < probability).float()
     shifts = torch.stack([torch.randint(side, (masks,), generator=generator) for side in sides], 1).tolist()
@@ -400,7 +400,7 @@ def shapley_sampling(
     draw = _repeatable(generator)
     ranks = [_orders(count, orders, draw()) for count in counts]
     chosen = [
-        torch.cat([_empty_and_full(count), *(rank < step for rank in place[:, None] for step in range(1, count))])
+        torch.cat([_empty_and_full(count), (place[:, None] < torch.arange(1, count)[:, None]).flatten(0, 1)])
         for count, place in zip(counts, ranks, strict=True)
     ]
     base = content(x, baseline, generator)
@@ -459,10 +459,11 @@ def sobol_attribution(
 
     at_least(2, designs=designs)
     at_least(1, batch_size=batch_size)
-    counts = _cells(x, cells)
+    counts = _cells(x, cells, deep=4)
     number = math.prod(counts)
     seed = int(torch.randint(2**31, (1,), generator=generator))
-    drawn = torch.from_numpy(qmc.Sobol(2 * number, seed=seed).random(designs)).float()
+    whole = qmc.Sobol(2 * number, seed=seed).random_base2((designs - 1).bit_length())  # other lengths are warned about
+    drawn = torch.from_numpy(whole[:designs]).float()
     first, second = drawn.chunk(2, 1)
     mixed = torch.where(torch.eye(number, dtype=torch.bool)[:, None], second, first)  # (cells, designs, cells)
     masks = torch.cat([first, second, mixed.flatten(0, 1)])
@@ -514,7 +515,7 @@ def hsic_attribution(
     """
     at_least(4, masks=masks)
     at_least(1, batch_size=batch_size)
-    counts = _cells(x, cells)
+    counts = _cells(x, cells, deep=4)
     shown = (torch.rand((masks, math.prod(counts)), generator=generator) < 0.5).float()
     scores = _masked_scores(model, x, content(x, baseline, generator), score, shown, counts, batch_size, progress)
     values = torch.stack([_dependence(2 * shown.double() - 1, answers) for answers in scores])
@@ -540,10 +541,10 @@ def _dependence(signs: Tensor, answers: Tensor) -> Tensor:
     return found.clamp(min=0)
 
 
-def _cells(x: Tensor, cells: int | None) -> list[int]:
-    """Return the cells per axis of a grid over the images."""
+def _cells(x: Tensor, cells: int | None, deep: int) -> list[int]:
+    """Return the cells per axis of a grid over the images: by default 8 in 2D and ``deep`` in 3D."""
     at_least(1, **({} if cells is None else {"cells": cells}))
-    return [min(cells or (8 if x.ndim == 4 else 4), length) for length in x.shape[2:]]
+    return [min(cells or (8 if x.ndim == 4 else deep), length) for length in x.shape[2:]]
 
 
 def _on_grid(values: Tensor, counts: Sequence[int], x: Tensor) -> Tensor:

@@ -139,7 +139,7 @@ class _Engine:
     def search(self, text: str, where: Mapping[str, set[str]], limit: int, offset: int) -> Found:
         words = _words(text)
         query = " ".join(words)
-        ids = self._ranked(text, query) if words else [] if text.strip() else self._order
+        ids = self._ranked(text, query) if text.strip() else self._order
         if loose := len(words) > 1 and not ids:
             query = " OR ".join(words)
             ids = self._ranked(text, query)
@@ -161,6 +161,8 @@ class _Engine:
 
     def _ranked(self, text: str, query: str) -> list[str]:
         """Return what fits a query: first what is called so; then names weigh most, publications least."""
+        if not query:
+            return []
         with self._lock:
             ranked = self._db.execute(
                 "SELECT id, bm25(entity, 0, 12, 6, 1) FROM entity WHERE entity MATCH ?", (query,)

@@ -581,7 +581,8 @@ def test_shapley_sampling_nears_the_definition():
         float((run(shapley_sampling, model, x, orders=n, segments=5).values[0] - exact[labels]).abs().mean())
         for n in (2, 200)
     ]
-    assert errors[1] < 0.05 * float(exact.abs().mean()) + 1e-6 < errors[0] + 1
+    assert errors[1] < 0.05 * float(exact.abs().mean())
+    assert errors[1] < errors[0] / 3
 
 
 def test_sobol_of_a_sum_and_of_a_product_are_those_of_the_textbook():
@@ -606,8 +607,8 @@ def test_sobol_of_a_sum_and_of_a_product_are_those_of_the_textbook():
 
 def test_sobol_costs_its_masks():
     model = Net(1, 2)
-    run(sobol_attribution, model, images(1, 1, 16, 16), designs=4, cells=3)
-    assert model.rows == 4 * (9 + 2)
+    run(sobol_attribution, model, images(1, 1, 16, 16), designs=5, cells=3)
+    assert model.rows == 5 * (9 + 2)
 
 
 def test_hsic_from_its_matrices():

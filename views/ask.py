@@ -160,7 +160,7 @@ def reason_line(reason: Reason) -> str:
     return f":{colour}-badge[{reason.points:+.1f}] {plain(reason.text)}{cites}"
 
 
-def card(rank: int, one: Recommendation, best: float, modalities: Iterable[str] = ()) -> None:
+def card(rank: int, one: Recommendation, best: float, modalities: Iterable[str]) -> None:
     """Show one recommendation; for each modality it leads to the studies and ways through the graph behind it."""
     with st.container(border=True):
         left, right = st.columns([3, 1], vertical_alignment="center")

@@ -44,6 +44,8 @@ from views.pieces import (
 kb = knowledge()
 LEAST, MOST = 2, 4
 """How many methods stand side by side."""
+FINDINGS = 20
+"""Findings on the page of a modality, for and against."""
 
 
 def entity_page(entity_id: str) -> None:
@@ -251,8 +253,7 @@ def in_modality(method_id: str) -> None:
             claim_line(claim, one.publication)
     if used := [one.publication.id for one in found if not one.claims]:
         st.markdown(f"Used, with nothing found about it: {cite(used)}")
-    for bearing in bearings(kb, method_id, modality):
-        st.markdown(f"- {bearing_text(bearing)}")
+    st.markdown("\n".join(f"- {bearing_text(one)}" for one in bearings(kb, method_id, modality)))
     for number, steps in enumerate(why(kb, method_id, modality), 1):
         st.markdown(f"**Way {number}** through the graph\n" + "\n".join(f"1. {plain(step.text)}" for step in steps))
 
@@ -430,10 +431,10 @@ def told_of(found: Iterable[tuple[str, Finding]]) -> None:
         methods.setdefault(id(finding.claim), []).append(method)
     if not claims:
         st.markdown("None.")
-    for key, finding in list(claims.items())[:20]:
+    for key, finding in list(claims.items())[:FINDINGS]:
         claim_line(finding.claim, kb.publications[finding.publication], methods[key])
-    if len(claims) > 20:  # noqa: PLR2004 - as above
-        st.caption(f"{len(claims) - 20} more are on the pages of the methods.")
+    if len(claims) > FINDINGS:
+        st.caption(f"{len(claims) - FINDINGS} more are on the pages of the methods.")
 
 
 def _to_measure(modality: Modality) -> list[str]:

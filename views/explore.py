@@ -94,6 +94,11 @@ def one_of(kind: str) -> str:
     return {"modalities": "modality"}.get(kind, kind.rstrip("s"))
 
 
+def counted(number: int, kind: str) -> str:
+    """Return a number of entities of a kind in words."""
+    return f"{number} {one_of(kind) if number == 1 else kind}"
+
+
 def facet_name(facet: str, value: str) -> str:
     """Return a facet's value as people say it."""
     vocabulary = kb.vocabulary
@@ -146,9 +151,7 @@ def search_view() -> None:
         st.info("Nothing has all of these words; these have some of them.")
     kinds = found.facets["kind"]
     summary = ", ".join(
-        f"{number} {one_of(kind) if number == 1 else kind}"
-        for kind, number in kinds.items()
-        if not where["kind"] or kind in where["kind"]
+        counted(number, kind) for kind, number in kinds.items() if not where["kind"] or kind in where["kind"]
     )
     if where["kind"] == ["publications"]:
         ids = [hit.id for hit in search(kb, text or "", where, limit=found.total).hits]
@@ -183,8 +186,7 @@ def show_hit(hit: Hit) -> None:
             )
         elif hit.kind == "methods":
             about += f" · {kb.vocabulary.families[kb.methods[hit.id].family].name}"
-            number = len(kb.index.by_method.get(hit.id, ()))
-            about += f" · {number} {'publication' if number == 1 else 'publications'}"
+            about += f" · {counted(len(kb.index.by_method.get(hit.id, ())), 'publications')}"
         snippet = hit.snippet if hit.snippet.strip("[]").casefold() != hit.name.casefold() else ""
         st.markdown(f":small[:gray[{plain(about)}]] :small[{marked(snippet)}]")
 
