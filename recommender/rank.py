@@ -92,6 +92,7 @@ class Points:
         "linear_head": -0.4,
         "attention_weights": -0.4,
         "tokens": -0.4,
+        "dropout": -0.4,
         "text_encoder": -1.0,
     }
     """A need of which nobody knows whether the model meets it."""
@@ -139,6 +140,7 @@ _MODEL_NEEDS: Final[tuple[Need, ...]] = (
     "elementwise_activations",
     "linear_head",
     "embedding",
+    "dropout",
     "text_encoder",
     "retraining",
 )

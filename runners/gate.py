@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from runners.checks import outside_body, sentences, variation
 from runners.models import Wired, as_input, preserved, profile, run, unwrap
 from runners.registry import (
     Found,
@@ -50,6 +51,9 @@ class Explanation:
         signed: False for maps of importance without direction.
         notes: what was wired and decided. cautions: how the map can mislead.
         parameters: the method's parameters as used, with layer and seed.
+        channels: float32 ``(B, C, *spatial)``, the map of every input channel (sequence, colour, stain) where the
+            method tells them apart and there are several; ``values`` is their sum.
+        checks: numbers per image of the checks in ``runners.checks``; those out of bounds are among the cautions.
         passes: images that went through the model forwards and backwards, profiling not included.
         seconds: wall time of the explainer. versions: of the packages involved.
     """
@@ -66,6 +70,8 @@ class Explanation:
     seconds: float
     seed: int
     versions: Mapping[str, str] = field(default_factory=dict)
+    channels: Tensor | None = None
+    checks: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def explain(
@@ -78,6 +84,8 @@ def explain(
     seed: int = 0,
     task: str | None = None,
     known: Wired | None = None,
+    reference: Any = None,
+    members: Sequence[nn.Module] = (),
     progress: Progress | None = None,
     **options: Any,
 ) -> Explanation:
@@ -95,6 +103,9 @@ def explain(
         seed: the same seed gives the same map, bit for bit.
         task: "classification", "segmentation" or "regression", when the output's shape does not tell.
         known: what ``profile`` found of this model, or of one built alike, to save finding it again.
+        reference: images like those the model learned from, ``(R, C, *spatial)`` as the model sees them, for methods
+            that compare with them.
+        members: further models trained for the same task, for methods that compare models.
         progress: called with ``(done, total)``.
         **options: the method's parameters.
 
@@ -112,10 +123,12 @@ def explain(
     model, x = unwrap(model), as_input(model, x)
     wired = known or profile(model, x, target if callable(target) else None, task=task)
     kb = _kb()
-    missing = gaps(kb.methods[method].requires, wired, kb.vocabulary.needs)
+    offered = _offered(wired, function, reference, members)
+    missing = gaps(kb.methods[method].requires, offered, kb.vocabulary.needs)
     if missing:
         raise RequirementError(method, missing)
     used = _options(method, function, options, x)
+    given = _given(model, x, reference, members)
     if layer is not None and "layer" not in used:
         raise TargetError(f"{method} does not use a layer; leave layer out")
     if layer is not None:
@@ -132,6 +145,8 @@ def explain(
                 seed=seed,
                 task=task,
                 known=wired,
+                reference=reference,
+                members=members,
                 **options,
             )
             for i in range(len(x))
@@ -140,7 +155,7 @@ def explain(
     counts = {"forward": 0, "backward": 0}
     with preserved(model, seed), _counted(model, counts):
         resolved, outputs = _first_look(model, x, target, task)
-        extra = {"profile": wired, "generator": seeded(seed), "progress": progress or no_progress}
+        extra = {"profile": wired, "generator": seeded(seed), "progress": progress or no_progress, **given}
         start = time.perf_counter()
         found = _call(function, method, model, x.clone(), resolved, {**used, **_wanted(function, extra)})
         seconds = time.perf_counter() - start
@@ -148,12 +163,17 @@ def explain(
     if "layer" in used and used["layer"] is None and wired.place is not None:
         used["layer"] = wired.place.name  # the record says which features were taken
     values = _checked(found.values, x, method)
-    cautions = list(resolved.cautions + found.cautions)
+    several = found.channels is not None and x.shape[1] > 1
+    channels = found.channels.detach().float().cpu() if several and found.channels is not None else None
+    checks = _checks(found, values, x)
+    notes, warnings = sentences(checks)
+    cautions = [*resolved.cautions, *found.cautions, *warnings]
     if x.dtype in (torch.float16, torch.bfloat16):
         cautions.append(
             f"The model computes in {str(x.dtype).removeprefix('torch.')}: the map is as coarse as its numbers."
         )
     if not values.any():
+        cautions = [c for c in cautions if c not in warnings]
         cautions.append("The map is zero everywhere: this method found nothing that speaks for the score.")
     return Explanation(
         values=values,
@@ -161,14 +181,52 @@ def explain(
         target=resolved.text,
         target_scores=scores,
         signed=found.signed,
-        notes=(*wired.notes, *found.notes),
+        notes=(*wired.notes, *found.notes, *notes),
         cautions=tuple(cautions),
         parameters=used,
         passes=dict(counts),
         seconds=seconds,
         seed=seed,
         versions=versions(),
+        channels=channels,
+        checks=checks,
     )
+
+
+def _offered(wired: Wired, function: Callable[..., Any], reference: Any, members: Sequence[nn.Module]) -> Wired:
+    """Add to a profile what the owner of the model was asked for and did not give."""
+    wanted, lacks = injected(function), dict(wired.lacks)
+    if "reference" in wanted and reference is None:
+        lacks |= dict.fromkeys(("training_data", "reference_images"), "give reference=")
+    if "members" in wanted and not members:
+        lacks["retraining"] = "give members=, models trained for the same task"
+    return replace(wired, lacks=lacks)
+
+
+def _given(model: nn.Module, x: Tensor, reference: Any, members: Sequence[nn.Module]) -> dict[str, Any]:
+    """Check what the owner of the model gave beside the image.
+
+    Raises:
+        ImageError: the reference images do not fit the image.
+    """
+    if reference is not None:
+        reference = as_input(model, reference).to(x.device)
+        if reference.shape[1:] != x.shape[1:]:
+            raise ImageError(
+                f"the reference images have shape {tuple(reference.shape)}; {('R', *x.shape[1:])} is needed, each one "
+                "prepared like the image"
+            )
+    return {"reference": reference, "members": tuple(unwrap(member) for member in members)}
+
+
+def _checks(found: Found, values: Tensor, x: Tensor) -> dict[str, tuple[float, ...]]:
+    """Measure what costs next to nothing, beside what came with the map."""
+    checks = {
+        **found.checks,
+        "variation": variation(values),
+        "outside_body": outside_body(values, x),
+    }
+    return {name: tuple(numbers.tolist()) for name, numbers in checks.items()}
 
 
 def _joined(parts: Sequence[Explanation]) -> Explanation:
@@ -180,6 +238,10 @@ def _joined(parts: Sequence[Explanation]) -> Explanation:
         target_scores=torch.cat([part.target_scores for part in parts]),
         notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         cautions=tuple(dict.fromkeys(caution for part in parts for caution in part.cautions)),
+        channels=None
+        if parts[0].channels is None
+        else torch.cat([p.channels for p in parts if p.channels is not None]),
+        checks={name: tuple(v for part in parts for v in part.checks[name]) for name in parts[0].checks},
         passes={key: sum(part.passes[key] for part in parts) for key in parts[0].passes},
         seconds=sum(part.seconds for part in parts),
     )
@@ -201,6 +263,8 @@ def measure(
     mask: Tensor | None = None,
     seed: int = 0,
     task: str | None = None,
+    reference: Any = None,
+    members: Sequence[nn.Module] = (),
     progress: Progress | None = None,
     **options: Any,
 ) -> MetricResult:
@@ -215,6 +279,8 @@ def measure(
         mask: ``(B, *spatial)`` or ``(*spatial)``, what the map should mark, for metrics of localisation.
         seed: seed of the metric's own randomness.
         task: as in ``explain``.
+        reference: as in ``explain``, for metrics that explain again.
+        members: as in ``explain``.
         progress: called with ``(done, total)``.
         **options: the metric's parameters.
 
@@ -252,6 +318,8 @@ def measure(
             seed=explanation.seed,
             task=wired.task,
             known=wired,
+            reference=reference,
+            members=members,
             **kept,
         ).values.to(x.device)
 

@@ -341,6 +341,7 @@ def _profile(
     _judge_attention(trace, wiring, has, lacks)
     _judge_activations(trace, hidden, has, lacks)
     _judge_head(trace, wiring, has, lacks)
+    _judge_dropout(model, trace, has, lacks)
     return Wired(
         frozenset(has),
         lacks,
@@ -362,6 +363,7 @@ _INSIDE = (
     "elementwise_activations",
     "linear_head",
     "embedding",
+    "dropout",
 )
 _HIDDEN = tuple(need for need in _INSIDE if need != "gradients")
 _SCRIPTED = "TorchScript hides its layers; load the model as .pt2, or as a state dict with its Python code"
@@ -654,6 +656,14 @@ def _judge_head(trace: _Trace, wiring: Mapping[str, Any], has: set[str], lacks: 
         has.add("linear_head")
     else:
         lacks["linear_head"] = "its last layer does not read one pooled value per feature map"
+
+
+def _judge_dropout(model: nn.Module, trace: _Trace, has: set[str], lacks: dict[str, str]) -> None:
+    layers = [m for m in model.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
+    if any(layer.p > 0 for layer in layers) or trace.recorder.drops:
+        has.add("dropout")
+    else:
+        lacks["dropout"] = "every dropout rate is 0" if layers else ""
 
 
 def _architecture(trace: _Trace, wiring: Mapping[str, Any], task: str | None) -> str | None:

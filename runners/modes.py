@@ -57,6 +57,9 @@ PASSIVE = frozenset(
 _BOOKKEEPING = frozenset(("get", "set", "requires_grad"))
 """Attribute access (``x.T``) and flags: nothing is computed."""
 ARITHMETIC = frozenset(["add", "sub", "mul", "div"])
+DROPOUTS = frozenset(
+    ["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout"]
+)
 PRODUCTS = frozenset(("matmul", "bmm", "einsum"))
 """Products of two activations, or of an activation and a weight."""
 
@@ -230,6 +233,7 @@ class Recorder(TorchFunctionMode):
         unknown: names of functions for which no propagation rule is known.
         attentions: ``(leading dims, tokens, tokens)`` of every square self-attention, in order.
         last: the name of the last differentiable function.
+        drops: a dropout with a rate above 0 was called, at work or not.
     """
 
     def __init__(self) -> None:
@@ -238,6 +242,7 @@ class Recorder(TorchFunctionMode):
         self.unknown: set[str] = set()
         self.attentions: list[tuple[int, ...]] = []
         self.last = ""
+        self.drops = False
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
@@ -253,6 +258,8 @@ class Recorder(TorchFunctionMode):
             batch = query.shape[1] if query.ndim == 3 else 1
             heads = kwargs.get("num_heads", args[4] if len(args) > 4 else 1)
             self._attend((batch, heads, query.shape[0], key.shape[0]))
+        elif name in DROPOUTS:
+            self.drops |= bool(kwargs.get("p", args[1] if len(args) > 1 else 0.5))
         outputs = result if isinstance(result, tuple | list) else (result,)
         if name not in _BOOKKEEPING and any(_differentiable(t) for t in outputs):
             self.functions.add(name)

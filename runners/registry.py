@@ -5,7 +5,8 @@ An explainer is a function ``f(model, x, score, *, parameters) -> Tensor | Found
 * ``x``: float32 ``(B, C, *spatial)``, spatial 2D or 3D.
 * ``score(outputs, rows) -> (N,)``: one number per output row; ``rows`` ``(N,)`` says which image of ``x`` a row
 belongs to.
-* result: ``(B, *spatial)``, finite, unscaled; when signed, positive speaks for the score.
+* result: ``(B, *spatial)``, finite, unscaled; when signed, positive speaks for the score. What no profile can tell
+beforehand (too few reference images, no pooling over instances) is raised as a RequirementError.
 
 Keyword-only parameters with a default are the user's; those without one (:data:`INJECTED`) are handed in by the
 gate.
@@ -15,8 +16,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -27,8 +28,12 @@ Score = Callable[[Any, Tensor], Tensor]
 Progress = Callable[[int, int], None]
 """``(done, total)``."""
 
-INJECTED = ("profile", "generator", "progress", "explain_again", "mask")
-"""Keyword names that the gate gives to an explainer or a metric that asks for them."""
+INJECTED = ("profile", "generator", "progress", "explain_again", "mask", "reference", "members")
+"""Keyword names that the gate gives to an explainer or a metric that asks for them.
+
+``reference`` ``(R, C, *spatial)``: images of the data the model was trained on; ``members``: further models trained for
+the same task. Both come from the owner of the model.
+"""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,15 @@ class Found:
     cautions: tuple[str, ...] = ()
     """Where the map is approximate or easy to misread."""
     signed: bool = True
+    channels: Tensor | None = None
+    """``(B, C, *spatial)``: the map of every input channel, when ``values`` is their sum."""
+    checks: Mapping[str, Tensor] = field(default_factory=dict)
+    """Checks of :data:`runners.checks.CHECKS` that came with the computation, ``(B,)`` each."""
+
+
+def by_channel(values: Tensor, **more: Any) -> Found:
+    """Return what was found from the maps of every channel, ``(B, C, *spatial)``: their sum is the map."""
+    return Found(values.sum(1), channels=values, **more)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from runners.baselines import baseline as make_baseline
-from runners.gradients import completeness_text
+from runners.checks import completeness_error
 from runners.models import leaf, run
 from runners.modes import DeepLift, Relevance
-from runners.registry import Found, Progress, Score, explainer
+from runners.registry import Found, Progress, Score, by_channel, explainer
 from runners.targets import primary
 from taxonomy.errors import ModelError
 
@@ -42,7 +42,7 @@ def lrp(model: nn.Module, x: Tensor, score: Score, *, epsilon: float = 1e-6) -> 
         with Relevance("epsilon_plus", epsilon):
             output = primary(run(model, entry))
         (values,) = torch.autograd.grad(output, source, relevance_of(score, output, rows))
-    return Found(values.sum(1))
+    return by_channel(values)
 
 
 @explainer("deeplift")
@@ -83,8 +83,8 @@ def deeplift(
             scores = score(outputs, rows.repeat(2))
             here, there = scores.chunk(2)
             (grad,) = torch.autograd.grad(here.sum(), source)
-        parts.append(((x[rows] - reference[rows]) * grad[: len(rows)]).sum(1))
+        parts.append((x[rows] - reference[rows]) * grad[: len(rows)])
         gaps.append((here - there).detach())
         progress(int(rows[-1]) + 1, len(x))
     values = torch.cat(parts)
-    return Found(values, *completeness_text(values.flatten(1).sum(1), torch.cat(gaps)))
+    return by_channel(values, checks={"completeness_error": completeness_error(values, torch.cat(gaps))})

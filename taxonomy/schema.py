@@ -29,6 +29,7 @@ Need = Literal[
     "elementwise_activations",
     "linear_head",
     "embedding",
+    "dropout",
     "generator",
     "text_encoder",
     # known only to the owner

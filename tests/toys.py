@@ -170,7 +170,9 @@ class Swin(nn.Module):
 class UNet(nn.Module):
     """Two levels, skip connection, transposed convolution, instance normalisation, one logit or several."""
 
-    def __init__(self, dims: int = 2, channels: int = 1, labels: int = 2, inplace: bool = True) -> None:
+    def __init__(
+        self, dims: int = 2, channels: int = 1, labels: int = 2, inplace: bool = True, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         conv = _conv(dims)
         norm = nn.InstanceNorm2d if dims == 2 else nn.InstanceNorm3d
@@ -179,11 +181,12 @@ class UNet(nn.Module):
         self.bottom = nn.Sequential(conv(8, 16, 3, stride=2, padding=1), norm(16, affine=True), nn.ReLU(inplace))
         self.up = up(16, 8, 2, 2)
         self.join = nn.Sequential(conv(16, 8, 3, padding=1), nn.ReLU(inplace))
+        self.drop = nn.Dropout(dropout)
         self.out = conv(8, labels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         skip = self.down(x)
-        return self.out(self.join(torch.cat([skip, self.up(self.bottom(skip))], 1)))
+        return self.out(self.drop(self.join(torch.cat([skip, self.up(self.bottom(skip))], 1))))
 
 
 @dataclass
@@ -263,6 +266,7 @@ TOYS: dict[str, Toy] = {
     "swin": Toy(Swin, (3, 32, 32), "classification", "swin"),
     "unet2d": Toy(lambda: UNet(2), (1, 32, 32), "segmentation", "unet"),
     "unet2d_one_logit": Toy(lambda: UNet(2, labels=1), (1, 32, 32), "segmentation", "unet"),
+    "unet2d_dropout": Toy(lambda: UNet(2, labels=3, dropout=0.3), (1, 32, 32), "segmentation", "unet"),
     "unet3d": Toy(lambda: UNet(3, labels=3), (1, 16, 16, 16), "segmentation", "unet"),
     "tuple": Toy(lambda: MultiOutput(CNN(2), "tuple"), (1, 32, 32), "classification", "cnn"),
     "dict": Toy(lambda: MultiOutput(CNN(2), "dict"), (1, 32, 32), "classification", "cnn"),
@@ -271,10 +275,10 @@ TOYS: dict[str, Toy] = {
 }
 
 
-def make(name: str) -> nn.Module:
-    """Build a toy model from a fixed seed, in evaluation mode, its batch statistics made plausible by a few passes."""
+def make(name: str, seed: int = 7) -> nn.Module:
+    """Build a toy model from a seed, in evaluation mode, its batch statistics made plausible by a few passes."""
     state = torch.get_rng_state()
-    torch.manual_seed(7)
+    torch.manual_seed(seed)
     model = TOYS[name].make()
     model.train()
     with torch.no_grad():
