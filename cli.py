@@ -715,7 +715,7 @@ def explain(
     factory: Annotated[
         str | None, typer.Option(help="For weights alone: file.py:function that builds the network. It is run.")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="classification, segmentation or regression.")] = None,
+    task: Annotated[str | None, typer.Option(help="classification, segmentation, regression or detection.")] = None,
     method: Annotated[
         list[str] | None, typer.Option(help="Method id, repeatable; default: what the recommender chooses.")
     ] = None,
@@ -793,7 +793,7 @@ def _known_ids(given: Sequence[str], allowed: dict[str, Any], what: str) -> list
 
 
 def _task(task: str | None) -> Any:
-    allowed = ("classification", "segmentation", "regression")
+    allowed = ("classification", "segmentation", "regression", "detection")
     if task is not None and task not in allowed:
         raise UnknownIdError(task, allowed, "task")
     return task

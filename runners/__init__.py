@@ -15,31 +15,48 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runners.gate import Explanation, explain, measure
+    from runners.detection import Box
+    from runners.gate import Explanation, explain, measure, unmet
     from runners.images import Image, load_image, load_mask
     from runners.load import Model, bundled, load_model
     from runners.models import Wired, profile
     from runners.registry import Found, MetricResult, explainers, metrics
-    from runners.targets import Region
+    from runners.targets import Contrast, Expected, Region, Similarity
 
 _HOME = {
-    "gate": ("Explanation", "explain", "measure"),
+    "gate": ("Explanation", "explain", "measure", "unmet"),
     "images": ("Image", "load_image", "load_mask"),
     "load": ("Model", "bundled", "load_model"),
     "models": ("Wired", "profile"),
     "registry": ("Found", "MetricResult", "explainers", "metrics"),
-    "targets": ("Region",),
+    "detection": ("Box",),
+    "targets": ("Contrast", "Expected", "Region", "Similarity"),
 }
-_REGISTERING = ("attention", "cams", "gradients", "measures", "paths", "perturbation", "relevance", "score_cams")
+_REGISTERING = (
+    "attention",
+    "cams",
+    "detectors",
+    "gradients",
+    "measures",
+    "paths",
+    "perturbation",
+    "relevance",
+    "retrieval",
+    "score_cams",
+)
 """Modules that fill the registries when they are imported."""
 
 __all__ = [
+    "Box",
+    "Contrast",
+    "Expected",
     "Explanation",
     "Found",
     "Image",
     "MetricResult",
     "Model",
     "Region",
+    "Similarity",
     "Wired",
     "bundled",
     "explain",
@@ -51,6 +68,7 @@ __all__ = [
     "metrics",
     "profile",
     "runnable",
+    "unmet",
 ]
 
 

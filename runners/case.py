@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from runners.detection import Detections, found_by
 from runners.gate import Explanation
 from runners.images import Image
 from runners.load import Model, ModelCard
@@ -155,9 +156,11 @@ def open_case(
     """
     card = model.card
     with preserved(model), torch.no_grad():
-        output = primary(run(model, x.clone())).detach().float().cpu()
-    task = card.task or task_of(output, x)
+        outputs = run(model, x.clone())
+    found = found_by(outputs, x.shape[2:])
+    task = card.task or task_of(outputs, x)
     fit: Fit = "crop" if card.multiple_of else "stretch"
+    output = torch.zeros(1, 0) if found is not None else primary(outputs).detach().float().cpu()
     labels = None
     if output.ndim == x.ndim:
         labels = place(
@@ -173,7 +176,11 @@ def open_case(
             "architecture": card.architecture,
             "sha256": model.sha256,
         },
-        answer=_regions(labels, output.shape[1], card, image) if labels is not None else _outputs(output, task, card),
+        answer=_boxes(found[0], card)
+        if found is not None
+        else _regions(labels, output.shape[1], card, image)
+        if labels is not None
+        else _outputs(output, task, card),
         source=source,
         modality=modality or image.modality or card.modality,
         marked=labels,
@@ -194,6 +201,21 @@ def _outputs(output: Tensor, task: str, card: ModelCard) -> tuple[Answered, ...]
     else:
         probabilities = row.sigmoid() if card.multilabel else row.softmax(0)
     return tuple(Answered(label_name(card.labels, i), v, "probability") for i, v in enumerate(probabilities.tolist()))
+
+
+MOST_BOXES = 10
+"""So many findings of a detector are told, the most certain first."""
+
+
+def _boxes(found: Detections, card: ModelCard) -> tuple[Answered, ...]:
+    """Tell what a detector found, in the order in which a ``Box`` counts."""
+    order = found.scores.argsort(descending=True, stable=True)[:MOST_BOXES]
+    lines = []
+    for at in order.tolist():
+        corners = ", ".join(f"{value:.0f}" for value in found.boxes[at].tolist())
+        label = label_name(card.labels, int(found.labels[at]))
+        lines.append(Answered(f"{label} in box ({corners})", float(found.scores[at]), "probability"))
+    return tuple(lines)
 
 
 def _regions(labels: Tensor, channels: int, card: ModelCard, image: Image) -> tuple[Answered, ...]:

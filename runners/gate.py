@@ -6,6 +6,7 @@ runs, checks the result and leaves the model as it was.
 
 from __future__ import annotations
 
+import functools
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from runners.checks import outside_body, sentences, variation
-from runners.models import Wired, as_input, preserved, profile, run, unwrap
+from runners.detection import found_by
+from runners.models import Wired, as_input, needed_to_look, preserved, profile, run, unwrap
 from runners.registry import (
     Found,
     MetricResult,
@@ -31,10 +33,10 @@ from runners.registry import (
     parameters,
     seeded,
 )
-from runners.targets import Resolved, Target, for_image, primary, resolve
+from runners.targets import Resolved, Similarity, Target, for_image, primary, resolve
 from taxonomy import KB, load_kb
 from taxonomy.errors import AtlasError, ImageError, ModelError, RequirementError, TargetError, UnknownIdError
-from taxonomy.requirements import gaps
+from taxonomy.requirements import Gap, gaps
 from taxonomy.schema import Metric
 
 
@@ -97,8 +99,9 @@ def explain(
         x: float ``(B, C, H, W)`` or ``(B, C, D, H, W)``, or an ``Image`` when the model has a card (see
             ``load_model``).
         method: a method id with an explainer; see ``explainers``.
-        target: None for what the model decided; a label or output index; one index per image; ``Region(label, mask)``;
-            or a function of the outputs that returns one number per row.
+        target: None for what the model decided; a label or output index; one index per image; a ``Region`` of a
+            segmentation, a ``Box`` of a detector, a ``Contrast`` of two labels, the ``Expected`` grade of an ordinal
+            model, the ``Similarity`` of an embedding; or a function of the outputs that returns one number per row.
         layer: dotted module name, to overrule the automatic choice of the features.
         seed: the same seed gives the same map, bit for bit.
         task: "classification", "segmentation" or "regression", when the output's shape does not tell.
@@ -121,10 +124,8 @@ def explain(
         raise UnknownIdError(method, explainers, "explainer")
     function = explainers[method]
     model, x = unwrap(model), as_input(model, x)
-    wired = known or profile(model, x, target if callable(target) else None, task=task)
-    kb = _kb()
-    offered = _offered(wired, function, reference, members)
-    missing = gaps(kb.methods[method].requires, offered, kb.vocabulary.needs)
+    wired = known or profile(model, x, target if needed_to_look(target) else None, task=task)
+    missing = unmet(method, wired, target, reference=reference, members=members)
     if missing:
         raise RequirementError(method, missing)
     used = _options(method, function, options, x)
@@ -193,14 +194,26 @@ def explain(
     )
 
 
-def _offered(wired: Wired, function: Callable[..., Any], reference: Any, members: Sequence[nn.Module]) -> Wired:
-    """Add to a profile what the owner of the model was asked for and did not give."""
-    wanted, lacks = injected(function), dict(wired.lacks)
+def unmet(
+    method: str, wired: Wired, target: Target = None, *, reference: Any = None, members: Sequence[nn.Module] = ()
+) -> list[Gap]:
+    """Return every known reason why a method cannot explain this target of this model; none when it can.
+
+    Args:
+        method: a method id with an explainer.
+        wired: what ``profile`` found of the model.
+        target: as in ``explain``.
+        reference: as in ``explain``; what was not given is a reason.
+        members: as in ``explain``.
+    """
+    kb, wanted, lacks = _kb(), injected(explainers[method]), dict(wired.lacks)
     if "reference" in wanted and reference is None:
         lacks |= dict.fromkeys(("training_data", "reference_images"), "give reference=")
     if "members" in wanted and not members:
         lacks["retraining"] = "give members=, models trained for the same task"
-    return replace(wired, lacks=lacks)
+    vector = wired.task in ("classification", "regression")
+    task = "retrieval" if isinstance(target, Similarity) and vector else wired.task
+    return gaps(kb.methods[method].requires, replace(wired, lacks=lacks, task=task), kb.vocabulary.needs)
 
 
 def _given(model: nn.Module, x: Tensor, reference: Any, members: Sequence[nn.Module]) -> dict[str, Any]:
@@ -323,7 +336,7 @@ def measure(
             **kept,
         ).values.to(x.device)
 
-    wired = profile(model, x, target if callable(target) else None, task=task)
+    wired = profile(model, x, target if needed_to_look(target) else None, task=task)
     with preserved(model, seed):
         resolved, _ = _first_look(model, x, target, task)
         extra = {
@@ -393,7 +406,7 @@ def _first_look(model: nn.Module, x: Tensor, target: Target, task: str | None) -
     card = getattr(model, "card", None)
     with torch.no_grad():
         outputs = run(model, x.clone())
-    if not callable(target):
+    if not callable(target) and found_by(outputs, x.shape[2:]) is None:
         output = primary(outputs)
         if not torch.isfinite(output).all():
             raise ModelError("the model's output is NaN or infinite on this image; there is nothing to explain")
@@ -433,15 +446,20 @@ def _checked(values: Tensor, x: Tensor, method: str) -> Tensor:
 def _counted(model: nn.Module, counts: dict[str, int]) -> Iterator[None]:
     """Count the images that pass through the model, forwards and backwards."""
 
+    def back(count: int, _grad: Tensor) -> None:
+        counts["backward"] += count
+
     def hook(_module: nn.Module, inputs: Any, outputs: Any) -> None:
         rows = len(inputs[0]) if inputs and isinstance(inputs[0], Tensor) else 0
         counts["forward"] += rows
+        boxes = found_by(outputs, inputs[0].shape[2:]) if isinstance(outputs, list) else None
         try:
-            tensor = primary(outputs)
+            parts = [(one.scores, 1) for one in boxes] if boxes is not None else [(primary(outputs), rows)]
         except ModelError:  # only a callable target can read these outputs; its backward passes are not counted
             return
-        if tensor.requires_grad:
-            tensor.register_hook(lambda _grad: counts.update(backward=counts["backward"] + rows))  # type: ignore[no-untyped-call]
+        for tensor, count in parts:
+            if tensor.requires_grad:
+                tensor.register_hook(functools.partial(back, count))  # type: ignore[no-untyped-call]
 
     handle = model.register_forward_hook(hook)
     try:

@@ -41,7 +41,7 @@ from runners.images import Image, times
 from taxonomy.errors import ImageError, ModelError
 from taxonomy.schema import Dim, Id, Part, Text, Url
 
-Task = Literal["classification", "segmentation", "regression"]
+Task = Literal["classification", "segmentation", "regression", "detection"]
 ZOO = Path(__file__).parent / "zoo"
 
 

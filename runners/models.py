@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from runners.detection import Box, found_by
 from runners.modes import ACTIVATIONS, GATES, RELU_LIKE, Recorder
 from runners.targets import Resolved, Target, primary, resolve, task_of
 from taxonomy.errors import AtlasError, ImageError, ModelError
@@ -274,14 +275,19 @@ def profile(
         black_box = "it runs as a black box: only its outputs can be had"
     key = (tuple(x.shape[1:]), task, architecture, black_box, _structure(model))
     known = _CACHE.setdefault(model, {})
-    if callable(target) or key not in known:
+    if needed_to_look(target) or key not in known:
         with preserved(model):
             found = _profile(unwrap(model), x[:1].clone(), target, task, architecture, black_box)
-        if callable(target):
-            return found  # another function may read other outputs
+        if needed_to_look(target):
+            return found  # another target may read other outputs
         known.clear()
         known[key] = found
     return known[key]
+
+
+def needed_to_look(target: Target) -> bool:
+    """Say whether a model can only be profiled with this target: a function of its outputs, or a box of one image."""
+    return callable(target) or isinstance(target, Box)
 
 
 def _structure(model: nn.Module) -> int:
@@ -318,10 +324,10 @@ def _profile(
         resolve(target, outputs, x, task)  # outputs that are not understood are told here
         task = task or _task(outputs, x, target)
         lacks |= dict.fromkeys(_INSIDE, black_box)
-        return Wired(frozenset(), lacks, task, dims, architecture, tuple(notes), outputs=_channels(outputs, target))
+        return Wired(frozenset(), lacks, task, dims, architecture, tuple(notes), outputs=_channels(outputs, x, target))
     trace, resolved, source = _run(model, x, target, task)
     found_task = task or _task(trace.outputs, x, target)
-    channels = _channels(trace.outputs, target)
+    channels = _channels(trace.outputs, x, target)
     notes += _output_notes(trace, found_task, channels, task)
     score = resolved.score(trace.outputs, torch.arange(1))
     hidden = _hidden(model, score)  # before the backward pass frees the graph
@@ -404,11 +410,11 @@ def _run(model: nn.Module, x: Tensor, target: Target, task: str | None) -> tuple
 
 
 def _task(outputs: Any, x: Tensor, target: Target) -> str | None:
-    return None if callable(target) else task_of(primary(outputs), x)
+    return None if callable(target) else task_of(outputs, x)
 
 
-def _channels(outputs: Any, target: Target) -> int:
-    if callable(target):
+def _channels(outputs: Any, x: Tensor, target: Target) -> int:
+    if callable(target) or found_by(outputs, x.shape[2:]) is not None:
         return 0
     output = primary(outputs)
     return output.shape[1] if output.ndim > 1 else 1
@@ -416,7 +422,7 @@ def _channels(outputs: Any, target: Target) -> int:
 
 def _output_notes(trace: _Trace, task: str | None, channels: int, told: str | None) -> list[str]:
     notes: list[str] = []
-    if task is None:
+    if task in (None, "detection"):
         return notes
     output = primary(trace.outputs).detach()
     if task == "regression" and channels == 1 and told is None:
@@ -566,12 +572,17 @@ def _wire(trace: _Trace, x: Tensor, task: str) -> dict[str, Any]:
             reason = "the deepest features, before the decoder; the output layer would only repeat the prediction"
         else:
             reason = "the last features before the output layer, which would only repeat the prediction"
-            channels = _channels(trace.outputs, None)
+            channels = _channels(trace.outputs, x, None)
             inner = [p for p in places_used if p.channels != channels]
             chosen = inner[-1] if inner else chosen
     else:
         chosen = places_used[-1]
         reason = "the last layer with spatial features that the score depends on"
+        if task == "detection":
+            # where the score is read at one position, a map could only mark that position
+            wide = {p for p, _, g in found if int((p.fold(g) != 0).any(1).sum()) > 1}
+            chosen = next((p for p in reversed(places_used) if p in wide), chosen)
+            reason = "the last features of which more than the box's own position reaches its score"
         if chosen.layout.startswith("tokens"):
             reason = "the last token sequence in which the image tokens, not only the class token, reach the score"
     wiring["place"], wiring["place_reason"] = chosen, reason

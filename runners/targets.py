@@ -1,7 +1,8 @@
 """What is explained: from the user's target to one score per output row, for every task with the same explainers.
 
-A target is None (what the model itself decided), a label or output index, one index per image, a :class:`Region`, or
-any callable on the model's outputs. The result is ``score(outputs, rows) -> (N,)``.
+A target is None (what the model itself decided), a label or output index, one index per image, a :class:`Region`,
+a :class:`Contrast`, an :class:`Expected` value, a :class:`Similarity`, a ``Box`` of a detector, or any callable on the
+model's outputs. The result is ``score(outputs, rows) -> (N,)``.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from runners.detection import Box, Detections, found_by, likeness, wanted
 from runners.registry import Score
 from taxonomy.errors import ModelError, TargetError
 
@@ -24,20 +26,68 @@ PREFERRED = ("logits", "out", "pred", "prediction", "output", "y", "x")
 """Keys under which models return their main output."""
 
 
+Part = Literal["all", "boundary", "structure", "pixel", "false_positive", "missed"]
+
+
 @dataclass(frozen=True)
 class Region:
-    """A structure to explain: "why did you mark this?".
+    """What of a segmentation to explain: "why did you mark this?".
 
     Attributes:
         label: the output channel. With a single output channel 1 is the marked structure and 0 the background.
         mask: bool or 0/1, ``(*spatial)`` or ``(B, *spatial)``; None takes the region that the model itself marks.
+        part: ``all`` of the region; its ``boundary`` (its outermost pixels); the connected ``structure`` of it at
+            ``at``; the single ``pixel`` at ``at``; with the reference as ``mask``, the ``false_positive`` that the
+            model marks outside of it, or what it ``missed`` inside.
+        at: place in the image, one index per axis.
     """
 
     label: int
     mask: Tensor | None = None
+    part: Part = "all"
+    at: Sequence[int] | None = None
 
 
-Target = int | Sequence[int] | Region | Callable[..., Tensor] | None
+@dataclass(frozen=True)
+class Contrast:
+    """Why this label rather than that: the difference of their outputs.
+
+    Attributes:
+        label: None is what the model decided.
+        versus: None is the most likely of the others.
+    """
+
+    label: int | None = None
+    versus: int | None = None
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The expected grade of an ordinal model: why this severe?
+
+    Attributes:
+        outputs: ``grades`` (one logit per grade; the mean grade under their softmax) or ``thresholds`` (one logit per
+            step from grade to grade, as in CORAL; the expected number of steps taken).
+    """
+
+    outputs: Literal["grades", "thresholds"] = "grades"
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Why does the model find two images alike: the cosine of their embeddings.
+
+    Attributes:
+        to: embedding of the other image, as the model returns it, ``(D,)`` or one per image ``(B, D)``.
+    """
+
+    to: Tensor
+
+
+Target = int | Sequence[int] | Region | Contrast | Expected | Similarity | Box | Callable[..., Tensor] | None
+
+
+SPECIAL = (Contrast, Expected, Similarity, Box)
 
 
 @dataclass(frozen=True)
@@ -54,6 +104,8 @@ def plain(target: Any) -> Target:
     if isinstance(target, Region):
         label = plain(target.label)
         return replace(target, label=label) if type(label) is int else target
+    if isinstance(target, SPECIAL):
+        return target
     found: Target = target.tolist() if hasattr(target, "tolist") else target
     return found
 
@@ -62,7 +114,9 @@ def for_image(target: Target, index: int, dims: int) -> Target:
     """Return the target of one image of a batch of images with ``dims`` spatial dimensions."""
     target = plain(target)
     if isinstance(target, Region) and target.mask is not None and target.mask.ndim > dims and len(target.mask) > 1:
-        return Region(target.label, target.mask[index])
+        return replace(target, mask=target.mask[index])
+    if isinstance(target, Similarity) and target.to.ndim > 1 and len(target.to) > 1:
+        return Similarity(target.to[index])
     if isinstance(target, Sequence) and not isinstance(target, str):
         return [target[index]]
     if callable(target) and _takes_rows(target):
@@ -114,8 +168,11 @@ def _describe(outputs: Any) -> str:
     return f"a {type(outputs).__name__}"
 
 
-def task_of(output: Tensor, x: Tensor) -> str:
-    """Tell the task from the shape of the main output: segmentation, classification or regression."""
+def task_of(outputs: Any, x: Tensor) -> str:
+    """Tell the task from the outputs: detection from boxes, else from the shape of the main output."""
+    if found_by(outputs, x.shape[2:]) is not None:
+        return "detection"
+    output = primary(outputs)
     if output.ndim == x.ndim:
         return "segmentation"
     if output.ndim == 1 or (output.ndim == 2 and output.shape[1] == 1):
@@ -145,9 +202,14 @@ def resolve(target: Target, outputs: Any, x: Tensor, task: str | None = None, la
     target = plain(target)
     if callable(target):
         return _from_callable(target, outputs, len(x))
+    found = found_by(outputs, x.shape[2:])
+    if found is not None or isinstance(target, Box):
+        return _from_boxes(target, found, x)
     output = primary(outputs).detach()
     if len(output) != len(x):
         raise ModelError(f"the model returned {len(output)} rows for {len(x)} images")
+    if isinstance(target, Contrast | Expected | Similarity):
+        return _from_vector(target, output, labels)
     task = task if task in ("classification", "segmentation", "regression") else task_of(output, x)
     output = output[:, None] if output.ndim == 1 else output
     if output.ndim == x.ndim:
@@ -175,6 +237,86 @@ def resolve(target: Target, outputs: Any, x: Tensor, task: str | None = None, la
 
     what = "label" if task == "classification" else "output"
     return Resolved(score, f"{what} {_names(chosen, _both(labels) if signed_label else labels)}")
+
+
+def _from_boxes(target: Target, found: list[Detections] | None, x: Tensor) -> Resolved:
+    """The score of one box per image."""
+    if found is None:
+        raise TargetError("a Box needs a detector, which returns boxes with scores; this model returns none")
+    if len(found) != len(x):
+        raise ModelError(f"the model returned boxes for {len(found)} images, not for the {len(x)} given")
+    if target is not None and not isinstance(target, Box):
+        if isinstance(target, bool) or not isinstance(target, int):
+            raise TargetError(f"target {target!r} is not understood: a detector's targets are None, a label or a Box")
+        target = Box(label=target)
+    boxes = wanted(target or Box(), found)
+    spatial = tuple(x.shape[2:])
+
+    def score(outputs: Any, rows: Tensor) -> Tensor:
+        found = found_by(outputs, spatial)
+        assert found is not None
+        return torch.stack([likeness(one, boxes[row]) for one, row in zip(found, rows.tolist(), strict=True)])
+
+    return Resolved(score, "; ".join(box.text() for box in boxes) + ", its score times the overlap")
+
+
+def _from_vector(target: Contrast | Expected | Similarity, output: Tensor, labels: Sequence[str]) -> Resolved:
+    """A score of all outputs ``(B, K)`` together."""
+    if output.ndim != 2 or output.shape[1] < (2 if isinstance(target, Contrast) else 1):
+        need = "one row of several outputs" if isinstance(target, Contrast) else "one row of outputs"
+        raise TargetError(f"{type(target).__name__} needs {need} per image; this model returns {tuple(output.shape)}")
+    if isinstance(target, Contrast):
+        return _contrast(target, output, labels)
+    if isinstance(target, Expected):
+        return _expected(target, output)
+    to = torch.as_tensor(target.to).detach().to(output)
+    to = to[None] if to.ndim == 1 else to
+    if to.ndim != 2 or len(to) not in (1, len(output)) or to.shape[1] != output.shape[1]:
+        raise TargetError(
+            f"the embedding to compare with has shape {tuple(target.to.shape)}; the model's have {output.shape[1]} "
+            f"values: ({output.shape[1]},) or {tuple(output.shape)} is needed"
+        )
+    to = to.expand(len(output), -1)
+
+    def score(outputs: Any, rows: Tensor) -> Tensor:
+        values = primary(outputs)
+        return F.cosine_similarity(values, to.to(values)[rows.to(values.device)], dim=1)
+
+    return Resolved(score, "likeness to the other image (cosine of the embeddings)")
+
+
+def _contrast(target: Contrast, output: Tensor, labels: Sequence[str]) -> Resolved:
+    batch, count = output.shape
+    label = output.argmax(1) if target.label is None else _indices(target.label, batch, count, "label")
+    label = label.to(output.device)
+    if target.versus is None:
+        versus = output.scatter(1, label[:, None], -torch.inf).argmax(1)
+    else:
+        versus = _indices(target.versus, batch, count, "label").to(output.device)
+    if (label == versus).any():
+        raise TargetError(f"label {int(label[0])} cannot be set against itself; name another one as versus")
+
+    def score(outputs: Any, rows: Tensor) -> Tensor:
+        values, at = primary(outputs), rows.to(output.device)
+        return (values.gather(1, label[at, None]) - values.gather(1, versus[at, None]))[:, 0]
+
+    return Resolved(score, f"label {_names(label, labels)} rather than {_names(versus, labels)}")
+
+
+def _expected(target: Expected, output: Tensor) -> Resolved:
+    if target.outputs not in ("grades", "thresholds"):
+        raise TargetError(f"Expected(outputs={target.outputs!r}): grades or thresholds is allowed")
+    steps = target.outputs == "thresholds"
+
+    def score(outputs: Any, rows: Tensor) -> Tensor:  # noqa: ARG001
+        values = primary(outputs)
+        if steps:
+            return values.sigmoid().sum(1)
+        grades = torch.arange(values.shape[1], device=values.device, dtype=values.dtype)
+        return (values.softmax(1) * grades).sum(1)
+
+    most = output.shape[1] - (0 if steps else 1)
+    return Resolved(score, f"expected grade, 0 to {most}")
 
 
 def _both(labels: Sequence[str]) -> Sequence[str]:
@@ -237,18 +379,15 @@ def _from_region(target: Target, output: Tensor, x: Tensor, labels: Sequence[str
         else torch.ones(len(x), dtype=output.dtype, device=output.device)
     )
     shape = (-1, *[1] * len(spatial))
-    if isinstance(target, Region) and target.mask is not None:
-        mask = _mask(target.mask, len(x), spatial, tuple(x.shape[2:])).to(output.device)
-        where = "in the given region"
+    own = label_map == chosen.view(shape)
+    if isinstance(target, Region):
+        mask, where = _part(target, own, tuple(x.shape[2:]))
     else:
-        mask = label_map == chosen.view(shape)
-        where = "where the model marks it"
+        mask, where = own, "where the model marks it"
     empty = ~mask.flatten(1).any(1)
-    if isinstance(target, Region) and target.mask is not None and empty.any():
-        raise TargetError("the region's mask is empty: it must mark at least one pixel in every image")
     if empty.any():
-        own = output[torch.arange(len(x), device=output.device), column] * sign.view(shape)
-        strongest = F.one_hot(own.flatten(1).argmax(1), own[0].numel()).view_as(own).bool()
+        logit = output[torch.arange(len(x), device=output.device), column] * sign.view(shape)
+        strongest = F.one_hot(logit.flatten(1).argmax(1), logit[0].numel()).view_as(logit).bool()
         mask = torch.where(empty.view(shape), strongest, mask)
         cautions.append("The model marks no pixel of this label; the pixel that comes closest is explained instead.")
     weight = mask.to(output.dtype)
@@ -264,6 +403,79 @@ def _from_region(target: Target, output: Tensor, x: Tensor, labels: Sequence[str
     names = _names(chosen, _both(labels) if single else labels)
     text = f"label {names} {where} ({sizes_text} {unit}), sum of its logits"
     return Resolved(score, text, tuple(cautions))
+
+
+def _part(target: Region, own: Tensor, image: tuple[int, ...]) -> tuple[Tensor, str]:
+    """Return the part of a segmentation that a target means, bool ``(B, *spatial)``, and its words.
+
+    Args:
+        target: the target.
+        own: what the model marks with the label.
+        image: spatial shape of the image, which ``at`` and ``mask`` may refer to.
+
+    Raises:
+        TargetError: something it needs is missing, or there is no such part.
+    """
+    part, spatial = target.part, tuple(own.shape[1:])
+    if part not in get_args(Part):
+        raise TargetError(f"Region(part={part!r}): {', '.join(get_args(Part))} is allowed")
+    if part in ("pixel", "structure") and target.at is None:
+        raise TargetError(f"Region(part={part!r}) needs at=, the place in the image")
+    if part in ("false_positive", "missed") and target.mask is None:
+        raise TargetError(f"Region(part={part!r}) needs mask=, the reference to compare with")
+    given = None if target.mask is None else _mask(target.mask, len(own), spatial, image).to(own.device)
+    if given is not None and part in ("all", "boundary") and not given.flatten(1).any(1).all():
+        raise TargetError("the region's mask is empty: it must mark at least one pixel in every image")
+    region, where = (own, "where the model marks it") if given is None else (given, "in the given region")
+    if part == "all":
+        return region, where
+    if part == "boundary":
+        return region & ~_eroded(region), f"at the boundary, {where}"
+    if part in ("false_positive", "missed"):
+        assert given is not None
+        found = own & ~given if part == "false_positive" else given & ~own
+        where = "marked outside the reference" if part == "false_positive" else "of the reference that was missed"
+    else:
+        place = _place(target.at or (), spatial, image)
+        where = f"at {tuple(target.at or ())}"
+        if part == "pixel":
+            found = torch.zeros_like(own)
+            found[_everywhere(place)] = True
+        else:
+            found, where = _connected(region, place), f"in the connected structure {where}"
+    if not found.flatten(1).any(1).all():
+        raise TargetError(
+            f"the model's answer has nothing of label {target.label} {where}: there is nothing to explain"
+        )
+    return found, where
+
+
+def _eroded(mask: Tensor) -> Tensor:
+    """Take away the outermost pixels of regions ``(B, *spatial)``; the image's border does not count as outside."""
+    outside = (~mask)[:, None].float()
+    pool = F.max_pool2d if mask.ndim == 3 else F.max_pool3d
+    return pool(outside, 3, 1, 1)[:, 0] == 0
+
+
+def _place(at: Sequence[int], spatial: tuple[int, ...], image: tuple[int, ...]) -> tuple[int, ...]:
+    """Bring a place in the image to the grid of the output."""
+    if len(at) != len(image) or not all(type(i) is int and 0 <= i < side for i, side in zip(at, image, strict=False)):
+        raise TargetError(f"at={tuple(at)} was given; one index per axis is needed, inside an image of {image}")
+    return tuple(i * own // side for i, own, side in zip(at, spatial, image, strict=True))
+
+
+def _everywhere(place: tuple[int, ...]) -> tuple[Any, ...]:
+    """Return the index of a place in every image of a batch."""
+    return (slice(None), *place)
+
+
+def _connected(mask: Tensor, place: tuple[int, ...]) -> Tensor:
+    """Return the connected part of each region ``(B, *spatial)`` that holds a place; nothing where it is outside."""
+    from skimage.measure import label
+
+    parts = torch.stack([torch.from_numpy(label(one.cpu().numpy())) for one in mask])  # type: ignore[no-untyped-call]
+    at = parts[_everywhere(place)].view(-1, *[1] * (mask.ndim - 1))
+    return ((parts == at) & (at > 0)).to(mask.device)
 
 
 def _mask(mask: Tensor, batch: int, spatial: tuple[int, ...], image: tuple[int, ...]) -> Tensor:

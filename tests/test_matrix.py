@@ -7,9 +7,9 @@ import pytest
 import torch
 from toys import TOYS, images, make
 
-from runners import explain, explainers, measure, metrics, profile
+from runners import Similarity, explain, explainers, measure, metrics, profile, unmet
 from runners.registry import INJECTED, helps, injected, parameters
-from taxonomy import RequirementError, gaps, load_kb
+from taxonomy import RequirementError, load_kb
 
 FAST = {
     "rise": {"masks": 12},
@@ -28,6 +28,7 @@ FAST = {
     "shapley_sampling": {"orders": 2, "segments": 8},
     "sobol_attribution": {"designs": 4, "cells": 2},
     "hsic_attribution": {"masks": 24, "cells": 3},
+    "d_rise": {"masks": 12, "cells": 4},
 }
 AT_RUN: dict[str, set[str]] = {}
 """Toys that a method refuses for a reason that no profile can tell."""
@@ -41,12 +42,21 @@ WITHOUT = {
         ("guided_backprop", "guided_grad_cam"),
         {"cnn2d_gated", *[n for n in TOYS if n.startswith(("vit", "swin"))], "dataclass", "box"},
     ),
-    "deeplift": {*[n for n in TOYS if n.startswith(("vit", "swin"))], "dataclass", "box"},
+    "deeplift": {*[n for n in TOYS if n.startswith(("vit", "swin", "detector"))], "dataclass", "box"},
     "lrp": {*[n for n in TOYS if n.startswith(("vit", "swin"))], "dataclass", "box"},
     "cam": {n for n in TOYS if n.startswith(("vit", "swin", "unet"))} | {"dataclass", "box"},
     **dict.fromkeys(ATTENTION, {n for n in TOYS if not n.startswith("vit") and n != "dataclass"}),
     **dict.fromkeys(BLACK_BOX, set()),
 }
+
+
+def without(method: str) -> set[str]:
+    """Toys that a method cannot explain: for what they are built of, or for their task."""
+    tasks = load_kb().methods[method].requires.tasks
+    dims = load_kb().methods[method].requires.dims
+    tasks = ["classification", "regression"] if tasks == ["retrieval"] else tasks
+    other = {name for name, toy in TOYS.items() if toy.task not in tasks or len(toy.shape) - 1 not in dims}
+    return WITHOUT.get(method, {"box"}) | other
 
 
 def options(method: str, toy: str) -> dict[str, object]:
@@ -56,6 +66,10 @@ def options(method: str, toy: str) -> dict[str, object]:
         given["reference"] = images(toy, 4).flip(0) * 0.8
     if "members" in wanted:
         given["members"] = [make(toy, seed) for seed in (8, 9)]
+    if load_kb().methods[method].requires.tasks == ["retrieval"]:
+        found = make(toy)(images(toy, 1))
+        width = found.shape[-1] if isinstance(found, torch.Tensor) else 3
+        given["target"] = Similarity(torch.tensor([1.0, -2.0, 0.5, 1.5, -1.0])[:width])
     return given
 
 
@@ -85,11 +99,10 @@ def test_explainer_on_toy(method: str, toy: str) -> None:
     model, x = make(toy), images(toy)
     model.train()  # the gate must explain in evaluation mode and put this back
     before, given = state(model), x.clone()
-    kb = load_kb()
-    missing = gaps(kb.methods[method].requires, profile(model, x), kb.vocabulary.needs)
-    without = WITHOUT.get(method, {"box"})
-    assert bool(missing) == (toy in without), [gap.sentence for gap in missing]
     given_options = options(method, toy)
+    owned = {key: value for key, value in given_options.items() if key in ("target", "reference", "members")}
+    missing = unmet(method, profile(model, x), **owned)
+    assert bool(missing) == (toy in without(method)), [gap.sentence for gap in missing]
     if toy in AT_RUN.get(method, set()):
         with pytest.raises(RequirementError):
             explain(model, x, method, **given_options)
@@ -127,7 +140,7 @@ class Shifted(torch.nn.Module):
         return self.inner(x.sub_(0.2).mul_(1.5) if self.in_place else (x - 0.2) * 1.5)
 
 
-@pytest.mark.parametrize("name", sorted({*explainers, *metrics} - {*ATTENTION}))
+@pytest.mark.parametrize("name", sorted({*metrics, *(m for m in explainers if "cnn2d" not in without(m))}))
 def test_models_that_change_their_input_in_place(name: str) -> None:
     found = []
     for in_place in (True, False):
@@ -136,7 +149,7 @@ def test_models_that_change_their_input_in_place(name: str) -> None:
             explanation = explain(model, x, "input_x_gradient", 1)
             found.append(measure(name, model, x, explanation, 1, mask=torch.ones(32, 32)).score)
         else:
-            found.append(explain(model, x, name, 1, **options(name, "cnn2d")).values)
+            found.append(explain(model, x, name, **({"target": 1} | options(name, "cnn2d"))).values)
         assert torch.equal(x, images("cnn2d"))
     assert torch.equal(*found)
 
@@ -170,8 +183,9 @@ def test_every_parameter_is_described(method: str) -> None:
 def test_cost_in_the_knowledge_base_is_the_measured_one(method: str) -> None:
     """Model passes at default parameters."""
     stated = load_kb().methods[method].cost.passes
-    toy = "vit_fused" if method in ATTENTION else "cnn2d"
-    owned = {key: value for key, value in options(method, toy).items() if key in INJECTED}
+    tasks = load_kb().methods[method].requires.tasks
+    toy = "vit_fused" if method in ATTENTION else "detector" if tasks == ["detection"] else "cnn2d"
+    owned = {key: value for key, value in options(method, toy).items() if key in (*INJECTED, "target")}
     passes = explain(make(toy), images(toy, 1), method, **owned).passes
     measured = passes["forward"] - 1 + passes["backward"]  # one forward pass resolves the target
     if method in ("occlusion", "score_cam", "ablation_cam", *REGIONS):  # windows, channels, superpixels of the image
@@ -185,9 +199,9 @@ def test_cost_in_the_knowledge_base_is_the_measured_one(method: str) -> None:
 @pytest.mark.parametrize("method", sorted(explainers))
 def test_models_in_double_precision(method: str, toy: str) -> None:
     single, double, x = make(toy), make(toy).double(), images(toy)
-    if toy in WITHOUT.get(method, set()) | AT_RUN.get(method, set()):
+    if toy in without(method) | AT_RUN.get(method, set()):
         return
-    expected = explain(single, x, method, 1, **options(method, toy)).values
-    found = explain(double, x, method, 1, **options(method, toy)).values
+    expected = explain(single, x, method, **({"target": 1} | options(method, toy))).values
+    found = explain(double, x, method, **({"target": 1} | options(method, toy))).values
     assert found.dtype == torch.float32
     assert torch.allclose(found, expected, atol=2e-3 * float(expected.abs().max()))

@@ -189,6 +189,46 @@ class UNet(nn.Module):
         return self.out(self.drop(self.join(torch.cat([skip, self.up(self.bottom(skip))], 1))))
 
 
+class Detector(nn.Module):
+    """One box per cell of a coarse grid; the surest are returned as torchvision's detectors do, or as DETR does."""
+
+    def __init__(self, dims: int = 2, kind: str = "list", keep: int = 5) -> None:
+        super().__init__()
+        conv = _conv(dims)
+        self.features = nn.Sequential(
+            conv(1, 8, 3, stride=2, padding=1), nn.ReLU(), conv(8, 8, 3, stride=2, padding=1), nn.ReLU()
+        )
+        self.score, self.size = conv(8, 2, 1), conv(8, dims, 1)
+        self.dims, self.kind, self.keep = dims, kind, keep
+
+    def forward(self, x: Tensor) -> Any:
+        features = self.features(x)
+        logits = self.score(features).flatten(2).transpose(1, 2)
+        sides = self.size(features).flatten(2).transpose(1, 2).sigmoid() * 8 + 4
+        axes = [torch.arange(n, device=x.device) * 4.0 + 2 for n in features.shape[2:]]
+        centres = torch.stack([c.flatten() for c in torch.meshgrid(*axes, indexing="ij")], -1).flip(-1)
+        if self.kind == "detr":
+            size = torch.tensor([float(s) for s in reversed(x.shape[2:])], device=x.device, dtype=x.dtype)
+            nothing = torch.zeros_like(logits[..., :1])
+            boxes = torch.cat([centres.to(x).expand(len(x), -1, -1), sides], -1) / size.repeat(2)
+            return SetPrediction(torch.cat([logits, nothing], -1), boxes)
+        found = []
+        for row, side in zip(logits, sides, strict=True):
+            scores, labels = row.sigmoid().max(-1)
+            top = scores.topk(self.keep).indices
+            boxes = torch.cat([centres[top] - side[top] / 2, centres[top] + side[top] / 2], -1)
+            found.append({"boxes": boxes, "labels": labels[top], "scores": scores[top]})
+        return found
+
+
+@dataclass
+class SetPrediction:
+    """What DETR returns."""
+
+    logits: Tensor
+    pred_boxes: Tensor
+
+
 @dataclass
 class Answer:
     """A dataclass output with the logits not first."""
@@ -268,6 +308,9 @@ TOYS: dict[str, Toy] = {
     "unet2d_one_logit": Toy(lambda: UNet(2, labels=1), (1, 32, 32), "segmentation", "unet"),
     "unet2d_dropout": Toy(lambda: UNet(2, labels=3, dropout=0.3), (1, 32, 32), "segmentation", "unet"),
     "unet3d": Toy(lambda: UNet(3, labels=3), (1, 16, 16, 16), "segmentation", "unet"),
+    "detector": Toy(Detector, (1, 32, 32), "detection", "cnn"),
+    "detector_3d": Toy(lambda: Detector(3), (1, 16, 16, 16), "detection", "cnn"),
+    "detr": Toy(lambda: Detector(kind="detr"), (1, 32, 32), "detection", "cnn"),
     "tuple": Toy(lambda: MultiOutput(CNN(2), "tuple"), (1, 32, 32), "classification", "cnn"),
     "dict": Toy(lambda: MultiOutput(CNN(2), "dict"), (1, 32, 32), "classification", "cnn"),
     "dataclass": Toy(lambda: MultiOutput(ViT(), "dataclass"), (1, 32, 32), "classification", "vit"),

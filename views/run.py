@@ -327,7 +327,7 @@ def own_model() -> tuple[str, Model] | None:
         )
     with st.popover("What it expects", icon=":material/settings:"):
         st.caption("Leave empty what the file says itself.")
-        tasks = ["classification", "segmentation", "regression"]
+        tasks = ["classification", "segmentation", "regression", "detection"]
         task = st.selectbox("Task", tasks, index=None, placeholder="found by running it", key="own-task")
         labels = st.text_input("Labels, with commas", placeholder="normal, pneumonia", key="own-labels")
         size = st.text_input("Input size", placeholder="224 224", key="own-size")
