@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 import yaml
@@ -721,14 +721,39 @@ def explain(
     ] = None,
     ask: Annotated[str | None, typer.Option(help="What you want to know; guides the choice of methods.")] = None,
     target: Annotated[
-        str | None, typer.Option(help="Label to explain, by name or number; default: the answer.")
+        str | None,
+        typer.Option(
+            help="What to explain: a label's name or number, 'A vs B', 'box N' of a detector, 'grade' or 'steps' of an "
+            "ordinal model; default: the answer."
+        ),
     ] = None,
+    part: Annotated[
+        str, typer.Option(help="Of a segmentation: all, boundary, structure, pixel, false_positive or missed.")
+    ] = "all",
+    at: Annotated[
+        str | None, typer.Option(help="Place in the image for a pixel or structure: indices, as in 120,88.")
+    ] = None,
+    like: Annotated[
+        str | None, typer.Option(help="Another image: explain what makes the two alike to an embedding model.")
+    ] = None,
+    reference: Annotated[
+        list[str] | None, typer.Option(help="Image like those of the training set, or a folder of them; repeatable.")
+    ] = None,
+    member: Annotated[
+        list[str] | None, typer.Option(help="Further model trained for the same task; repeatable.")
+    ] = None,
+    random_check: Annotated[
+        bool, typer.Option("--random-check", help="Compare each map with that of the model under random weights.")
+    ] = False,
     mask: Annotated[
         Path | None, typer.Option(help="Mask of the finding on the image's grid, to measure against.")
     ] = None,
     in_mask: Annotated[
         bool, typer.Option("--in-mask", help="Explain the mask instead of the region the model marks.")
     ] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Parameter of the methods that have it: NAME=VALUE; repeatable.")
+    ] = None,
     metrics: Annotated[bool, typer.Option("--metrics", help="Measure the maps with the quick metrics.")] = False,
     metric: Annotated[list[str] | None, typer.Option(help="Metric id to measure, repeatable.")] = None,
     out_dir: Annotated[Path | None, typer.Option("--out", help="New folder for maps, pictures and report.")] = None,
@@ -741,26 +766,33 @@ def explain(
     """Explain what a model says about an image."""
     import runners
     from runners import export as exports
-    from runners.case import open_case, read_target, to_input
+    from runners.case import open_case, to_input
     from runners.report import could_have_run
 
     kb = load_kb()
     chosen = _known_ids(method or [], runners.explainers, "explainer")
     wanted = _known_ids(metric or [], runners.metrics, "metric")
     loaded = runners.load_model(model, factory=factory, task=_task(task))
-    shown, reference = _read(image, mask, frame, slice_)
+    shown, marked = _read(image, mask, frame, slice_)
     x = loaded.prepare(shown)
     wired = runners.profile(loaded, x)
-    case = open_case(shown, loaded, x, mask=reference, source=image if _sample(image) else "upload")
-    region = None if reference is None else to_input(reference, tuple(x.shape[2:]), case.fit)
+    case = open_case(shown, loaded, x, mask=marked, source=image if _sample(image) else "upload")
+    region = None if marked is None else to_input(marked, tuple(x.shape[2:]), case.fit)
     if in_mask and region is None:
         raise AtlasError("--in-mask needs a region to explain; give it with --mask FILE")
-    what = read_target(target, loaded.card, region if in_mask else None, task=case.model["task"])
+    inside = region if in_mask or part in ("false_positive", "missed") else None
+    what = _likeness(like, loaded) if like else _read_what(target, part, at, inside, case, loaded, x)
+    given = {
+        "reference": _references(reference or [], loaded, frame),
+        "members": [runners.load_model(one, task=_task(task)) for one in member or []],
+        "random_check": random_check,
+    }
 
     query = recommender.parse(ask, kb) if ask else recommender.Query()
     if not query.modality and case.modality:
         query = replace(query, modality=(case.modality,))
-    advice = recommender.answer(query, kb, profile=wired, runnable=runnable())
+    able = [one for one in runnable() if not runners.unmet(one, wired, what, **_owned(given))]
+    advice = recommender.answer(query, kb, profile=wired, runnable=able)
     if not chosen:
         chosen = list(advice.panel)
         if not chosen:
@@ -774,7 +806,8 @@ def explain(
             one for one in quick if one not in wanted and (region is not None or "mask" not in kb.metrics[one].needs)
         ]
 
-    results = [_one(loaded, x, one, what, wanted, region, seed, kb) for one in chosen]
+    chosen_settings = _settings(settings or [], chosen)
+    results = [_one(loaded, x, one, what, wanted, region, seed, kb, given | chosen_settings[one]) for one in chosen]
     if out_dir is not None:
         exports.save(out_dir, case, results, kb, answer=advice.as_json(), force=force)
     if json_:
@@ -822,8 +855,91 @@ def _read(name: str, mask: Path | None, frame: int | None, slice_: int | None) -
     return image.slice(None, slice_), reference
 
 
+def _owned(given: dict[str, Any]) -> dict[str, Any]:
+    """What the owner of the model brought along."""
+    return {key: given[key] for key in ("reference", "members")}
+
+
+def _read_what(
+    target: str | None, part: str, at: str | None, mask: Tensor | None, case: Case, model: Model, x: Tensor
+) -> Target:
+    """Turn the options that say what is explained into a target."""
+    from runners.case import at_input, read_target
+    from runners.targets import Part
+
+    if part not in get_args(Part):
+        raise UnknownIdError(part, get_args(Part), "part")
+    place = None
+    if at is not None:
+        try:
+            place = at_input([int(i) for i in at.split(",")], case.image.shape, tuple(x.shape[2:]), case.fit)
+        except ValueError as error:
+            raise AtlasError(f"--at {at}: whole numbers with commas between them are needed, as in 120,88") from error
+    return read_target(target, model.card, mask, task=case.model["task"], part=cast("Part", part), at=place)
+
+
+def _likeness(name: str, model: Model) -> Target:
+    """Take the embedding of another image to compare with."""
+    import torch
+
+    from runners import Similarity, load_image
+    from runners.models import preserved, run
+    from runners.targets import primary
+
+    sample = _sample(name)
+    other = model.prepare(sample.load() if sample else load_image(name))
+    with preserved(model), torch.no_grad():
+        return Similarity(primary(run(model, other))[0])
+
+
+def _references(names: Sequence[str], model: Model, frame: int | None) -> Tensor | None:
+    """Read images like those of the training set, each prepared like the image; a folder is read whole."""
+    import torch
+
+    from runners import load_image
+
+    files: list[str] = []
+    for name in names:
+        folder = Path(name)
+        inside = sorted(str(path) for path in folder.iterdir() if path.is_file()) if folder.is_dir() else [name]
+        files += inside
+    if not files:
+        return None
+    prepared = [model.prepare(_sample(one).load() if _sample(one) else load_image(one, frame=frame)) for one in files]
+    if len({tuple(one.shape) for one in prepared}) > 1:
+        raise AtlasError("the reference images have different sizes for this model; give images of one size")
+    return torch.cat(prepared)
+
+
+def _settings(given: Sequence[str], chosen: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the parameters of every method from NAME=VALUE; each must belong to one of them at least."""
+    import runners
+    from runners.registry import parameters
+
+    known = {one: parameters(runners.explainers[one]) for one in chosen}
+    found: dict[str, dict[str, Any]] = {one: {} for one in chosen}
+    for setting in given:
+        name, equals, value = setting.partition("=")
+        takers = [one for one in chosen if name in known[one]]
+        if not equals or not takers:
+            allowed = sorted({key for names in known.values() for key in names})
+            raise AtlasError(f"--set {setting}: NAME=VALUE is needed, with one of: {', '.join(allowed) or 'none'}")
+        for one in takers:
+            read = yaml.safe_load(value)
+            found[one][name] = float(read) if isinstance(known[one][name], float) and type(read) is int else read
+    return found
+
+
 def _one(
-    model: Model, x: Tensor, method: str, target: Target, wanted: Sequence[str], mask: Tensor | None, seed: int, kb: KB
+    model: Model,
+    x: Tensor,
+    method: str,
+    target: Target,
+    wanted: Sequence[str],
+    mask: Tensor | None,
+    seed: int,
+    kb: KB,
+    given: dict[str, Any],
 ) -> Result:
     """Run one method and measure its map; what fails is told and kept as a sentence."""
     import runners
@@ -832,7 +948,7 @@ def _one(
     name = kb.methods[method].name
     try:
         with _bar(name) as progress:
-            found = runners.explain(model, x, method, target, seed=seed, progress=progress)
+            found = runners.explain(model, x, method, target, seed=seed, progress=progress, **given)
     except AtlasError as error:
         err.print(f"[red]{escape(name)}: {escape(str(error))}[/red]")
         return Result(method, error=str(error))
@@ -842,7 +958,15 @@ def _one(
         try:
             with _bar(f"{name}: {kb.metrics[metric].name}") as progress:
                 score = runners.measure(
-                    metric, model, x, found, target, mask=mask if needs_mask else None, seed=seed, progress=progress
+                    metric,
+                    model,
+                    x,
+                    found,
+                    target,
+                    mask=mask if needs_mask else None,
+                    seed=seed,
+                    progress=progress,
+                    **_owned(given),
                 )
             scores.append(measured(metric, score))
         except AtlasError as error:

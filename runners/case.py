@@ -7,6 +7,7 @@ file names, only the image's hash.
 from __future__ import annotations
 
 import math
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,13 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from runners.detection import Detections, found_by
+from runners.detection import Box, Detections, found_by
 from runners.gate import Explanation
 from runners.images import Image
 from runners.load import Model, ModelCard
 from runners.models import preserved, run
 from runners.registry import MetricResult
-from runners.targets import Region, Target, marked, primary, task_of
+from runners.targets import Contrast, Expected, Part, Region, Target, marked, primary, task_of
 from taxonomy.errors import TargetError
 
 Fit = Literal["stretch", "crop"]
@@ -239,34 +240,72 @@ def label_name(labels: Sequence[str], index: int) -> str:
     return labels[index] if index < len(labels) else f"label {index}"
 
 
-def read_target(text: str | None, card: ModelCard, mask: Tensor | None = None, *, task: str | None = None) -> Target:
+def at_input(at: Sequence[int], image: tuple[int, ...], shape: tuple[int, ...], fit: Fit) -> tuple[int, ...]:
+    """Bring a place in the image ``(*image)`` to the model's input grid ``(*shape)``."""
+    if len(at) != len(image) or not all(0 <= i < side for i, side in zip(at, image, strict=False)):
+        raise TargetError(f"the place {tuple(at)} does not lie in the image, which has {image} pixels")
+    if fit == "crop":
+        return tuple(at)
+    return tuple(i * own // side for i, own, side in zip(at, shape, image, strict=True))
+
+
+WORDS: Mapping[str, Target] = {"grade": Expected("grades"), "steps": Expected("thresholds")}
+"""Targets with a word of their own."""
+
+
+def read_target(
+    text: str | None,
+    card: ModelCard,
+    mask: Tensor | None = None,
+    *,
+    task: str | None = None,
+    part: Part = "all",
+    at: Sequence[int] | None = None,
+) -> Target:
     """Turn what a user typed into a target.
 
     Args:
-        text: a label's name or number; None for what the model decided.
+        text: a label's name or number; ``A vs B`` for why the one rather than the other; ``box N`` for the finding N of
+            a detector, from 0; ``grade`` or ``steps`` for the expected grade of an ordinal model (one output per grade,
+            or per step between grades); None for what the model decided.
         card: the model's card.
-        mask: region to explain, on the model's input grid; segmentation only.
+        mask: region to explain, or the reference for what was marked wrongly, on the model's input grid; segmentation
+            only.
         task: the task as profiled, when the card does not tell.
+        part: which part of a segmentation, as in ``Region``.
+        at: place in the model's input, as in ``Region``.
 
     Raises:
         TargetError: there is no such label, or a region is given to a model that does not segment.
     """
     segments = (card.task or task) == "segmentation"
-    offset = 1 if segments and len(card.labels) == 1 else 0  # one channel: its label is the structure, 0 the background
-    if text is None:
-        index = None
-    elif text.strip().isdecimal():
-        index = int(text)
-    else:
-        names = {name.casefold(): number + offset for number, name in enumerate(card.labels)}
-        if text.strip().casefold() not in names:
-            known = ", ".join(card.labels) or "none; give a label's number"
-            raise TargetError(f"the model has no label {text!r}; its labels are: {known}")
-        index = names[text.strip().casefold()]
-    if mask is None:
-        return Region(index) if segments and index is not None else index
-    if not segments:
+    region = mask is not None or part != "all" or at is not None
+    if region and not segments:
         raise TargetError("a region can only be explained of a model that segments; leave the region out")
-    if index is None:
+    index = None if text is None else _label(text.strip(), card, segments)
+    if region and mask is not None and part in ("all", "boundary") and index is None:
         raise TargetError("a region needs the label it was marked as; give the target too")
-    return Region(index, mask)
+    if region:
+        if index is not None and not isinstance(index, int):
+            raise TargetError(f"{text!r} is no label; a region is explained for one label")
+        return Region(index, mask, part, at)
+    return Region(index) if segments and isinstance(index, int) else index
+
+
+def _label(text: str, card: ModelCard, segments: bool) -> Target:
+    offset = 1 if segments and len(card.labels) == 1 else 0  # one channel: its label is the structure, 0 the background
+    names = {name.casefold(): number + offset for number, name in enumerate(card.labels)}
+    if text.isdecimal():
+        return int(text)
+    if text.casefold() in names:
+        return names[text.casefold()]
+    if (word := WORDS.get(text.casefold())) is not None:
+        return word
+    if box := re.fullmatch(r"box (\d+)", text.casefold()):
+        return Box(int(box[1]))
+    if len(sides := re.split(r"\s+vs\.?\s+", text)) == 2:
+        label, versus = (_label(side.strip(), card, segments) for side in sides)
+        if isinstance(label, int) and isinstance(versus, int):
+            return Contrast(label, versus)
+    known = ", ".join(card.labels) or "none; give a label's number"
+    raise TargetError(f"the model has no label {text!r}; its labels are: {known}")

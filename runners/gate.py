@@ -10,7 +10,7 @@ import functools
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from runners.checks import outside_body, sentences, variation
+from runners.checks import outside_body, rank_correlation, sentences, variation
 from runners.detection import found_by
-from runners.models import Wired, as_input, needed_to_look, preserved, profile, run, unwrap
+from runners.models import Wired, as_input, needed_to_look, preserved, profile, randomise, run, twin_of, unwrap
 from runners.registry import (
     Found,
     MetricResult,
@@ -88,6 +88,9 @@ def explain(
     known: Wired | None = None,
     reference: Any = None,
     members: Sequence[nn.Module] = (),
+    autocast: str | None = None,
+    compiled: bool = False,
+    random_check: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> Explanation:
@@ -109,6 +112,10 @@ def explain(
         reference: images like those the model learned from, ``(R, C, *spatial)`` as the model sees them, for methods
             that compare with them.
         members: further models trained for the same task, for methods that compare models.
+        autocast: "bfloat16" or "float16": the precision in which the model may compute, faster on accelerators.
+        compiled: compile the model first, worth its time for methods that ask it very often; only for those that do
+            not look inside.
+        random_check: explain a copy of the model with random weights too, and tell how alike the maps are.
         progress: called with ``(done, total)``.
         **options: the method's parameters.
 
@@ -128,7 +135,7 @@ def explain(
     missing = unmet(method, wired, target, reference=reference, members=members)
     if missing:
         raise RequirementError(method, missing)
-    used = _options(method, function, options, x)
+    used = _options(method, function, options, x, wired)
     given = _given(model, x, reference, members)
     if layer is not None and "layer" not in used:
         raise TargetError(f"{method} does not use a layer; leave layer out")
@@ -148,13 +155,18 @@ def explain(
                 known=wired,
                 reference=reference,
                 members=members,
+                autocast=autocast,
+                compiled=compiled,
+                random_check=random_check,
                 **options,
             )
             for i in range(len(x))
         ]
         return _joined(parts)
     counts = {"forward": 0, "backward": 0}
-    with preserved(model, seed), _counted(model, counts):
+    lower = _lower_precision(autocast, x)
+    faster = _compiled(model, method) if compiled else nullcontext()
+    with preserved(model, seed), _counted(model, counts), lower, faster:
         resolved, outputs = _first_look(model, x, target, task)
         extra = {"profile": wired, "generator": seeded(seed), "progress": progress or no_progress, **given}
         start = time.perf_counter()
@@ -167,6 +179,21 @@ def explain(
     several = found.channels is not None and x.shape[1] > 1
     channels = found.channels.detach().float().cpu() if several and found.channels is not None else None
     checks = _checks(found, values, x)
+    if random_check:
+        checks["random_model"] = _with_random_weights(
+            model,
+            x,
+            method,
+            resolved,
+            values,
+            seed=seed,
+            task=task,
+            known=wired,
+            layer=layer,
+            reference=reference,
+            members=members,
+            **options,
+        )
     notes, warnings = sentences(checks)
     cautions = [*resolved.cautions, *found.cautions, *warnings]
     if x.dtype in (torch.float16, torch.bfloat16):
@@ -192,6 +219,48 @@ def explain(
         channels=channels,
         checks=checks,
     )
+
+
+@contextmanager
+def _lower_precision(autocast: str | None, x: Tensor) -> Iterator[None]:
+    if autocast is None:
+        yield
+        return
+    if autocast not in ("bfloat16", "float16"):
+        raise TargetError(f"autocast={autocast!r} was given; bfloat16 or float16 is allowed")
+    with torch.autocast(x.device.type, getattr(torch, autocast)):
+        yield
+
+
+@contextmanager
+def _compiled(model: nn.Module, method: str) -> Iterator[None]:
+    """Compile a model's forward pass as long as this lasts.
+
+    Raises:
+        TargetError: the method looks inside the model, which a compiled one does not allow.
+    """
+    needs = _kb().methods[method].requires.needs
+    if needs:
+        raise TargetError(f"compiled=True works for methods that only ask the model; {method} needs {', '.join(needs)}")
+    own = model.__dict__.get("forward")
+    model.forward = torch.compile(model.forward)
+    try:
+        yield
+    finally:
+        if own is None:
+            del model.forward
+        else:
+            model.forward = own
+
+
+def _with_random_weights(
+    model: nn.Module, x: Tensor, method: str, resolved: Resolved, values: Tensor, *, seed: int, **more: Any
+) -> tuple[float, ...]:
+    """Return the rank correlation of each map with the map of the same model under random weights."""
+    twin = twin_of(model)
+    randomise(list(twin.parameters()), seeded(seed))
+    again = explain(twin, x, method, resolved.score, seed=seed, **more)
+    return tuple(rank_correlation(values, again.values).tolist())
 
 
 def unmet(
@@ -306,7 +375,6 @@ def measure(
         raise UnknownIdError(metric, metrics, "metric")
     function = metrics[metric]
     model, x = unwrap(model), as_input(model, x)
-    used = _options(metric, function, options, x)
     entry = _kb().get(metric)
     if isinstance(entry, Metric) and "mask" in entry.needs and mask is None:
         raise TargetError(f"{metric} needs a mask of what the map should mark; give mask=")
@@ -337,6 +405,7 @@ def measure(
         ).values.to(x.device)
 
     wired = profile(model, x, target if needed_to_look(target) else None, task=task)
+    used = _options(metric, function, options, x, wired)
     with preserved(model, seed):
         resolved, _ = _first_look(model, x, target, task)
         extra = {
@@ -371,10 +440,34 @@ VALUES_AT_A_TIME = 16 * 3 * 256 * 256
 """Input values that go through the model at a time by default: 16 colour images, or one volume of 146³ voxels."""
 
 
-def _options(name: str, function: Callable[..., Any], options: Mapping[str, Any], x: Tensor) -> dict[str, Any]:
+def _chunk(usual: int, x: Tensor, wired: Wired) -> int:
+    """Return how many images go through the model at a time: the usual number, or what memory allows.
+
+    An accelerator takes more at once; large volumes go one at a time.
+    """
+    if x.is_cuda:
+        most, free = 8 * usual, torch.cuda.mem_get_info(x.device)[0]
+    else:
+        most, free = min(usual, VALUES_AT_A_TIME // x[0].numel()), _free_memory()
+    needed = 2 * wired.bytes_per_image  # as much again for gradients
+    return max(1, min(most, free // 2 // needed) if needed and free else most)
+
+
+def _free_memory() -> int:
+    """Return the bytes of memory that can still be had, 0 where the system does not tell."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            return next((1024 * int(line.split()[1]) for line in file if line.startswith("MemAvailable")), 0)
+    except OSError:
+        return 0
+
+
+def _options(
+    name: str, function: Callable[..., Any], options: Mapping[str, Any], x: Tensor, wired: Wired
+) -> dict[str, Any]:
     known = parameters(function)
-    if "batch_size" in known:  # the result is the same whatever the chunks; large volumes go one at a time
-        known["batch_size"] = max(1, min(known["batch_size"], VALUES_AT_A_TIME // x[0].numel()))
+    if "batch_size" in known:  # the result is the same whatever the chunks
+        known["batch_size"] = _chunk(known["batch_size"], x, wired)
     for key, value in options.items():
         if key not in known:
             raise TargetError(f"{name} has no parameter {key!r}; it has {', '.join(known) or 'none'}")

@@ -7,10 +7,9 @@ A number that is not defined for an image (an all-zero map has no sparseness) is
 # ruff: noqa: ARG001 (all metrics share one signature)
 from __future__ import annotations
 
-import copy
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -18,9 +17,10 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 
 from runners.baselines import baseline as content
+from runners.models import randomise, twin_of
 from runners.perturbation import ask, at_least, correlation, which
 from runners.registry import MetricResult, Progress, Score, metric
-from taxonomy.errors import ModelError, RequirementError, TargetError
+from taxonomy.errors import RequirementError, TargetError
 from taxonomy.requirements import Gap
 
 SMALL_GAIN = 0.25
@@ -353,10 +353,7 @@ def mprt(
     at_least(1, stages=stages)
     if next(model.parameters(), None) is None:
         raise RequirementError("mprt", [Gap("weights", "it randomises weights, and this model shows none.")])
-    try:
-        twin = copy.deepcopy(model)
-    except (RuntimeError, TypeError) as error:
-        raise ModelError(f"mprt needs a copy of the model to randomise, and copying it failed: {error}") from error
+    twin = twin_of(model)
     groups = _groups(twin, x[:1], stages)
 
     def ranked(found: Tensor) -> Tensor:
@@ -367,7 +364,7 @@ def mprt(
     curve = [torch.ones(len(x), dtype=torch.float64, device=values.device)]
     for stage, group in enumerate(groups):
         kept = [parameter.detach().clone() for parameter in group] if not cascading else []
-        _randomise(group, generator)
+        randomise(group, generator)
         again = ranked(explain_again(x, model=twin).to(values.device))
         curve.append(correlation(original, again).where(again.amin(1) < again.amax(1), 0.0))
         for parameter, before in zip(group, kept, strict=not cascading):
@@ -442,11 +439,3 @@ def _groups(model: nn.Module, x: Tensor, stages: int) -> list[list[nn.Parameter]
     count = min(stages, len(names))
     bounds = [len(names) * i // count for i in range(count + 1)]
     return [[p for name in names[a:b] for p in layers[name]] for a, b in itertools.pairwise(bounds)]
-
-
-@torch.no_grad()
-def _randomise(weights: Sequence[nn.Parameter], generator: torch.Generator) -> None:
-    """Fill every tensor with normal numbers of its own mean and spread; a lone number spreads by its size."""
-    for weight in weights:
-        spread = weight.std(correction=0) if weight.numel() > 1 else weight.abs()
-        weight.copy_(weight.mean() + spread * torch.randn(weight.shape, generator=generator).to(weight))

@@ -8,6 +8,8 @@ asked of the user.
 from __future__ import annotations
 
 import contextlib
+import copy
+import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -80,6 +82,7 @@ class Wired(Profile):
         blocks: number of attention blocks.
         readout: positions in the last sequence that the score reads (the class token, or the pooled image tokens).
         outputs: number of output channels.
+        bytes_per_image: what the layers' outputs take for one image of this shape; 0 where nobody looked inside.
     """
 
     places: tuple[Place, ...] = ()
@@ -90,6 +93,7 @@ class Wired(Profile):
     blocks: int = 0
     readout: tuple[int, ...] = ()
     outputs: int = 0
+    bytes_per_image: int = 0
 
     @property
     def place_notes(self) -> tuple[str, ...]:
@@ -356,6 +360,7 @@ def _profile(
         architecture or _architecture(trace, wiring, found_task),
         tuple(notes),
         outputs=channels,
+        bytes_per_image=_bytes(trace),
         **wiring,
     )
 
@@ -462,13 +467,23 @@ def _gradient_problem(score: Tensor, source: Tensor, trace: _Trace) -> str:
     return ""
 
 
+def _bytes(trace: _Trace) -> int:
+    """Return the size of all different tensors that layers gave, which a backward pass has to keep."""
+    own = {s.tensor.untyped_storage().data_ptr(): s.tensor.untyped_storage().nbytes() for s in trace.seen}
+    return sum(own.values())
+
+
 def _fits(grid: Sequence[int], spatial: Sequence[int]) -> bool:
-    """Is this grid the image at one common stride (rounding allowed)?"""
+    """Is this grid the image at one common stride (rounding allowed)?
+
+    One axis of a volume may have a stride of its own: thick slices and the frames of a video are thinned out less.
+    """
     strides = [s / g for s, g in zip(spatial, grid, strict=True)]
     if min(strides) < 0.999:
         return False
     slack = max(1.0 / g for g in grid)
-    return max(strides) / min(strides) <= 1.0 + 1.5 * slack
+    pairs = itertools.combinations(strides, 2)
+    return any(max(pair) / min(pair) <= 1.0 + 1.5 * slack for pair in pairs)
 
 
 def _token_grid(
@@ -746,3 +761,23 @@ def thinned(model: nn.Module, place: Place, channels: Tensor) -> Iterator[None]:
 
     with _hooked(model, place, thin):
         yield
+
+
+def twin_of(model: nn.Module) -> nn.Module:
+    """Return a copy of a model, to be changed.
+
+    Raises:
+        ModelError: it cannot be copied.
+    """
+    try:
+        return copy.deepcopy(model)
+    except (RuntimeError, TypeError) as error:
+        raise ModelError(f"a copy of the model is needed to randomise it, and copying it failed: {error}") from error
+
+
+@torch.no_grad()
+def randomise(weights: Sequence[nn.Parameter], generator: torch.Generator) -> None:
+    """Fill every tensor with normal numbers of its own mean and spread; a lone number spreads by its size."""
+    for weight in weights:
+        spread = weight.std(correction=0) if weight.numel() > 1 else weight.abs()
+        weight.copy_(weight.mean() + spread * torch.randn(weight.shape, generator=generator).to(weight))

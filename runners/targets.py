@@ -34,7 +34,8 @@ class Region:
     """What of a segmentation to explain: "why did you mark this?".
 
     Attributes:
-        label: the output channel. With a single output channel 1 is the marked structure and 0 the background.
+        label: the output channel. With a single output channel 1 is the marked structure and 0 the background. None is
+            what the model marks at the place ``at``, else the label it marks most of.
         mask: bool or 0/1, ``(*spatial)`` or ``(B, *spatial)``; None takes the region that the model itself marks.
         part: ``all`` of the region; its ``boundary`` (its outermost pixels); the connected ``structure`` of it at
             ``at``; the single ``pixel`` at ``at``; with the reference as ``mask``, the ``false_positive`` that the
@@ -42,7 +43,7 @@ class Region:
         at: place in the image, one index per axis.
     """
 
-    label: int
+    label: int | None = None
     mask: Tensor | None = None
     part: Part = "all"
     at: Sequence[int] | None = None
@@ -362,9 +363,11 @@ def _from_region(target: Target, output: Tensor, x: Tensor, labels: Sequence[str
     spatial = tuple(output.shape[2:])
     dims = tuple(range(1, label_map.ndim))
     cautions: list[str] = []
-    if isinstance(target, Region):
+    if isinstance(target, Region) and target.label is None and target.at is not None:
+        chosen = label_map[_everywhere(_place(target.at, spatial, tuple(x.shape[2:])))]
+    elif isinstance(target, Region) and target.label is not None:
         chosen = _indices(target.label, len(x), count, "label").to(output.device)
-    elif target is None:
+    elif target is None or isinstance(target, Region):
         sizes = torch.stack([(label_map == k).sum(dims) for k in range(1, count)], 1)
         chosen = sizes.argmax(1) + 1
         if not single:  # nothing marked: the label that comes closest
@@ -444,9 +447,7 @@ def _part(target: Region, own: Tensor, image: tuple[int, ...]) -> tuple[Tensor, 
         else:
             found, where = _connected(region, place), f"in the connected structure {where}"
     if not found.flatten(1).any(1).all():
-        raise TargetError(
-            f"the model's answer has nothing of label {target.label} {where}: there is nothing to explain"
-        )
+        raise TargetError(f"the model's answer has nothing of this label {where}: there is nothing to explain")
     return found, where
 
 

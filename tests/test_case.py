@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from runners.case import label_name, measured, open_case, place, read_target, to_input
+from runners.case import at_input, label_name, measured, open_case, place, read_target, to_input
+from runners.detection import Box
 from runners.images import Image
 from runners.load import Model, ModelCard
 from runners.registry import MetricResult
-from runners.targets import Region
+from runners.targets import Contrast, Expected, Region
 from taxonomy.errors import TargetError
 
 
@@ -113,3 +114,24 @@ def test_undefined_scores_are_none() -> None:
     found = measured("deletion", MetricResult(torch.tensor([0.5]), torch.tensor([[1.0, 0.0]]), ("blur",)))
     assert (found.value, found.curve, found.notes) == (0.5, (1.0, 0.0), ("blur",))
     assert label_name([], 3) == "label 3"
+
+
+def test_targets_of_other_kinds_as_typed() -> None:
+    classes = ModelCard(id="a", name="A", task="classification", labels=["mild", "severe", "grade"])
+    assert read_target("severe vs mild", classes) == Contrast(1, 0)
+    assert read_target("2 vs. 0", classes) == Contrast(2, 0)
+    assert read_target("grade", classes) == 2, "a label goes before a word of ours"
+    assert read_target("Grade", ModelCard(id="a", name="A")) == Expected("grades")
+    assert read_target("steps", classes) == Expected("thresholds")
+    assert read_target("box 3", ModelCard(id="a", name="A", task="detection")) == Box(3)
+    with pytest.raises(TargetError, match="no label 'box'"):
+        read_target("severe vs box", classes)
+    segments = ModelCard(id="a", name="A", task="segmentation", labels=["background", "lesion"])
+    assert read_target("lesion", segments, part="boundary") == Region(1, part="boundary")
+    assert read_target(None, segments, part="pixel", at=(2, 3)) == Region(None, None, "pixel", (2, 3))
+    with pytest.raises(TargetError, match="is explained for one label"):
+        read_target("lesion vs background", segments, part="boundary")
+    assert at_input((10, 20), (40, 80), (20, 20), "stretch") == (5, 5)
+    assert at_input((10, 20), (40, 80), (64, 96), "crop") == (10, 20)
+    with pytest.raises(TargetError, match="does not lie in the image"):
+        at_input((10, 90), (40, 80), (64, 96), "crop")

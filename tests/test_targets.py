@@ -85,8 +85,8 @@ def test_places_refer_to_the_image_when_the_output_is_coarser() -> None:
         (Region(1, part="rim"), "boundary, structure, pixel"),  # type: ignore[arg-type]
         (Region(1, part="pixel", at=(3, 30)), "inside an image of (12, 12)"),
         (Region(1, part="pixel", at=(3,)), "one index per axis"),
-        (Region(1, part="structure", at=(0, 0)), "nothing of label 1 in the connected structure at (0, 0)"),
-        (Region(1, square(0, 12), part="false_positive"), "nothing of label 1 marked outside the reference"),
+        (Region(1, part="structure", at=(0, 0)), "nothing of this label in the connected structure at (0, 0)"),
+        (Region(1, square(0, 12), part="false_positive"), "nothing of this label marked outside the reference"),
         (Contrast(), "one row of several outputs"),
         (Expected(), "one row of outputs"),
         (Box(), "a Box needs a detector"),

@@ -14,16 +14,31 @@ from typing import Any
 import streamlit as st
 
 from recommender import Query, answer
-from taxonomy import AtlasError, ModelError, gaps
-from taxonomy.schema import NeedWord
+from taxonomy import AtlasError, ImageError, ModelError
 from views.common import RUN, RUNS, knowledge, plain, sentences
 
 with st.spinner("Starting PyTorch …"):
+    import torch
     from torch import Tensor
 
-    from runners import Image, Model, Wired, explain, explainers, load_image, load_model, measure, metrics, profile
+    from runners import (
+        Box,
+        Contrast,
+        Image,
+        Model,
+        Region,
+        Wired,
+        explain,
+        explainers,
+        load_image,
+        load_model,
+        measure,
+        metrics,
+        profile,
+        unmet,
+    )
     from runners.baselines import BASELINES
-    from runners.case import Case, Result, label_name, measured, open_case, read_target, to_input
+    from runners.case import WORDS, Case, Result, label_name, measured, open_case, to_input
     from runners.images import FORMATS, load_mask
     from runners.load import bundled
     from runners.registry import helps, parameters
@@ -83,7 +98,7 @@ def page() -> None:
             st.page_link(RUNS, label="All runs", icon=":material/history:")
 
 
-Start = tuple[Pair, Target, dict[str, dict[str, Any]], list[str], int]
+Start = tuple[Pair, Target, dict[str, dict[str, Any]], list[str], int, dict[str, Any]]
 
 
 def set_up() -> Start | None:
@@ -108,7 +123,10 @@ def set_up() -> Start | None:
     if pair is None or picked is None:
         return None
     st.markdown("##### 4 · Methods")
-    methods = choose_methods(pair)
+    given: dict[str, Any] = {}
+    with st.expander("What else you can give", icon=":material/add_photo_alternate:"), sentences():
+        given = choose_given(pair)
+    methods = choose_methods(pair, given)
     left, middle, right = st.columns([3, 1, 1], vertical_alignment="bottom", gap="large")
     with left:
         wanted = choose_metrics(pair)
@@ -116,7 +134,7 @@ def set_up() -> Start | None:
     pressed = right.button(
         "Run", type="primary", icon=":material/play_arrow:", width="stretch", disabled=not methods, key="start"
     )
-    return (pair, target, methods, wanted, int(seed)) if pressed else None
+    return (pair, target, methods, wanted, int(seed), given) if pressed else None
 
 
 # --- image ------------------------------------------------------------------------------------------------------------
@@ -418,42 +436,78 @@ def say(pair: Pair) -> None:
 
 def choose_target(pair: Pair) -> Target:
     """Let the user say which of the model's outputs is explained."""
-    card, outputs = pair.model.card, pair.wired.outputs
-    segments, single = pair.wired.task == "segmentation", outputs == 1
-    if segments:
-        indices = [1] if single else list(range(1, outputs))
-    else:
-        indices = [0, 1] if single and pair.wired.task == "classification" else list(range(outputs))
-    names = {one: label_name(card.labels, one - 1 if segments and single else one) for one in indices}
-    options: list[tuple[int | None, bool]] = [(None, False), *((one, False) for one in indices)]
-    if segments and pair.case.mask is not None:
-        options += [(one, True) for one in indices]
+    options = targets(pair)
+    chosen: str = st.selectbox("Explain", list(options), key=f"target-{pair.model.card.id}-{len(options)}")
+    if pair.wired.task == "classification" and pair.wired.outputs > 1:
+        names = [label_name(pair.model.card.labels, one) for one in range(pair.wired.outputs)]
+        versus = st.selectbox(
+            "rather than", names, index=None, placeholder="anything else", key=f"versus-{pair.model.card.id}"
+        )
+        label = options[chosen]
+        if versus is not None and (label is None or isinstance(label, int)):
+            return Contrast(label, names.index(versus))
+    return options[chosen]
 
-    def text(option: tuple[int | None, bool]) -> str:
-        index, inside = option
-        if index is None:
-            return "the largest region the model marks" if segments else "what the model decided"
-        where = (" inside the reference mask" if inside else ", where the model marks it") if segments else ""
-        return names[index] + where
 
-    index, inside = st.selectbox("Explain", options, format_func=text, key=f"target-{card.id}-{len(options)}")
-    mask = (
-        to_input(pair.case.mask, tuple(pair.x.shape[2:]), pair.case.fit)
-        if inside and pair.case.mask is not None
-        else None
-    )
-    return read_target(None if index is None else str(index), card, mask)
+def targets(pair: Pair) -> dict[str, Target]:
+    """Return what can be explained of a model, by its words."""
+    card, outputs, task = pair.model.card, pair.wired.outputs, pair.wired.task
+    if task == "detection":
+        return {f"{line.label}, {line.value:.0%}": Box(number) for number, line in enumerate(pair.case.answer)}
+    if task != "segmentation":
+        count = 2 if outputs == 1 and task == "classification" else outputs
+        options: dict[str, Target] = {"what the model decided": None}
+        options |= {label_name(card.labels, one): one for one in range(count)}
+        if task == "classification" and count > 2:
+            options["the expected grade (labels are ordered)"] = WORDS["grade"]
+        return options
+    mask = pair.case.mask
+    region = None if mask is None else to_input(mask, tuple(pair.x.shape[2:]), pair.case.fit)
+    options = {"the largest region the model marks": None}
+    for one in [1] if outputs == 1 else range(1, outputs):
+        name = label_name(card.labels, one - 1 if outputs == 1 else one)
+        options[f"{name}, where the model marks it"] = Region(one)
+        options[f"{name}, at the boundary of what the model marks"] = Region(one, part="boundary")
+        if region is not None:
+            options[f"{name} inside the reference mask"] = Region(one, region)
+            options[f"{name} that the model marks outside the reference"] = Region(one, region, "false_positive")
+            options[f"{name} of the reference that the model missed"] = Region(one, region, "missed")
+    return options
 
 
 # --- methods and metrics ----------------------------------------------------------------------------------------------
 
 
-def choose_methods(pair: Pair) -> dict[str, dict[str, Any]]:
+def choose_given(pair: Pair) -> dict[str, Any]:
+    """Let the user bring images of the training set, and ask for the comparison with random weights."""
+    files = st.file_uploader(
+        "Images like those the model learned from",
+        accept_multiple_files=True,
+        key=f"reference-{pair.model.card.id}",
+        help="Some methods compare the image with them. They are prepared like the image and not kept.",
+    )
+    given: dict[str, Any] = {
+        "random_check": st.toggle(
+            "Compare each map with that of the model under random weights",
+            key="random-check",
+            help="A map that hardly changes shows the image more than the model. Doubles the time.",
+        )
+    }
+    if files:
+        prepared = [
+            pair.model.prepare(uploaded_image((one.file_id,), [(one.name, one.getvalue())], None)) for one in files
+        ]
+        if any(one.shape != pair.x.shape for one in prepared):
+            raise ImageError("the images have another size than the one to explain, as the model sees them")
+        given["reference"] = torch.cat(prepared)
+    return given
+
+
+def choose_methods(pair: Pair, given: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Let the user choose methods and their parameters; the others are listed with the reason."""
-    words: dict[str, NeedWord] = {need: word for need, word in kb.vocabulary.needs.items()}
     out = {}
     for one in explainers:
-        if found := gaps(kb.methods[one].requires, pair.wired, words):
+        if found := unmet(one, pair.wired, reference=given.get("reference")):
             out[one] = " ".join(gap.sentence for gap in found)
     able = sorted((one for one in explainers if one not in out), key=lambda one: kb.methods[one].name.casefold())
     carried = [one for one in st.query_params.get("methods", "").split(",") if one]
@@ -548,7 +602,14 @@ def choose_metrics(pair: Pair) -> list[str]:
 # --- run --------------------------------------------------------------------------------------------------------------
 
 
-def run_all(pair: Pair, target: Target, methods: dict[str, dict[str, Any]], wanted: list[str], seed: int) -> None:
+def run_all(
+    pair: Pair,
+    target: Target,
+    methods: dict[str, dict[str, Any]],
+    wanted: list[str],
+    seed: int,
+    given: dict[str, Any],
+) -> None:
     """Run every method and store what came of it at once, under the key that the address names from now on."""
     case = replace(pair.case, key=uuid.uuid4().hex)
     st.query_params["run"] = case.key
@@ -556,7 +617,7 @@ def run_all(pair: Pair, target: Target, methods: dict[str, dict[str, Any]], want
         bar = Bar(f"{number} of {len(methods)} · {kb.methods[method].name}")
         try:
             with lock():
-                found = explain(pair.model, pair.x, method, target, seed=seed, progress=bar, **settings)
+                found = explain(pair.model, pair.x, method, target, seed=seed, progress=bar, **given, **settings)
         except AtlasError as problem:
             results.store().add_run(case, Result(method, error=str(problem)))
             st.error(f"**{plain(kb.methods[method].name)}**: {plain(str(problem))}", icon=":material/error:")
@@ -570,7 +631,10 @@ def run_all(pair: Pair, target: Target, methods: dict[str, dict[str, Any]], want
                 to_input(case.mask, tuple(pair.x.shape[2:]), case.fit) if needs_mask and case.mask is not None else None
             )
             with sentences(), lock():
-                score = measure(metric, pair.model, pair.x, found, target, mask=mask, seed=seed, progress=bar)
+                reference = given.get("reference")
+                score = measure(
+                    metric, pair.model, pair.x, found, target, mask=mask, seed=seed, reference=reference, progress=bar
+                )
                 assert row.id is not None
                 results.store().add_score(row.id, measured(metric, score))
         bar.close()
