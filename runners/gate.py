@@ -487,7 +487,11 @@ def _options(
     return known | dict(options)
 
 
-POSITIVE = frozenset(("steps", "samples", "masks", "segments", "batch_size", "cells", "window", "stride", "channels"))
+POSITIVE = frozenset(
+    """
+    steps samples masks segments batch_size cells window stride channels references layers parts pool groups positions
+    """.split()
+)
 """Parameters that count something."""
 
 

@@ -781,3 +781,25 @@ def randomise(weights: Sequence[nn.Parameter], generator: torch.Generator) -> No
     for weight in weights:
         spread = weight.std(correction=0) if weight.numel() > 1 else weight.abs()
         weight.copy_(weight.mean() + spread * torch.randn(weight.shape, generator=generator).to(weight))
+
+
+@contextlib.contextmanager
+def dimmed(model: nn.Module, place: Place, mask: Tensor) -> Iterator[None]:
+    """Multiply all features of a position by ``mask`` ``(B, *grid)``; tokens that stand for no position stay."""
+    flat = mask.flatten(1)
+    if place.layout.startswith("tokens"):
+        flat = torch.cat([flat.new_ones(len(flat), place.prefix), flat], 1)
+
+    def dim(features: Tensor) -> Tensor:
+        match place.layout:
+            case "channels_first":
+                return features * mask[:, None]
+            case "channels_last":
+                return features * mask[..., None]
+            case "tokens_first":
+                return features * flat.T[..., None]
+            case _:
+                return features * flat[..., None]
+
+    with _hooked(model, place, dim):
+        yield

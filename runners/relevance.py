@@ -14,12 +14,17 @@ from runners.targets import primary
 from taxonomy.errors import ModelError
 
 
-def relevance_of(score: Score, outputs: Tensor, rows: Tensor) -> Tensor:
-    """Return the relevance to start with: each output's share ``output * d score / d output`` of the score."""
+def slope(score: Score, outputs: Tensor, rows: Tensor) -> Tensor:
+    """Return how the score depends on each output, ``d score / d output``: 1 at the label for a logit."""
     with torch.enable_grad():
         own = outputs.detach().requires_grad_()
         (grad,) = torch.autograd.grad(score(own, rows).sum(), own)
-    return own.detach() * grad
+    return grad
+
+
+def relevance_of(score: Score, outputs: Tensor, rows: Tensor) -> Tensor:
+    """Return the relevance to start with: each output's share ``output * d score / d output`` of the score."""
+    return outputs.detach() * slope(score, outputs, rows)
 
 
 @explainer("lrp")

@@ -29,11 +29,25 @@ FAST = {
     "sobol_attribution": {"designs": 4, "cells": 2},
     "hsic_attribution": {"masks": 24, "cells": 3},
     "d_rise": {"masks": 12, "cells": 4},
+    "smooth_grad_cam_pp": {"samples": 2},
+    "ss_cam": {"channels": 4, "samples": 2},
+    "is_cam": {"channels": 4, "steps": 2},
+    "group_cam": {"groups": 4},
+    "poly_cam": {"channels": 4},
+    "sidu": {"channels": 6},
+    "recipro_cam": {"positions": 16},
+    "opti_cam": {"steps": 5},
 }
-AT_RUN: dict[str, set[str]] = {}
+AT_RUN: dict[str, set[str]] = {
+    # features of one resolution
+    **dict.fromkeys(
+        ("refine_cam", "poly_cam"), {"cnn2d_gated", "dataclass", *[n for n in TOYS if n.startswith("vit")]}
+    ),
+}
 """Toys that a method refuses for a reason that no profile can tell."""
 REGIONS = ("kernel_shap", "feature_ablation", "shapley_sampling")
 BLACK_BOX = ("occlusion", "rise", "lime", *REGIONS, "sobol_attribution", "hsic_attribution")
+CHANNELS = ("score_cam", "ablation_cam", "ss_cam", "is_cam", "group_cam", "poly_cam", "sidu")
 ATTENTION = ("raw_attention", "attention_rollout", "gradient_attention_rollout", "generic_attention", "chefer_lrp")
 
 # What a radiographer of the matrix should see: which toys each structural need rules out.
@@ -46,6 +60,8 @@ WITHOUT = {
     "lrp": {*[n for n in TOYS if n.startswith(("vit", "swin"))], "dataclass", "box"},
     "cam": {n for n in TOYS if n.startswith(("vit", "swin", "unet"))} | {"dataclass", "box"},
     **dict.fromkeys(ATTENTION, {n for n in TOYS if not n.startswith("vit") and n != "dataclass"}),
+    "relevance_cam": {*[n for n in TOYS if n.startswith(("vit", "swin"))], "dataclass", "box"},
+    **dict.fromkeys(("finer_cam", "sidu"), {n for n in TOYS if TOYS[n].task != "classification"} | {"box"}),
     **dict.fromkeys(BLACK_BOX, set()),
 }
 
@@ -184,11 +200,12 @@ def test_cost_in_the_knowledge_base_is_the_measured_one(method: str) -> None:
     """Model passes at default parameters."""
     stated = load_kb().methods[method].cost.passes
     tasks = load_kb().methods[method].requires.tasks
-    toy = "vit_fused" if method in ATTENTION else "detector" if tasks == ["detection"] else "cnn2d"
+    by_task = {"detection": "detector", "segmentation": "unet2d"}
+    toy = "vit_fused" if method in ATTENTION else by_task.get(tasks[0], "cnn2d") if len(tasks) == 1 else "cnn2d"
     owned = {key: value for key, value in options(method, toy).items() if key in (*INJECTED, "target")}
     passes = explain(make(toy), images(toy, 1), method, **owned).passes
     measured = passes["forward"] - 1 + passes["backward"]  # one forward pass resolves the target
-    if method in ("occlusion", "score_cam", "ablation_cam", *REGIONS):  # windows, channels, superpixels of the image
+    if method in ("occlusion", *CHANNELS, *REGIONS):  # windows, channels, superpixels of the image
         assert stated is not None
         assert measured <= stated
     else:

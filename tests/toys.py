@@ -279,6 +279,34 @@ class Linear(nn.Module):
         return self.layer(x.flatten(1))
 
 
+class Split(nn.Module):
+    """Features, and a head that is not the same at every position."""
+
+    def __init__(self, dims: int = 2) -> None:
+        super().__init__()
+        self.dims = dims
+        conv = nn.Conv2d if dims == 2 else nn.Conv3d
+        self.features = nn.Sequential(conv(1, 5, 3, 2, 1), nn.ReLU())
+        self.head = nn.Linear(5 * 4**dims, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x).flatten(1))
+
+
+def setting(dims: int) -> tuple[Split, Tensor, Tensor, Tensor]:
+    """A model, two images, their features and the gradient of label 2 with respect to them, taken by hand."""
+    torch.manual_seed(1)
+    model, x = Split(dims).eval(), torch.rand(2, 1, *[8] * dims)
+    a = model.features(x).detach()
+    g = model.head.weight[2].detach().view(1, *a.shape[1:]).expand_as(a)
+    return model, x, a, g
+
+
+def up(maps: Tensor, x: Tensor) -> Tensor:
+    """Enlarge maps ``(B, *grid)`` to the size of the images."""
+    return F.interpolate(maps[:, None], x.shape[2:], mode="bilinear" if x.ndim == 4 else "trilinear")[:, 0]
+
+
 @dataclass(frozen=True)
 class Toy:
     make: Callable[[], nn.Module]
