@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from runners.cams import upsample
 from runners.models import Wired, leaf, run
 from runners.modes import Attention, Relevance
+from runners.rules import PLUS, Composite
 from runners.registry import Found, Score, explainer
 from runners.relevance import relevance_of
 from runners.targets import primary
@@ -193,7 +194,7 @@ def chefer_lrp(model: nn.Module, x: Tensor, score: Score, *, profile: Wired) -> 
     """
     plain = _attention_gradients(model, x, score)
     _, entry = leaf(x)
-    mode = Relevance("transformer")
+    mode = Relevance(Composite(PLUS, PLUS, bias=False))
     with torch.enable_grad():
         with mode:
             output = primary(run(model, entry))

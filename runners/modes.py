@@ -17,13 +17,15 @@ TorchScript code is opaque to modes; the profile says so.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+from runners.rules import Apply, Composite, Layer, Rule, same, stabilised, up
 
 ACTIVATIONS = frozenset(
     """
@@ -498,25 +500,27 @@ def _rescale(forward: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> Te
     return grad * m.repeat(2, *[1] * (x.ndim - 1))
 
 
-def _stabilise(z: Tensor, epsilon: float) -> Tensor:
-    return z + torch.where(z >= 0, epsilon, -epsilon)
-
-
 class Relevance(Mode):
     """Layer-wise relevance propagation: inside this mode the backward pass carries relevance instead of gradients.
 
-    ``composite="epsilon_plus"`` (for networks of convolutions): z-plus rule for convolutions, epsilon rule for linear
-    layers, batch normalisation merged into the layer before it, other normalisation and activations pass, sums, pooling
-    and up-sampling share in proportion, max pooling is winner-take-all, gates pass all to the gated signal.
-    ``composite="transformer"``: z-plus rule for linear layers too, products of two activations share half and half, and
-    attention weights are recorded (the relevance that reaches them is the gradient with respect to them).
+    The composite says which rule goes to convolutions, linear layers, layers that read the image and output layers. For
+    every composite: batch normalisation is merged into the layer before it, other normalisation and activations pass
+    relevance on, sums, pooling and up-sampling share it in proportion, max pooling is winner-take-all, gates pass all to
+    the gated signal, products of two activations share half and half. Attention weights are recorded: the relevance
+    that reaches them is the gradient with respect to them.
     """
 
-    def __init__(self, composite: str = "epsilon_plus", epsilon: float = 1e-6) -> None:
+    def __init__(self, composite: Composite, epsilon: float = 1e-6) -> None:
         super().__init__()
-        self.transformer = composite == "transformer"
+        self.composite = composite
         self.epsilon = epsilon
         self.attentions: list[Tensor] = []
+
+    def close(self, output: Tensor) -> None:
+        """Give the layers that the output comes from their own rule, when the composite has one."""
+        if self.composite.last is not None:
+            for layer in _nearest(output):
+                layer.rule = self.composite.last
 
     def wants(self, name: str, args: Sequence[Any]) -> bool:
         if name in ("scaled_dot_product_attention", "multi_head_attention_forward"):
@@ -547,7 +551,7 @@ class Relevance(Mode):
             return self._batch_norm(function, args, kwargs)
         if name in NORMS or name in ACTIVATIONS or name == "softmax":
             out = _passing(function, args, kwargs)
-            if name == "softmax" and _is_square_attention(out) and self.transformer and not _inside_attention(args):
+            if name == "softmax" and _is_square_attention(out) and not _inside_attention(args):
                 self.attentions.append(out)
             if name in GATES:
                 _tag(out, "gate", True)
@@ -562,55 +566,27 @@ class Relevance(Mode):
 
     def _proportional(self, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         def backward(r: Tensor, x: Tensor) -> tuple[Tensor]:
-            return (x * _vjp(forward, x, r / _stabilise(forward(x), self.epsilon)),)
+            source = (up(x) if self.composite.positive else x).detach().requires_grad_()
+            with torch.enable_grad():
+                z = forward(source)
+            (slope,) = torch.autograd.grad(z, source, r / stabilised(z.detach(), self.epsilon))
+            return (source.detach() * slope,)
 
         return _apply(forward, backward, x)
-
-    def _plus(
-        self, apply: Callable[[Tensor, Tensor, Tensor | None], Tensor], weight: Tensor, bias: Tensor | None
-    ) -> Any:
-        """The z-plus rule of a layer ``apply(x, weight, bias)``, for inputs of either sign."""
-        positive, negative = weight.clamp(min=0), weight.clamp(max=0)
-        offset = None if bias is None or self.transformer else bias.clamp(min=0)
-
-        def backward(r: Tensor, x: Tensor) -> tuple[Tensor]:
-            up, down = x.clamp(min=0), x.clamp(max=0)
-            signed = bool((x < 0).any())
-            z = apply(up, positive, offset)
-            if signed:
-                z = z + apply(down, negative, None)
-            s = r / _stabilise(z, self.epsilon)
-            back = up * _vjp(lambda t: apply(t, positive, None), up, s)
-            if signed:
-                back = back + down * _vjp(lambda t: apply(t, negative, None), down, s)
-            return (back,)
-
-        return backward
-
-    def _epsilon(
-        self, apply: Callable[[Tensor, Tensor, Tensor | None], Tensor], weight: Tensor, bias: Tensor | None
-    ) -> Any:
-        def backward(r: Tensor, x: Tensor) -> tuple[Tensor]:
-            s = r / _stabilise(apply(x, weight, bias), self.epsilon)
-            return (x * _vjp(lambda t: apply(t, weight, None), x, s),)
-
-        return backward
 
     def _convolution(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
         given = dict(zip(("input", "weight", "bias"), args[:3], strict=False)) | kwargs
         x, weight, bias = given.pop("input"), given.pop("weight"), given.pop("bias", None)
         options, rest = given, args[3:]
+        turned = "transpose" in name
 
         def apply(t: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
             return function(t, w, b, *rest, **options)  # type: ignore[no-any-return]
 
-        out = _apply(lambda t: apply(t, weight, bias), self._plus(apply, weight, bias), x)
-        groups = options.get(
-            "groups", rest[4 if "transpose" in name else 3] if len(rest) > 3 + ("transpose" in name) else 1
-        )
-        if "transpose" not in name or groups == 1:
-            _tag(out, "layer", (apply, x, weight, bias, 1 if "transpose" in name else 0, self._plus))
-        return out
+        groups = options.get("groups", rest[3] if len(rest) > 3 else 1)
+        # a transposed convolution in groups has its output channels on two axes, where no scale can be merged
+        axis = None if turned and groups > 1 else int(turned)
+        return self._layer(apply, x, weight, bias, axis, self.composite.convolution)
 
     def _linear(self, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
         if function.__name__ == "addmm":  # addmm(bias, x, weight transposed)
@@ -618,9 +594,27 @@ class Relevance(Mode):
         else:
             given = dict(zip(("input", "weight", "bias"), args, strict=False)) | kwargs
             x, weight, bias = given["input"], given["weight"], given.get("bias")
-        rule = (self._plus if self.transformer else self._epsilon)(F.linear, weight, bias)
-        out = _apply(lambda t: F.linear(t, weight, bias), rule, x)
-        _tag(out, "layer", (F.linear, x, weight, bias, 0, self._plus if self.transformer else self._epsilon))
+        return self._layer(F.linear, x, weight, bias, 0, self.composite.linear)
+
+    def _layer(
+        self,
+        apply: Apply,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        axis: int | None,
+        rule: Rule,
+        value: Tensor | None = None,
+    ) -> Tensor:
+        """Compute a linear layer, or take its known ``value``; ``axis`` of the weight holds the output channels."""
+        if self.composite.first is not None and next(_nearest(x), None) is None:
+            rule = self.composite.first
+        layer = Layer(apply, weight, bias if self.composite.bias else None, rule, self.epsilon)
+        out = _apply(lambda t: apply(t, weight, bias) if value is None else value, layer, x)
+        if any(branch.outputs for branch in rule):
+            layer.positive = out.detach() > 0
+        if axis is not None:
+            _tag(out, "layer", (apply, x, weight, bias, axis, rule))
         return out
 
     def _batch_norm(self, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
@@ -638,7 +632,7 @@ class Relevance(Mode):
         shift = shift * scale + (0 if given.get("bias") is None else given["bias"])
         merged = weight * scale.view([-1 if d == axis else 1 for d in range(weight.ndim)])
         value = function(*args, **kwargs).detach()
-        return _apply(lambda _: value.clone(), rule(apply, merged, shift), x)
+        return self._layer(apply, x, merged, shift, None, rule, value)
 
     def _sum(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Tensor:
         a, b = args[0], args[1]
@@ -647,10 +641,12 @@ class Relevance(Mode):
             if _differentiable(a):
                 return _apply(lambda t: t + factor * b, lambda r, t: (_fit(r, t),), a)
             return _apply(lambda t: a + factor * t, lambda r, t: (_fit(r, t),), b)
+        part = up if self.composite.positive else same
 
         def backward(r: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-            s = r / _stabilise(a + factor * b, self.epsilon)
-            return _fit(a * s, a), _fit(factor * b * s, b)
+            first, second = part(a), part(factor * b)
+            s = r / stabilised(first + second, self.epsilon)
+            return _fit(first * s, a), _fit(second * s, b)
 
         return _apply(lambda a, b: a + factor * b, backward, a, b)
 
@@ -672,10 +668,25 @@ class Relevance(Mode):
             return self._proportional(lambda t: product(a, t), b)
 
         def backward(r: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-            s = r / _stabilise(product(a, b), self.epsilon)
+            s = r / stabilised(product(a, b), self.epsilon)
             return a * _vjp(lambda t: product(t, b), a, s) / 2, b * _vjp(lambda t: product(a, t), b, s) / 2
 
         return _apply(product, backward, a, b)
+
+
+def _nearest(tensor: Tensor) -> Iterator[Layer]:
+    """Walk from a tensor towards the image and yield the linear layers met first on every way."""
+    seen, waiting = set(), [tensor.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        rule = getattr(node, "rule", None)
+        if isinstance(rule, Layer):
+            yield rule
+        else:
+            waiting += [parent for parent, _ in node.next_functions]
 
 
 _KEEPS_TAG = frozenset(

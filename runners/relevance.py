@@ -10,6 +10,7 @@ from runners.checks import completeness_error
 from runners.models import leaf, run
 from runners.modes import DeepLift, Relevance
 from runners.registry import Found, Progress, Score, by_channel, explainer
+from runners.rules import composites
 from runners.targets import primary
 from taxonomy.errors import ModelError
 
@@ -39,7 +40,7 @@ def lrp(model: nn.Module, x: Tensor, score: Score, *, epsilon: float = 1e-6) -> 
     source, entry = leaf(x)
     rows = torch.arange(len(x))
     with torch.enable_grad():
-        with Relevance("epsilon_plus", epsilon):
+        with Relevance(composites()["epsilon_plus"], epsilon):
             output = primary(run(model, entry))
         (values,) = torch.autograd.grad(output, source, relevance_of(score, output, rows))
     return by_channel(values)
