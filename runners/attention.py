@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from runners.cams import upsample
 from runners.models import Wired, leaf, run
 from runners.modes import Attention, Relevance
-from runners.rules import PLUS, Composite
 from runners.registry import Found, Score, explainer
 from runners.relevance import relevance_of
+from runners.rules import PLUS, Composite
 from runners.targets import primary
 from taxonomy.errors import TargetError
 

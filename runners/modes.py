@@ -9,6 +9,7 @@ fused attention.
 * :class:`Guided` is guided backpropagation.
 * :class:`DeepLift` is the rescale rule, pairing every image with its baseline.
 * :class:`Relevance` turns the backward pass into layer-wise relevance propagation.
+* :class:`Frozen` turns it into relevance propagation for transformers.
 * :class:`Attention` records attention weights, also of fused implementations.
 
 TorchScript code is opaque to modes; the profile says so.
@@ -376,7 +377,41 @@ _NORM_ARGUMENTS: dict[str, tuple[str, ...]] = {
     "layer_norm": ("input", "normalized_shape", "weight", "bias", "eps"),
     "group_norm": ("input", "num_groups", "weight", "bias", "eps"),
     "instance_norm": ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps"),
+    "rms_norm": ("input", "normalized_shape", "weight", "eps"),
 }
+
+
+def _normalised(
+    mode: Mode,
+    invert: Callable[[Tensor], Tensor],
+    name: str,
+    function: Callable[..., Any],
+    args: list[Any],
+    kwargs: dict[str, Any],
+) -> Tensor:
+    """Normalisation written out, its steps running under ``mode``; ``invert`` takes the variance to 1 / deviation."""
+    x = args[0]
+    given = dict(zip(_NORM_ARGUMENTS[name], args, strict=False)) | kwargs
+    if name == "instance_norm" and not given.get("use_input_stats", True):
+        return function(*args, **kwargs)  # type: ignore[no-any-return]
+    last = name in ("layer_norm", "rms_norm")
+    if last:
+        grouped, dims = x, tuple(range(-len(given["normalized_shape"]), 0))
+    else:
+        groups = given["num_groups"] if name == "group_norm" else x.shape[1]
+        grouped, dims = x.reshape(x.shape[0], groups, -1), (-1,)
+    eps = given.get("eps", 1e-5)
+    eps = torch.finfo(x.dtype).eps if eps is None else eps  # rms_norm without a number
+    with mode:
+        centred = grouped if name == "rms_norm" else grouped - grouped.mean(dims, keepdim=True)
+        variance = (centred * centred).mean(dims, keepdim=True)
+        out = (centred * invert(variance + eps)).reshape(x.shape)
+    shape = out.shape[-len(given["normalized_shape"]) :] if last else (-1, *[1] * (x.ndim - 2))
+    if given.get("weight") is not None:
+        out = out * given["weight"].view(shape)
+    if given.get("bias") is not None:
+        out = out + given["bias"].view(shape)
+    return out  # type: ignore[no-any-return]
 
 
 class DeepLift(Mode):
@@ -392,11 +427,11 @@ class DeepLift(Mode):
         if name in PRODUCTS or name in ("mul", "div"):
             factors = _factors(name, args)
             return len(factors) > 1 and all(_differentiable(factor) for factor in factors)
-        return name in ("layer_norm", "group_norm", "instance_norm") and _differentiable(args[0])
+        return name in _NORM_ARGUMENTS and _differentiable(args[0])
 
     def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
-        if name in ("layer_norm", "group_norm", "instance_norm"):
-            return self._normalise(name, function, args, kwargs)
+        if name in _NORM_ARGUMENTS:
+            return _normalised(self, torch.rsqrt, name, function, args, kwargs)
         if name == "softmax":
             dim = kwargs.get("dim", args[1] if len(args) > 1 else -1)
             # the shift must be the same constant for image and baseline, or it would carry a difference
@@ -432,27 +467,6 @@ class DeepLift(Mode):
             return function(x, *rest, **kwargs)  # type: ignore[no-any-return]
 
         return _apply(forward, lambda g, x: (_rescale(forward, x, g),), args[0])
-
-    def _normalise(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
-        x = args[0]
-        given = dict(zip(_NORM_ARGUMENTS[name], args, strict=False)) | kwargs
-        if name == "instance_norm" and not given.get("use_input_stats", True):
-            return function(*args, **kwargs)  # type: ignore[no-any-return]
-        if name == "layer_norm":
-            grouped, dims = x, tuple(range(-len(given["normalized_shape"]), 0))
-        else:
-            groups = given["num_groups"] if name == "group_norm" else x.shape[1]
-            grouped, dims = x.reshape(x.shape[0], groups, -1), (-1,)
-        with self:
-            centred = grouped - grouped.mean(dims, keepdim=True)
-            variance = (centred * centred).mean(dims, keepdim=True)
-            out = (centred * torch.rsqrt(variance + given.get("eps", 1e-5))).reshape(x.shape)
-        shape = out.shape[-len(given["normalized_shape"]) :] if name == "layer_norm" else (-1, *[1] * (x.ndim - 2))
-        if given.get("weight") is not None:
-            out = out * given["weight"].view(shape)
-        if given.get("bias") is not None:
-            out = out + given["bias"].view(shape)
-        return out  # type: ignore[no-any-return]
 
     @staticmethod
     def _max_pool(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
@@ -505,8 +519,8 @@ class Relevance(Mode):
 
     The composite says which rule goes to convolutions, linear layers, layers that read the image and output layers. For
     every composite: batch normalisation is merged into the layer before it, other normalisation and activations pass
-    relevance on, sums, pooling and up-sampling share it in proportion, max pooling is winner-take-all, gates pass all to
-    the gated signal, products of two activations share half and half. Attention weights are recorded: the relevance
+    relevance on, sums, pooling and up-sampling share it in proportion, max pooling is winner-take-all, gates pass all
+    to the gated signal, products of two activations share half and half. Attention weights are recorded: the relevance
     that reaches them is the gradient with respect to them.
     """
 
@@ -707,6 +721,60 @@ def _passing(function: Callable[..., Any], args: list[Any], kwargs: dict[str, An
     """A function through which relevance passes unchanged."""
     rest = args[1:]
     return _apply(lambda t: function(t, *rest, **kwargs), lambda r, _: (r,), args[0])
+
+
+class Frozen(Mode):
+    """Relevance of transformers as a changed gradient: the input times it is the relevance of the input.
+
+    Relevance divided by the activation takes the place of the gradient. Linear layers and sums under the epsilon rule
+    with a vanishing epsilon then keep their gradient, and nothing has to be divided. In both variants the deviation
+    that a normalisation divides by counts as a constant.
+
+    Args:
+        taylor: True for AttnLRP: activations pass relevance on, the two factors of a product get half of it each, and
+            softmax follows its Taylor expansion, which is its gradient. False for conservative propagation: attention
+            weights count as constants, everything else keeps its gradient.
+    """
+
+    def __init__(self, taylor: bool) -> None:
+        super().__init__()
+        self.taylor = taylor
+
+    def wants(self, name: str, args: Sequence[Any]) -> bool:
+        if name in ("scaled_dot_product_attention", "multi_head_attention_forward"):
+            return True
+        if name in _NORM_ARGUMENTS:
+            return _differentiable(args[0])
+        if not self.taylor:
+            return name == "softmax"
+        if name in PRODUCTS or name == "mul":
+            factors = _factors(name, args)
+            return len(factors) > 1 and all(_differentiable(factor) for factor in factors)
+        return name in ACTIVATIONS and bool(args) and _differentiable(args[0])
+
+    def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        if name == "scaled_dot_product_attention":
+            return attention(self, _forget, args, kwargs)
+        if name == "multi_head_attention_forward":
+            return multi_head_attention(self, _forget, args, kwargs)
+        if name == "softmax":
+            out = function(*args, **kwargs)
+            return out.detach() if _is_square_attention(out) else out
+        if name in _NORM_ARGUMENTS:
+            return _normalised(_Silent(), lambda v: torch.rsqrt(v).detach(), name, function, args, kwargs)
+        if name in ACTIVATIONS:
+            rest = args[1:]
+
+            def forward(x: Tensor) -> Tensor:
+                return function(x, *rest, **kwargs)  # type: ignore[no-any-return]
+
+            return _apply(forward, lambda g, x: (g * forward(x) / stabilised(x, 1e-6),), args[0])
+        out = function(*args, **kwargs)
+        return out / 2 + out.detach() / 2  # half of the gradient, all of the value
+
+
+def _forget(weights: Tensor) -> None:
+    """Record nothing."""
 
 
 class Attention(Mode):

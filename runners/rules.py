@@ -91,7 +91,7 @@ def alpha_beta(alpha: float, beta: float) -> Rule:
 
 
 def gamma_rule(gamma: float) -> Rule:
-    """The epsilon rule with contributions of the output's own sign strengthened by ``gamma``, for inputs of any sign."""
+    """Contributions of the output's own sign are strengthened by ``gamma``, for inputs of either sign."""
 
     def more_up(w: Tensor) -> Tensor:
         return w + gamma * up(w)
@@ -160,7 +160,8 @@ def composites(gamma: float = 0.25) -> dict[str, Composite]:
 
 def stabilised(z: Tensor, epsilon: float) -> Tensor:
     """Move a denominator away from zero."""
-    return z + torch.where(z >= 0, epsilon, -epsilon)
+    least = max(epsilon, torch.finfo(z.dtype).tiny)
+    return z + torch.where(z >= 0, least, -least).to(z.dtype)
 
 
 @dataclass(eq=False)

@@ -34,6 +34,18 @@ AT_RUN: dict[str, set[str]] = {}
 REGIONS = ("kernel_shap", "feature_ablation", "shapley_sampling")
 BLACK_BOX = ("occlusion", "rise", "lime", *REGIONS, "sobol_attribution", "hsic_attribution")
 ATTENTION = ("raw_attention", "attention_rollout", "gradient_attention_rollout", "generic_attention", "chefer_lrp")
+RELEVANCE = (
+    "lrp",
+    "lrp_epsilon",
+    "lrp_alpha_beta",
+    "lrp_composite",
+    "excitation_backprop",
+    "contrastive_excitation_backprop",
+    "deeplift",
+    "deepshap",
+)
+WEIGHTS = ("attnlrp", "conservative_lrp")
+"""Methods that ask for attention, on windows or on one sequence."""
 
 # What a radiographer of the matrix should see: which toys each structural need rules out.
 WITHOUT = {
@@ -41,8 +53,11 @@ WITHOUT = {
         ("guided_backprop", "guided_grad_cam"),
         {"cnn2d_gated", *[n for n in TOYS if n.startswith(("vit", "swin"))], "dataclass", "box"},
     ),
-    "deeplift": {*[n for n in TOYS if n.startswith(("vit", "swin"))], "dataclass", "box"},
-    "lrp": {*[n for n in TOYS if n.startswith(("vit", "swin"))], "dataclass", "box"},
+    **dict.fromkeys(RELEVANCE, {*[n for n in TOYS if n.startswith(("vit", "swin"))], "dataclass", "box"}),
+    "deep_taylor": {"cnn2d_gated", *[n for n in TOYS if n.startswith(("vit", "swin"))], "dataclass", "box"},
+    "contrastive_lrp": {n for n in TOYS if n.startswith(("vit", "swin", "unet")) or n.endswith("regression")}
+    | {"dataclass", "box"},
+    **dict.fromkeys(WEIGHTS, {n for n in TOYS if not n.startswith(("vit", "swin")) and n != "dataclass"}),
     "cam": {n for n in TOYS if n.startswith(("vit", "swin", "unet"))} | {"dataclass", "box"},
     **dict.fromkeys(ATTENTION, {n for n in TOYS if not n.startswith("vit") and n != "dataclass"}),
     **dict.fromkeys(BLACK_BOX, set()),
@@ -127,7 +142,7 @@ class Shifted(torch.nn.Module):
         return self.inner(x.sub_(0.2).mul_(1.5) if self.in_place else (x - 0.2) * 1.5)
 
 
-@pytest.mark.parametrize("name", sorted({*explainers, *metrics} - {*ATTENTION}))
+@pytest.mark.parametrize("name", sorted({*explainers, *metrics} - {*ATTENTION, *WEIGHTS}))
 def test_models_that_change_their_input_in_place(name: str) -> None:
     found = []
     for in_place in (True, False):
@@ -170,13 +185,16 @@ def test_every_parameter_is_described(method: str) -> None:
 def test_cost_in_the_knowledge_base_is_the_measured_one(method: str) -> None:
     """Model passes at default parameters."""
     stated = load_kb().methods[method].cost.passes
-    toy = "vit_fused" if method in ATTENTION else "cnn2d"
+    toy = "vit_fused" if method in (*ATTENTION, *WEIGHTS) else "cnn2d"
     owned = {key: value for key, value in options(method, toy).items() if key in INJECTED}
     passes = explain(make(toy), images(toy, 1), method, **owned).passes
     measured = passes["forward"] - 1 + passes["backward"]  # one forward pass resolves the target
     if method in ("occlusion", "score_cam", "ablation_cam", *REGIONS):  # windows, channels, superpixels of the image
         assert stated is not None
         assert measured <= stated
+    elif method == "deepshap":  # as many as there are reference images
+        assert stated is None
+        assert measured == 4 * len(owned["reference"])
     else:
         assert measured == stated
 
