@@ -195,7 +195,7 @@ def _excitation(model: nn.Module, x: Tensor, score: Score, composite: Composite,
 def excitation_backprop(model: nn.Module, x: Tensor, score: Score, *, epsilon: float = 1e-9) -> Found:
     """Excitation backprop: a winner's probability is shared among what excites it (arXiv 1608.00507).
 
-    Every value is the probability that the pixel wins; they sum to 1.
+    Every value is the probability that the pixel wins. They sum to 1, less what goes to units that nothing excites.
 
     Args:
         model: a network of convolutions, linear layers, pooling and element-wise activations.
