@@ -13,6 +13,7 @@ from runners.models import Wired, leaf, run
 from runners.modes import Attention, Relevance
 from runners.registry import Found, Score, explainer
 from runners.relevance import relevance_of
+from runners.rules import WITHOUT_BIAS
 from runners.targets import primary
 from taxonomy.errors import TargetError
 
@@ -193,7 +194,7 @@ def chefer_lrp(model: nn.Module, x: Tensor, score: Score, *, profile: Wired) -> 
     """
     plain = _attention_gradients(model, x, score)
     _, entry = leaf(x)
-    mode = Relevance("transformer")
+    mode = Relevance(WITHOUT_BIAS)
     with torch.enable_grad():
         with mode:
             output = primary(run(model, entry))

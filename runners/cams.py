@@ -21,7 +21,8 @@ from runners.gradients import Draws, guided_backprop, value_range
 from runners.models import Place, Wired, captured, find_place, leaf, run
 from runners.modes import Relevance
 from runners.registry import Found, Progress, Score, explainer
-from runners.relevance import slope
+from runners.relevance import slope_of
+from runners.rules import WITHOUT_BIAS
 from runners.targets import primary
 from taxonomy.errors import RequirementError, TargetError
 from taxonomy.requirements import Gap
@@ -133,7 +134,7 @@ def labels_of(score: Score, outputs: Any, rows: Tensor) -> Tensor | None:
     output = primary(outputs)
     if output.ndim != 2 or output.shape[1] < 2:
         return None
-    grad = slope(score, output, rows)
+    grad = slope_of(score, output, rows)
     label = grad.argmax(1)
     return label if torch.equal(grad, F.one_hot(label, output.shape[1]).to(grad)) else None
 
@@ -394,9 +395,9 @@ def relevance_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | Non
     rows = torch.arange(len(x))
     _, entry = leaf(x)
     with torch.enable_grad(), captured(model, place) as kept:
-        with Relevance("transformer"):
+        with Relevance(WITHOUT_BIAS):
             output = primary(run(model, entry))
-        start = slope(score, output, rows)
+        start = slope_of(score, output, rows)
         if output.ndim > 1:
             others = (start == 0) * start.abs().sum(1, keepdim=True)
             start = start - others / output.shape[1]

@@ -9,6 +9,7 @@ fused attention.
 * :class:`Guided` is guided backpropagation.
 * :class:`DeepLift` is the rescale rule, pairing every image with its baseline.
 * :class:`Relevance` turns the backward pass into layer-wise relevance propagation.
+* :class:`Frozen` turns it into relevance propagation for transformers.
 * :class:`Attention` records attention weights, also of fused implementations.
 
 TorchScript code is opaque to modes; the profile says so.
@@ -17,13 +18,15 @@ TorchScript code is opaque to modes; the profile says so.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+from runners.rules import Apply, Composite, Layer, Rule, same, stabilised, up
 
 ACTIVATIONS = frozenset(
     """
@@ -374,7 +377,41 @@ _NORM_ARGUMENTS: dict[str, tuple[str, ...]] = {
     "layer_norm": ("input", "normalized_shape", "weight", "bias", "eps"),
     "group_norm": ("input", "num_groups", "weight", "bias", "eps"),
     "instance_norm": ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps"),
+    "rms_norm": ("input", "normalized_shape", "weight", "eps"),
 }
+
+
+def _normalised(
+    mode: Mode,
+    invert: Callable[[Tensor], Tensor],
+    name: str,
+    function: Callable[..., Any],
+    args: list[Any],
+    kwargs: dict[str, Any],
+) -> Tensor:
+    """Normalisation written out, its steps running under ``mode``; ``invert`` takes the variance to 1 / deviation."""
+    x = args[0]
+    given = dict(zip(_NORM_ARGUMENTS[name], args, strict=False)) | kwargs
+    if name == "instance_norm" and not given.get("use_input_stats", True):
+        return function(*args, **kwargs)  # type: ignore[no-any-return]
+    last = name in ("layer_norm", "rms_norm")
+    if last:
+        grouped, dims = x, tuple(range(-len(given["normalized_shape"]), 0))
+    else:
+        groups = given["num_groups"] if name == "group_norm" else x.shape[1]
+        grouped, dims = x.reshape(x.shape[0], groups, -1), (-1,)
+    eps = given.get("eps", 1e-5)
+    eps = torch.finfo(x.dtype).eps if eps is None else eps  # rms_norm without a number
+    with mode:
+        centred = grouped if name == "rms_norm" else grouped - grouped.mean(dims, keepdim=True)
+        variance = (centred * centred).mean(dims, keepdim=True)
+        out = (centred * invert(variance + eps)).reshape(x.shape)
+    shape = out.shape[-len(given["normalized_shape"]) :] if last else (-1, *[1] * (x.ndim - 2))
+    if given.get("weight") is not None:
+        out = out * given["weight"].view(shape)
+    if given.get("bias") is not None:
+        out = out + given["bias"].view(shape)
+    return out  # type: ignore[no-any-return]
 
 
 class DeepLift(Mode):
@@ -390,11 +427,11 @@ class DeepLift(Mode):
         if name in PRODUCTS or name in ("mul", "div"):
             factors = _factors(name, args)
             return len(factors) > 1 and all(_differentiable(factor) for factor in factors)
-        return name in ("layer_norm", "group_norm", "instance_norm") and _differentiable(args[0])
+        return name in _NORM_ARGUMENTS and _differentiable(args[0])
 
     def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
-        if name in ("layer_norm", "group_norm", "instance_norm"):
-            return self._normalise(name, function, args, kwargs)
+        if name in _NORM_ARGUMENTS:
+            return _normalised(self, torch.rsqrt, name, function, args, kwargs)
         if name == "softmax":
             dim = kwargs.get("dim", args[1] if len(args) > 1 else -1)
             # the shift must be the same constant for image and baseline, or it would carry a difference
@@ -430,27 +467,6 @@ class DeepLift(Mode):
             return function(x, *rest, **kwargs)  # type: ignore[no-any-return]
 
         return _apply(forward, lambda g, x: (_rescale(forward, x, g),), args[0])
-
-    def _normalise(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
-        x = args[0]
-        given = dict(zip(_NORM_ARGUMENTS[name], args, strict=False)) | kwargs
-        if name == "instance_norm" and not given.get("use_input_stats", True):
-            return function(*args, **kwargs)  # type: ignore[no-any-return]
-        if name == "layer_norm":
-            grouped, dims = x, tuple(range(-len(given["normalized_shape"]), 0))
-        else:
-            groups = given["num_groups"] if name == "group_norm" else x.shape[1]
-            grouped, dims = x.reshape(x.shape[0], groups, -1), (-1,)
-        with self:
-            centred = grouped - grouped.mean(dims, keepdim=True)
-            variance = (centred * centred).mean(dims, keepdim=True)
-            out = (centred * torch.rsqrt(variance + given.get("eps", 1e-5))).reshape(x.shape)
-        shape = out.shape[-len(given["normalized_shape"]) :] if name == "layer_norm" else (-1, *[1] * (x.ndim - 2))
-        if given.get("weight") is not None:
-            out = out * given["weight"].view(shape)
-        if given.get("bias") is not None:
-            out = out + given["bias"].view(shape)
-        return out  # type: ignore[no-any-return]
 
     @staticmethod
     def _max_pool(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
@@ -498,25 +514,27 @@ def _rescale(forward: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> Te
     return grad * m.repeat(2, *[1] * (x.ndim - 1))
 
 
-def _stabilise(z: Tensor, epsilon: float) -> Tensor:
-    return z + torch.where(z >= 0, epsilon, -epsilon)
-
-
 class Relevance(Mode):
     """Layer-wise relevance propagation: inside this mode the backward pass carries relevance instead of gradients.
 
-    ``composite="epsilon_plus"`` (for networks of convolutions): z-plus rule for convolutions, epsilon rule for linear
-    layers, batch normalisation merged into the layer before it, other normalisation and activations pass, sums, pooling
-    and up-sampling share in proportion, max pooling is winner-take-all, gates pass all to the gated signal.
-    ``composite="transformer"``: z-plus rule for linear layers too, products of two activations share half and half, and
-    attention weights are recorded (the relevance that reaches them is the gradient with respect to them).
+    The composite says which rule goes to convolutions, linear layers, layers that read the image and output layers. For
+    every composite: batch normalisation is merged into the layer before it, other normalisation and activations pass
+    relevance on, sums, pooling and up-sampling share it in proportion, max pooling is winner-take-all, gates pass all
+    to the gated signal, products of two activations share half and half. Attention weights are recorded: the relevance
+    that reaches them is the gradient with respect to them.
     """
 
-    def __init__(self, composite: str = "epsilon_plus", epsilon: float = 1e-6) -> None:
+    def __init__(self, composite: Composite, epsilon: float = 1e-6) -> None:
         super().__init__()
-        self.transformer = composite == "transformer"
+        self.composite = composite
         self.epsilon = epsilon
         self.attentions: list[Tensor] = []
+
+    def close(self, output: Tensor) -> None:
+        """Give the layers that the output comes from their own rule, when the composite has one."""
+        if self.composite.last is not None:
+            for layer in _nearest(output):
+                layer.rule = self.composite.last
 
     def wants(self, name: str, args: Sequence[Any]) -> bool:
         if name in ("scaled_dot_product_attention", "multi_head_attention_forward"):
@@ -547,7 +565,7 @@ class Relevance(Mode):
             return self._batch_norm(function, args, kwargs)
         if name in NORMS or name in ACTIVATIONS or name == "softmax":
             out = _passing(function, args, kwargs)
-            if name == "softmax" and _is_square_attention(out) and self.transformer and not _inside_attention(args):
+            if name == "softmax" and _is_square_attention(out) and not _inside_attention(args):
                 self.attentions.append(out)
             if name in GATES:
                 _tag(out, "gate", True)
@@ -562,55 +580,27 @@ class Relevance(Mode):
 
     def _proportional(self, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         def backward(r: Tensor, x: Tensor) -> tuple[Tensor]:
-            return (x * _vjp(forward, x, r / _stabilise(forward(x), self.epsilon)),)
+            source = (up(x) if self.composite.positive else x).detach().requires_grad_()
+            with torch.enable_grad():
+                z = forward(source)
+            (slope,) = torch.autograd.grad(z, source, r / stabilised(z.detach(), self.epsilon))
+            return (source.detach() * slope,)
 
         return _apply(forward, backward, x)
-
-    def _plus(
-        self, apply: Callable[[Tensor, Tensor, Tensor | None], Tensor], weight: Tensor, bias: Tensor | None
-    ) -> Any:
-        """The z-plus rule of a layer ``apply(x, weight, bias)``, for inputs of either sign."""
-        positive, negative = weight.clamp(min=0), weight.clamp(max=0)
-        offset = None if bias is None or self.transformer else bias.clamp(min=0)
-
-        def backward(r: Tensor, x: Tensor) -> tuple[Tensor]:
-            up, down = x.clamp(min=0), x.clamp(max=0)
-            signed = bool((x < 0).any())
-            z = apply(up, positive, offset)
-            if signed:
-                z = z + apply(down, negative, None)
-            s = r / _stabilise(z, self.epsilon)
-            back = up * _vjp(lambda t: apply(t, positive, None), up, s)
-            if signed:
-                back = back + down * _vjp(lambda t: apply(t, negative, None), down, s)
-            return (back,)
-
-        return backward
-
-    def _epsilon(
-        self, apply: Callable[[Tensor, Tensor, Tensor | None], Tensor], weight: Tensor, bias: Tensor | None
-    ) -> Any:
-        def backward(r: Tensor, x: Tensor) -> tuple[Tensor]:
-            s = r / _stabilise(apply(x, weight, bias), self.epsilon)
-            return (x * _vjp(lambda t: apply(t, weight, None), x, s),)
-
-        return backward
 
     def _convolution(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
         given = dict(zip(("input", "weight", "bias"), args[:3], strict=False)) | kwargs
         x, weight, bias = given.pop("input"), given.pop("weight"), given.pop("bias", None)
         options, rest = given, args[3:]
+        turned = "transpose" in name
 
         def apply(t: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
             return function(t, w, b, *rest, **options)  # type: ignore[no-any-return]
 
-        out = _apply(lambda t: apply(t, weight, bias), self._plus(apply, weight, bias), x)
-        groups = options.get(
-            "groups", rest[4 if "transpose" in name else 3] if len(rest) > 3 + ("transpose" in name) else 1
-        )
-        if "transpose" not in name or groups == 1:
-            _tag(out, "layer", (apply, x, weight, bias, 1 if "transpose" in name else 0, self._plus))
-        return out
+        groups = options.get("groups", rest[3] if len(rest) > 3 else 1)
+        # a transposed convolution in groups has its output channels on two axes, where no scale can be merged
+        axis = None if turned and groups > 1 else int(turned)
+        return self._layer(apply, x, weight, bias, axis, self.composite.convolution)
 
     def _linear(self, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
         if function.__name__ == "addmm":  # addmm(bias, x, weight transposed)
@@ -618,9 +608,27 @@ class Relevance(Mode):
         else:
             given = dict(zip(("input", "weight", "bias"), args, strict=False)) | kwargs
             x, weight, bias = given["input"], given["weight"], given.get("bias")
-        rule = (self._plus if self.transformer else self._epsilon)(F.linear, weight, bias)
-        out = _apply(lambda t: F.linear(t, weight, bias), rule, x)
-        _tag(out, "layer", (F.linear, x, weight, bias, 0, self._plus if self.transformer else self._epsilon))
+        return self._layer(F.linear, x, weight, bias, 0, self.composite.linear)
+
+    def _layer(
+        self,
+        apply: Apply,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        axis: int | None,
+        rule: Rule,
+        value: Tensor | None = None,
+    ) -> Tensor:
+        """Compute a linear layer, or take its known ``value``; ``axis`` of the weight holds the output channels."""
+        if self.composite.first is not None and next(_nearest(x), None) is None:
+            rule = self.composite.first
+        layer = Layer(apply, weight, bias if self.composite.bias else None, rule, self.epsilon)
+        out = _apply(lambda t: apply(t, weight, bias) if value is None else value, layer, x)
+        if any(branch.outputs for branch in rule):
+            layer.positive = out.detach() > 0
+        if axis is not None:
+            _tag(out, "layer", (apply, x, weight, bias, axis, rule))
         return out
 
     def _batch_norm(self, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
@@ -638,7 +646,7 @@ class Relevance(Mode):
         shift = shift * scale + (0 if given.get("bias") is None else given["bias"])
         merged = weight * scale.view([-1 if d == axis else 1 for d in range(weight.ndim)])
         value = function(*args, **kwargs).detach()
-        return _apply(lambda _: value.clone(), rule(apply, merged, shift), x)
+        return self._layer(apply, x, merged, shift, None, rule, value)
 
     def _sum(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Tensor:
         a, b = args[0], args[1]
@@ -647,10 +655,12 @@ class Relevance(Mode):
             if _differentiable(a):
                 return _apply(lambda t: t + factor * b, lambda r, t: (_fit(r, t),), a)
             return _apply(lambda t: a + factor * t, lambda r, t: (_fit(r, t),), b)
+        part = up if self.composite.positive else same
 
         def backward(r: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-            s = r / _stabilise(a + factor * b, self.epsilon)
-            return _fit(a * s, a), _fit(factor * b * s, b)
+            first, second = part(a), part(factor * b)
+            s = r / stabilised(first + second, self.epsilon)
+            return _fit(first * s, a), _fit(second * s, b)
 
         return _apply(lambda a, b: a + factor * b, backward, a, b)
 
@@ -672,10 +682,25 @@ class Relevance(Mode):
             return self._proportional(lambda t: product(a, t), b)
 
         def backward(r: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-            s = r / _stabilise(product(a, b), self.epsilon)
+            s = r / stabilised(product(a, b), self.epsilon)
             return a * _vjp(lambda t: product(t, b), a, s) / 2, b * _vjp(lambda t: product(a, t), b, s) / 2
 
         return _apply(product, backward, a, b)
+
+
+def _nearest(tensor: Tensor) -> Iterator[Layer]:
+    """Walk from a tensor towards the image and yield the linear layers met first on every way."""
+    seen, waiting = set(), [tensor.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        rule = getattr(node, "rule", None)
+        if isinstance(rule, Layer):
+            yield rule
+        else:
+            waiting += [parent for parent, _ in node.next_functions]
 
 
 _KEEPS_TAG = frozenset(
@@ -696,6 +721,60 @@ def _passing(function: Callable[..., Any], args: list[Any], kwargs: dict[str, An
     """A function through which relevance passes unchanged."""
     rest = args[1:]
     return _apply(lambda t: function(t, *rest, **kwargs), lambda r, _: (r,), args[0])
+
+
+class Frozen(Mode):
+    """Relevance of transformers as a changed gradient: the input times it is the relevance of the input.
+
+    Relevance divided by the activation takes the place of the gradient. Linear layers and sums under the epsilon rule
+    with a vanishing epsilon then keep their gradient, and nothing has to be divided. In both variants the deviation
+    that a normalisation divides by counts as a constant.
+
+    Args:
+        taylor: True for AttnLRP: activations pass relevance on, the two factors of a product get half of it each, and
+            softmax follows its Taylor expansion, which is its gradient. False for conservative propagation: attention
+            weights count as constants, everything else keeps its gradient.
+    """
+
+    def __init__(self, taylor: bool) -> None:
+        super().__init__()
+        self.taylor = taylor
+
+    def wants(self, name: str, args: Sequence[Any]) -> bool:
+        if name in ("scaled_dot_product_attention", "multi_head_attention_forward"):
+            return True
+        if name in _NORM_ARGUMENTS:
+            return _differentiable(args[0])
+        if not self.taylor:
+            return name == "softmax"
+        if name in PRODUCTS or name == "mul":
+            factors = _factors(name, args)
+            return len(factors) > 1 and all(_differentiable(factor) for factor in factors)
+        return name in ACTIVATIONS and bool(args) and _differentiable(args[0])
+
+    def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        if name == "scaled_dot_product_attention":
+            return attention(self, _forget, args, kwargs)
+        if name == "multi_head_attention_forward":
+            return multi_head_attention(self, _forget, args, kwargs)
+        if name == "softmax":
+            out = function(*args, **kwargs)
+            return out.detach() if _is_square_attention(out) else out
+        if name in _NORM_ARGUMENTS:
+            return _normalised(_Silent(), lambda v: torch.rsqrt(v).detach(), name, function, args, kwargs)
+        if name in ACTIVATIONS:
+            rest = args[1:]
+
+            def forward(x: Tensor) -> Tensor:
+                return function(x, *rest, **kwargs)  # type: ignore[no-any-return]
+
+            return _apply(forward, lambda g, x: (g * forward(x) / stabilised(x, 1e-6),), args[0])
+        out = function(*args, **kwargs)
+        return out / 2 + out.detach() / 2  # half of the gradient, all of the value
+
+
+def _forget(weights: Tensor) -> None:
+    """Record nothing."""
 
 
 class Attention(Mode):

@@ -7,15 +7,17 @@ from torch import Tensor, nn
 
 from runners.baselines import baseline as make_baseline
 from runners.checks import completeness_error
-from runners.models import leaf, run
-from runners.modes import DeepLift, Relevance
+from runners.gradients import gradient
+from runners.models import Wired, leaf, run
+from runners.modes import DeepLift, Frozen, Relevance
 from runners.registry import Found, Progress, Score, by_channel, explainer
+from runners.rules import BOX, EPSILON, PLUS, Composite, alpha_beta, composites, mirrored
 from runners.targets import primary
-from taxonomy.errors import ModelError
+from taxonomy.errors import ModelError, TargetError
 
 
-def slope(score: Score, outputs: Tensor, rows: Tensor) -> Tensor:
-    """Return how the score depends on each output, ``d score / d output``: 1 at the label for a logit."""
+def slope_of(score: Score, outputs: Tensor, rows: Tensor) -> Tensor:
+    """Return the gradient of the score with respect to the outputs."""
     with torch.enable_grad():
         own = outputs.detach().requires_grad_()
         (grad,) = torch.autograd.grad(score(own, rows).sum(), own)
@@ -24,7 +26,34 @@ def slope(score: Score, outputs: Tensor, rows: Tensor) -> Tensor:
 
 def relevance_of(score: Score, outputs: Tensor, rows: Tensor) -> Tensor:
     """Return the relevance to start with: each output's share ``output * d score / d output`` of the score."""
-    return outputs.detach() * slope(score, outputs, rows)
+    return outputs.detach() * slope_of(score, outputs, rows)
+
+
+def _forward(model: nn.Module, x: Tensor, composite: Composite, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Return the leaf and the output of a forward pass whose backward pass carries relevance."""
+    source, entry = leaf(x)
+    mode = Relevance(composite, epsilon)
+    with torch.enable_grad(), mode:
+        output = primary(run(model, entry))
+    mode.close(output)
+    return source, output
+
+
+def _relevance(model: nn.Module, x: Tensor, score: Score, composite: Composite, epsilon: float) -> Tensor:
+    """Hand the score back to the input, like ``x``.
+
+    A composite with a rule of its own for the output layer hands back the size of the score: there, negative relevance
+    marks an output whose opposite is explained.
+    """
+    source, output = _forward(model, x, composite, epsilon)
+    own = output.detach() if composite.last is None else output.detach().abs()
+    (values,) = torch.autograd.grad(output, source, own * slope_of(score, output, torch.arange(len(x))))
+    return values
+
+
+def _positive_epsilon(method: str, epsilon: float) -> None:
+    if epsilon <= 0:
+        raise TargetError(f"{method}: epsilon={epsilon} was given; a number above 0 is needed")
 
 
 @explainer("lrp")
@@ -32,8 +61,7 @@ def lrp(model: nn.Module, x: Tensor, score: Score, *, epsilon: float = 1e-6) -> 
     """Layer-wise relevance propagation, composite epsilon-plus (Bach et al. 2015, 10.1371/journal.pone.0130140).
 
     z-plus rule for convolutions, epsilon rule for linear layers; batch normalisation is merged into the layer before
-    it. The sum
-    over the map is the share of the score that is not absorbed by biases and the stabiliser.
+    it. The sum over the map is the share of the score that is not absorbed by biases and the stabiliser.
 
     Args:
         model: a network of convolutions, linear layers, pooling and element-wise activations.
@@ -41,13 +69,239 @@ def lrp(model: nn.Module, x: Tensor, score: Score, *, epsilon: float = 1e-6) -> 
         score: the score.
         epsilon: stabiliser of the denominators.
     """
-    source, entry = leaf(x)
-    rows = torch.arange(len(x))
+    _positive_epsilon("lrp", epsilon)
+    return by_channel(_relevance(model, x, score, composites()["epsilon_plus"], epsilon))
+
+
+@explainer("lrp_epsilon")
+def lrp_epsilon(model: nn.Module, x: Tensor, score: Score, *, epsilon: float = 1e-6, profile: Wired) -> Found:
+    """Layer-wise relevance propagation, epsilon rule in all layers (Bach et al. 2015, 10.1371/journal.pone.0130140).
+
+    Args:
+        model: a network of convolutions, linear layers, pooling and element-wise activations.
+        x: ``(B, C, *spatial)``.
+        score: the score.
+        epsilon: is added to the denominators; larger numbers absorb weak and contradicting contributions.
+        profile: the wired profile.
+    """
+    _positive_epsilon("lrp_epsilon", epsilon)
+    same = ("With a small epsilon this is nearly input times gradient in a network of ReLUs: the two agree by design.",)
+    return by_channel(
+        _relevance(model, x, score, Composite(EPSILON, EPSILON), epsilon),
+        cautions=same if "relu_only" in profile.has else (),
+    )
+
+
+@explainer("lrp_alpha_beta")
+def lrp_alpha_beta(
+    model: nn.Module, x: Tensor, score: Score, *, alpha: float = 2.0, beta: float = 1.0, epsilon: float = 1e-6
+) -> Found:
+    """Layer-wise relevance propagation, alpha-beta rule in all layers (Bach et al. 2015, 10.1371/journal.pone.0130140).
+
+    The size of the score is handed back: what speaks for the score is positive also where the score is negative.
+
+    Args:
+        model: a network of convolutions, linear layers, pooling and element-wise activations.
+        x: ``(B, C, *spatial)``.
+        score: the score.
+        alpha: how much contributions count that raise a unit, at least 1.
+        beta: how much contributions count that lower it, always alpha - 1.
+        epsilon: stabiliser of the denominators.
+    """
+    if beta < 0 or abs(alpha - beta - 1) > 1e-6:
+        raise TargetError(
+            f"lrp_alpha_beta: alpha={alpha} and beta={beta} were given; beta must be at least 0 and alpha = beta + 1"
+        )
+    _positive_epsilon("lrp_alpha_beta", epsilon)
+    rule = alpha_beta(alpha, beta)
+    return by_channel(_relevance(model, x, score, Composite(rule, rule, last=mirrored(rule)), epsilon))
+
+
+@explainer("lrp_composite")
+def lrp_composite(
+    model: nn.Module,
+    x: Tensor,
+    score: Score,
+    *,
+    composite: str = "epsilon_plus_flat",
+    epsilon: float = 1e-6,
+    gamma: float = 0.25,
+) -> Found:
+    """Layer-wise relevance propagation with another rule for each kind of layer (arXiv 1910.09840).
+
+    All composites have the epsilon rule in linear layers. Convolutions have z-plus (``plus``), alpha-beta
+    (``alpha2_beta1``) or gamma; layers that read the image share relevance evenly (``flat``) or by the distance of each
+    pixel from the ends of its channel's range (``box``).
+
+    Args:
+        model: a network of convolutions, linear layers, pooling and element-wise activations.
+        x: ``(B, C, *spatial)``.
+        score: the score.
+        composite: epsilon_plus, epsilon_plus_flat, epsilon_alpha2_beta1, epsilon_alpha2_beta1_flat or
+            epsilon_gamma_box.
+        epsilon: stabiliser of the denominators.
+        gamma: how much the gamma rule strengthens contributions of the sign of the unit they go to.
+    """
+    known = composites(gamma)
+    if composite not in known:
+        raise TargetError(f"lrp_composite: composite={composite!r} was given; {', '.join(known)} are allowed")
+    if gamma < 0:
+        raise TargetError(f"lrp_composite: gamma={gamma} was given; 0 or more is allowed")
+    _positive_epsilon("lrp_composite", epsilon)
+    flat = "The first layer shares relevance evenly over what each unit sees: the map is no finer than its kernel."
+    return by_channel(
+        _relevance(model, x, score, known[composite], epsilon), cautions=(flat,) if composite.endswith("flat") else ()
+    )
+
+
+@explainer("deep_taylor")
+def deep_taylor(model: nn.Module, x: Tensor, score: Score, *, epsilon: float = 1e-9) -> Found:
+    """Deep Taylor decomposition: z-plus rule inside, z-box rule at the image (arXiv 1512.02479).
+
+    The box is the range of each channel of the image. Biases take no part, so that the size of the score is kept; batch
+    normalisation is merged into the layer before it.
+
+    Args:
+        model: a network of convolutions, linear layers, pooling and ReLUs.
+        x: ``(B, C, *spatial)``.
+        score: the score.
+        epsilon: stabiliser of the denominators.
+    """
+    _positive_epsilon("deep_taylor", epsilon)
+    composite = Composite(PLUS, PLUS, first=BOX, last=mirrored(PLUS), bias=False, positive=True)
+    return _unsigned(_relevance(model, x, score, composite, epsilon))
+
+
+def _unsigned(values: Tensor) -> Found:
+    """Return a map of importance; its maps of labels are alike, as nothing in it can speak against the score."""
+    return by_channel(
+        values.clamp(min=0),  # up-sampling of higher order has negative weights
+        signed=False,
+        cautions=("Only what raises a unit is followed: maps of different labels are much alike.",),
+    )
+
+
+def _excitation(model: nn.Module, x: Tensor, score: Score, composite: Composite, epsilon: float) -> Tensor:
+    """Pass the probability 1, shared between the explained outputs, down to the input."""
+    source, output = _forward(model, x, composite, epsilon)
+    slope = slope_of(score, output, torch.arange(len(x)))
+    total = slope.abs().flatten(1).sum(1) if slope.ndim > 1 else slope.abs()
+    start = slope / total.clamp(min=torch.finfo(x.dtype).tiny).view(-1, *[1] * (slope.ndim - 1))
+    (values,) = torch.autograd.grad(output, source, start)
+    return values
+
+
+@explainer("excitation_backprop")
+def excitation_backprop(model: nn.Module, x: Tensor, score: Score, *, epsilon: float = 1e-9) -> Found:
+    """Excitation backprop: a winner's probability is shared among what excites it (arXiv 1608.00507).
+
+    Every value is the probability that the pixel wins. They sum to 1, less what goes to units that nothing excites.
+
+    Args:
+        model: a network of convolutions, linear layers, pooling and element-wise activations.
+        x: ``(B, C, *spatial)``.
+        score: the score.
+        epsilon: stabiliser of the denominators.
+    """
+    _positive_epsilon("excitation_backprop", epsilon)
+    composite = Composite(PLUS, PLUS, last=mirrored(PLUS), bias=False, positive=True)
+    return _unsigned(_excitation(model, x, score, composite, epsilon))
+
+
+@explainer("contrastive_excitation_backprop")
+def contrastive_excitation_backprop(model: nn.Module, x: Tensor, score: Score, *, epsilon: float = 1e-9) -> Found:
+    """Excitation backprop of the explained output minus that of its opposite, the last weights negated (1608.00507).
+
+    Below the last layer probabilities add up, so that the difference is taken there and one backward pass is enough.
+    Negative values, which the paper cuts off, are what speaks for the opposite.
+
+    Args:
+        model: a network of convolutions, linear layers, pooling and element-wise activations.
+        x: ``(B, C, *spatial)``.
+        score: the score.
+        epsilon: stabiliser of the denominators.
+    """
+    _positive_epsilon("contrastive_excitation_backprop", epsilon)
+    composite = Composite(PLUS, PLUS, last=alpha_beta(1, 1), bias=False, positive=True)
+    return by_channel(_excitation(model, x, score, composite, epsilon))
+
+
+@explainer("contrastive_lrp")
+def contrastive_lrp(model: nn.Module, x: Tensor, score: Score, *, dual: str = "others", epsilon: float = 1e-9) -> Found:
+    """Relevance of the explained label minus that of its dual, of the same sum (arXiv 1812.02100).
+
+    z-plus rule inside, z-box rule at the image, no biases, as in the paper. Negative values, which the paper cuts off,
+    are what speaks for the dual.
+
+    Args:
+        model: a network of convolutions, linear layers, pooling and element-wise activations.
+        x: ``(B, C, *spatial)``.
+        score: the score.
+        dual: what the label is set against: others (all other labels evenly, CLRP1 of the paper) or negative (the label
+            with its last weights negated, CLRP2); where there is no other label, always negative.
+        epsilon: stabiliser of the denominators.
+    """
+    if dual not in ("others", "negative"):
+        raise TargetError(f"contrastive_lrp: dual={dual!r} was given; others or negative is allowed")
+    _positive_epsilon("contrastive_lrp", epsilon)
+    composite = Composite(PLUS, PLUS, first=BOX, last=mirrored(PLUS), bias=False, positive=True)
+    source, output = _forward(model, x, composite, epsilon)
+    slope = slope_of(score, output, torch.arange(len(x)))
+    others = (slope == 0).to(slope)
+    alone = slope.ndim == 1 or not bool(others.flatten(1).any(1).all())
+    against = -slope if dual == "negative" or alone else others
+    # both start with the size of the score; the scale of the second is set below
+    (own,) = torch.autograd.grad(output, source, output.detach().abs() * slope, retain_graph=True)
+    (opposed,) = torch.autograd.grad(output, source, against)
+    totals = [part.flatten(1).sum(1).view(-1, *[1] * (x.ndim - 1)) for part in (own, opposed)]
+    scale = totals[0] / torch.where(totals[1] > 0, totals[1], torch.inf)
+    return by_channel(own - opposed * scale)
+
+
+def _input_times(model: nn.Module, x: Tensor, score: Score, taylor: bool) -> Found:
+    with Frozen(taylor):
+        grad, _ = gradient(model, x, score)
+    return by_channel(x * grad)
+
+
+@explainer("attnlrp")
+def attnlrp(model: nn.Module, x: Tensor, score: Score) -> Found:
+    """AttnLRP: relevance through softmax, products and normalisation of transformers (arXiv 2402.05602).
+
+    Epsilon rule with a vanishing epsilon in linear layers and sums, softmax by its Taylor expansion, half of the
+    relevance to each factor of a product, activations and the deviation in normalisation pass it on. Position
+    embeddings, class tokens and biases keep what reaches them.
+    """
+    return _input_times(model, x, score, taylor=True)
+
+
+@explainer("conservative_lrp")
+def conservative_lrp(model: nn.Module, x: Tensor, score: Score) -> Found:
+    """Conservative propagation: input times gradient, attention weights and normalisation held (arXiv 2202.07304).
+
+    Attention weights and the deviations that normalisation divides by count as constants.
+    """
+    return _input_times(model, x, score, taylor=False)
+
+
+def _paired(model: nn.Module) -> None:
+    if getattr(model, "one_by_one", False):
+        raise ModelError(
+            "an image and its reference run in one batch here; this model was exported for one image at a time: "
+            "export it with a dynamic batch dimension"
+        )
+
+
+def _contributions(model: nn.Module, x: Tensor, reference: Tensor, score: Score, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return DeepLIFT's contributions, like ``x``, and the change of the score that they sum to ``(N,)``."""
+    source, entry = leaf(torch.cat([x, reference]))
     with torch.enable_grad():
-        with Relevance("epsilon_plus", epsilon):
-            output = primary(run(model, entry))
-        (values,) = torch.autograd.grad(output, source, relevance_of(score, output, rows))
-    return by_channel(values)
+        with DeepLift():
+            outputs = run(model, entry)
+        scores = score(outputs, rows.repeat(2))
+        here, there = scores.chunk(2)
+        (grad,) = torch.autograd.grad(here.sum(), source)
+    return (x - reference) * grad[: len(x)], (here - there).detach()
 
 
 @explainer("deeplift")
@@ -72,24 +326,49 @@ def deeplift(
         generator: for the noise baseline.
         progress: told after every chunk.
     """
-    if getattr(model, "one_by_one", False):
-        raise ModelError(
-            "deeplift runs an image and its reference in one batch; this model was exported for one image at a time: "
-            "export it with a dynamic batch dimension"
-        )
+    _paired(model)
     reference = make_baseline(x, baseline, generator)
-    parts, gaps = [], []
+    parts = []
     for first in range(0, len(x), batch_size):
         rows = torch.arange(first, min(first + batch_size, len(x)))
-        source, entry = leaf(torch.cat([x[rows], reference[rows]]))
-        with torch.enable_grad():
-            with DeepLift():
-                outputs = run(model, entry)
-            scores = score(outputs, rows.repeat(2))
-            here, there = scores.chunk(2)
-            (grad,) = torch.autograd.grad(here.sum(), source)
-        parts.append((x[rows] - reference[rows]) * grad[: len(rows)])
-        gaps.append((here - there).detach())
+        parts.append(_contributions(model, x[rows], reference[rows], score, rows))
         progress(int(rows[-1]) + 1, len(x))
-    values = torch.cat(parts)
-    return by_channel(values, checks={"completeness_error": completeness_error(values, torch.cat(gaps))})
+    values, gaps = (torch.cat(list(part)) for part in zip(*parts, strict=True))
+    return by_channel(values, checks={"completeness_error": completeness_error(values, gaps)})
+
+
+@explainer("deepshap")
+def deepshap(
+    model: nn.Module,
+    x: Tensor,
+    score: Score,
+    *,
+    batch_size: int = 8,
+    reference: Tensor,
+    progress: Progress,
+) -> Found:
+    """DeepSHAP: DeepLIFT averaged over reference images (arXiv 1705.07874). Completeness is measured and told.
+
+    The map sums to the score of the image minus the mean score of the reference images.
+
+    Args:
+        model: a network of element-wise activations between linear layers, normalisation and pooling.
+        x: ``(B, C, *spatial)``.
+        score: the score.
+        batch_size: pairs of an image and a reference image at a time.
+        reference: images of the data the model learned from.
+        progress: told after every chunk.
+    """
+    _paired(model)
+    values, gaps = torch.zeros_like(x), x.new_zeros(len(x))
+    count = len(x) * len(reference)
+    for first in range(0, count, batch_size):
+        pairs = torch.arange(first, min(first + batch_size, count))
+        rows = pairs // len(reference)
+        found, change = _contributions(model, x[rows], reference[pairs % len(reference)], score, rows)
+        at = rows.to(x.device)
+        values.index_add_(0, at, found / len(reference))
+        gaps.index_add_(0, at, (change / len(reference)).to(gaps))
+        progress(int(pairs[-1]) + 1, count)
+    note = f"Averaged over {len(reference)} reference images."
+    return by_channel(values, notes=(note,), checks={"completeness_error": completeness_error(values, gaps)})

@@ -90,7 +90,7 @@ def test_attention_weighted_by_its_gradient_by_hand(method: str) -> None:
     "method",
     [
         *("raw_attention", "attention_rollout", "gradient_attention_rollout", "generic_attention", "chefer_lrp"),
-        *("grad_cam", "vanilla_gradient"),
+        *("grad_cam", "vanilla_gradient", "attnlrp", "conservative_lrp"),
     ],
 )
 def test_fused_attention_gives_the_same_map(method: str) -> None:
@@ -102,7 +102,7 @@ def test_fused_attention_gives_the_same_map(method: str) -> None:
     assert torch.allclose(one, other, atol=1e-5 * float(one.abs().max()))
 
 
-@pytest.mark.parametrize("method", ["attention_rollout", "chefer_lrp"])
+@pytest.mark.parametrize("method", ["attention_rollout", "chefer_lrp", "attnlrp", "conservative_lrp"])
 def test_multi_head_attention_module_gives_the_same_map(method: str) -> None:
     plain, module = vit("handwritten"), vit("module")
     module.load_state_dict(
@@ -217,7 +217,7 @@ def test_transformer_relevance_depends_on_the_target() -> None:
     assert any("does not depend on the target" in caution for caution in with_caution.cautions)
 
 
-@pytest.mark.parametrize("method", ["attention_rollout", "chefer_lrp", "grad_cam"])
+@pytest.mark.parametrize("method", ["attention_rollout", "chefer_lrp", "grad_cam", "attnlrp", "conservative_lrp"])
 def test_tokens_before_the_batch_give_the_same_map(method: str) -> None:
     usual, turned = vit("module"), vit("tokens_first")
     turned.load_state_dict(usual.state_dict())
@@ -226,7 +226,7 @@ def test_tokens_before_the_batch_give_the_same_map(method: str) -> None:
     assert torch.allclose(one, other, atol=1e-4 * float(one.abs().max()))
 
 
-@pytest.mark.parametrize("method", ["attention_rollout", "chefer_lrp"])
+@pytest.mark.parametrize("method", ["attention_rollout", "chefer_lrp", "attnlrp", "conservative_lrp"])
 def test_attention_written_with_einsum_gives_the_same_map(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, x = vit(), images("vit_fused")
     expected = explain(plain, x, method, 0).values
