@@ -6,7 +6,8 @@ registered on the model, so nothing can be left behind. Hook-based rules miss fu
 fused attention.
 
 * :class:`Recorder` notes which functions a model uses (for the profile).
-* :class:`Guided` is guided backpropagation.
+* :class:`Guided` is guided backpropagation, :class:`Deconvolved` the deconvolution network.
+* :class:`Dropping` puts dropout to work in evaluation mode, with masks that a seed per row decides.
 * :class:`DeepLift` is the rescale rule, pairing every image with its baseline.
 * :class:`Relevance` turns the backward pass into layer-wise relevance propagation.
 * :class:`Attention` records attention weights, also of fused implementations.
@@ -300,8 +301,20 @@ class _GuidedReLU(torch.autograd.Function):
         return grads[0].clamp(min=0) * positive, None
 
 
+class _DeconvolvedReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:  # noqa: ARG004
+        return y.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
+        return grads[0].clamp(min=0), None
+
+
 class Guided(Mode):
     """Guided backpropagation: a ReLU passes back only positive gradients of positive inputs."""
+
+    rule: type[torch.autograd.Function] = _GuidedReLU
 
     def wants(self, name: str, args: Sequence[Any]) -> bool:
         return name in RELU_LIKE and bool(args) and _differentiable(args[0])
@@ -309,7 +322,62 @@ class Guided(Mode):
     def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ARG002
         with torch.no_grad():
             y = function(*args, **kwargs)
-        return _GuidedReLU.apply(args[0], y)  # type: ignore[no-untyped-call]
+        return self.rule.apply(args[0], y)  # type: ignore[no-untyped-call]
+
+
+class Deconvolved(Guided):
+    """The deconvolution network: a ReLU passes back positive gradients, whatever its input was."""
+
+    rule = _DeconvolvedReLU
+
+
+class Dropping(Mode):
+    """Dropout at work although the model is in evaluation mode: the masks of row ``i`` are drawn from ``seeds[i]``.
+
+    Rows of the same seed get the same masks, and these depend on nothing but the seed and the order of the calls, so
+    neither the batch nor its chunks change them. Rates are those of the model. Dropout of attention weights inside
+    ``scaled_dot_product_attention`` and ``multi_head_attention_forward`` stays as the model calls it.
+
+    Args:
+        seeds: one per row of the model's input.
+    """
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        super().__init__()
+        self.seeds = tuple(seeds)
+        self.generators = {seed: torch.Generator().manual_seed(seed) for seed in self.seeds}
+
+    def wants(self, name: str, args: Sequence[Any]) -> bool:  # noqa: ARG002
+        return name in DROPOUTS
+
+    def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ARG002
+        given = dict(zip(("input", "p"), args, strict=False)) | kwargs
+        x, rate = given["input"], float(given.get("p", 0.5))
+        if rate == 0:
+            return x
+        kept = self._kept(x, rate, whole_features=name not in ("dropout", "alpha_dropout"))
+        if "alpha" in name:  # what is dropped gets SELU's lower end; then mean and variance are put back
+            low = -1.7580993408473766
+            scale = ((1 + rate * low**2) * (1 - rate)) ** -0.5 if rate < 1 else 0.0
+            return scale * (x * kept + low * (1 - kept) - rate * low)
+        return x * (kept / (1 - rate) if rate < 1 else kept)
+
+    def _kept(self, x: Tensor, rate: float, *, whole_features: bool) -> Tensor:
+        """Draw what is kept, 1 or 0, of ``x``: single values, or whole features for all positions at once."""
+        rows = len(self.seeds)
+        axis = 1 if len(x) != rows and x.ndim > 2 and x.shape[1] == rows and not whole_features else 0  # tokens first
+        each, left = divmod(x.shape[axis], rows)  # several rows an image: windows
+        if left and len(self.generators) > 1:
+            raise NotImplementedError(f"dropout on a tensor of shape {tuple(x.shape)}, which has no row for each image")
+        shape = [each, *(size for d, size in enumerate(x.shape) if d != axis)]
+        if left:  # the same for all images
+            shape[0], rows = x.shape[axis], 1
+        if whole_features:
+            shape[2:] = [1] * len(shape[2:])
+        drawn = {
+            seed: (torch.rand(shape, generator=generator) >= rate).to(x) for seed, generator in self.generators.items()
+        }
+        return torch.cat([drawn[seed] for seed in self.seeds[:rows]]).movedim(0, axis)
 
 
 class _Rule(torch.autograd.Function):
