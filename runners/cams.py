@@ -12,24 +12,20 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from runners.gradients import guided_backprop
-from runners.models import Place, Wired, captured, find_place, leaf, run
+from runners.models import Place, Wired, captured, find_place, leaf, run, upsample
 from runners.registry import Found, Score, explainer
 
 
-def upsample(maps: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Bring maps ``(B, *grid)`` to ``(B, *size)``, bilinear or trilinear."""
-    mode = "trilinear" if len(size) == 3 else "bilinear"
-    return F.interpolate(maps[:, None], size=size, mode=mode, align_corners=False)[:, 0]
-
-
-def features_and_gradients(model: nn.Module, x: Tensor, score: Score, place: Place) -> tuple[Tensor, Tensor]:
+def features_and_gradients(
+    model: nn.Module, x: Tensor, score: Score, place: Place, rows: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the features ``(B, C, *grid)`` of a place and the gradient of the score with respect to them."""
+    rows = torch.arange(len(x)) if rows is None else rows
     _, entry = leaf(x)
     with torch.enable_grad(), captured(model, place) as kept:
-        scores = score(run(model, entry), torch.arange(len(x)))
+        scores = score(run(model, entry), rows)
         (grad,) = torch.autograd.grad(scores.sum(), kept[-1])
     return place.fold(kept[-1].detach()), place.fold(grad)
 

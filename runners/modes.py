@@ -8,6 +8,7 @@ fused attention.
 * :class:`Recorder` notes which functions a model uses (for the profile).
 * :class:`Guided` is guided backpropagation, :class:`Deconvolved` the deconvolution network.
 * :class:`Dropping` puts dropout to work in evaluation mode, with masks that a seed per row decides.
+* :class:`Biases` gathers what biases, written out or implied, contribute to the score (FullGrad).
 * :class:`DeepLift` is the rescale rule, pairing every image with its baseline.
 * :class:`Relevance` turns the backward pass into layer-wise relevance propagation.
 * :class:`Attention` records attention weights, also of fused implementations.
@@ -314,7 +315,7 @@ class _DeconvolvedReLU(torch.autograd.Function):
 class Guided(Mode):
     """Guided backpropagation: a ReLU passes back only positive gradients of positive inputs."""
 
-    rule: type[torch.autograd.Function] = _GuidedReLU
+    rule: Any = _GuidedReLU
 
     def wants(self, name: str, args: Sequence[Any]) -> bool:
         return name in RELU_LIKE and bool(args) and _differentiable(args[0])
@@ -322,7 +323,7 @@ class Guided(Mode):
     def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ARG002
         with torch.no_grad():
             y = function(*args, **kwargs)
-        return self.rule.apply(args[0], y)  # type: ignore[no-untyped-call]
+        return self.rule.apply(args[0], y)
 
 
 class Deconvolved(Guided):
@@ -378,6 +379,68 @@ class Dropping(Mode):
             seed: (torch.rand(shape, generator=generator) >= rate).to(x) for seed, generator in self.generators.items()
         }
         return torch.cat([drawn[seed] for seed in self.seeds[:rows]]).movedim(0, axis)
+
+
+class Biases(Mode):
+    """Hand over, during the backward pass, what every bias contributes to the score: bias times gradient.
+
+    The bias of a function is what it gives beyond its linear part, ``f(x) - f'(x) x``: the bias of convolutions and
+    linear layers, shift and mean of a normalisation, the curve of an activation other than ReLU, added constants. With
+    input times gradient they add up to the score.
+
+    Args:
+        keep: called with one tensor, like the function's output, for every function that has a bias.
+    """
+
+    def __init__(self, keep: Callable[[Tensor], None]) -> None:
+        super().__init__()
+        self.keep = keep
+
+    def wants(self, name: str, args: Sequence[Any]) -> bool:
+        if name in ("add", "sub"):  # a sum of two activations is linear
+            return sum(_differentiable(a) for a in args[:2]) == 1
+        if name in ARITHMETIC or name in PRODUCTS:  # by a constant: linear
+            factors = _factors(name, args)
+            return _differentiable(factors[-1]) and (name == "div" or _differentiable(factors[0]))
+        curved = name in NORMS or name == "softmax" or name in ELEMENTWISE or name in ACTIVATIONS - _HOMOGENEOUS
+        return (curved or name in CONVOLUTIONS or name == "linear") and any(_differentiable(a) for a in args[:2])
+
+    def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        out: Tensor = function(*args, **kwargs)
+        bias: Tensor | None
+        if name in CONVOLUTIONS or name == "linear":
+            summed = function.__name__ == "addmm"  # addmm(bias, x, weight)
+            bias = kwargs.get("bias", args[0] if summed else args[2] if len(args) > 2 else None)
+            if bias is not None and name != "linear":
+                bias = bias.view(-1, *[1] * (out.ndim - 2))
+        else:
+            bias = _beyond_linear(function, args, kwargs)
+        if bias is not None:
+            own = bias.detach()
+            out = out.clone() if out._is_view() else out  # in a view that is written into later, hooks get lost
+            out.register_hook(lambda grad: self.keep(grad * own))  # type: ignore[no-untyped-call]
+        return out
+
+
+_HOMOGENEOUS = frozenset(("relu", "leaky_relu", "prelu", "rrelu"))
+"""Activations without a bias: they are linear on each side of zero."""
+
+
+def _beyond_linear(function: Callable[..., Tensor], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
+    """Return ``f(x) - f'(x) x`` for all activations ``x`` among the arguments."""
+    at = [i for i, arg in enumerate(args) if _differentiable(arg)]
+    filled = list(args)
+    with torch.enable_grad():
+        for i in at:
+            filled[i] = args[i].detach().requires_grad_()
+        inputs = [filled[i] for i in at]
+        out = function(*filled, **kwargs)
+        # f'(x) x from two backward passes: the gradient of v' f'(x) with respect to v, along x
+        v = torch.zeros_like(out, requires_grad=True)
+        slopes = torch.autograd.grad(out, inputs, v, create_graph=True)
+        (linear,) = torch.autograd.grad(slopes, v, [t.detach() for t in inputs])
+    found: Tensor = out.detach() - linear
+    return found
 
 
 class _Rule(torch.autograd.Function):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from runners.baselines import baseline as make_baseline
-from runners.cams import coarse, features_of, upsample
-from runners.models import Place, Wired, captured, find_place, run, thinned
+from runners.cams import coarse, features_of
+from runners.models import Place, Wired, captured, find_place, run, thinned, upsample
 from runners.registry import Found, Progress, Score, explainer
 
 

@@ -28,21 +28,30 @@ FAST = {
     "shapley_sampling": {"orders": 2, "segments": 8},
     "sobol_attribution": {"designs": 4, "cells": 2},
     "hsic_attribution": {"masks": 24, "cells": 3},
+    "noisegrad": {"samples": 3},
+    "mc_guided_backprop": {"samples": 4},
+    "expected_gradients": {"samples": 4},
+    "layer_conductance": {"steps": 8},
+    "guided_ig": {"steps": 6, "max_distance": 0.1},
+    "xrai": {"steps": 8},
 }
 AT_RUN: dict[str, set[str]] = {}
 """Toys that a method refuses for a reason that no profile can tell."""
 REGIONS = ("kernel_shap", "feature_ablation", "shapley_sampling")
 BLACK_BOX = ("occlusion", "rise", "lime", *REGIONS, "sobol_attribution", "hsic_attribution")
 ATTENTION = ("raw_attention", "attention_rollout", "gradient_attention_rollout", "generic_attention", "chefer_lrp")
+DROPOUT = ("mc_guided_backprop",)
 
 # What a radiographer of the matrix should see: which toys each structural need rules out.
 WITHOUT = {
     **dict.fromkeys(
-        ("guided_backprop", "guided_grad_cam"),
+        ("guided_backprop", "guided_grad_cam", "deconvnet"),
         {"cnn2d_gated", *[n for n in TOYS if n.startswith(("vit", "swin"))], "dataclass", "box"},
     ),
-    "deeplift": {*[n for n in TOYS if n.startswith(("vit", "swin"))], "dataclass", "box"},
-    "lrp": {*[n for n in TOYS if n.startswith(("vit", "swin"))], "dataclass", "box"},
+    **dict.fromkeys(
+        ("deeplift", "lrp", "fullgrad"), {*[n for n in TOYS if n.startswith(("vit", "swin"))], "dataclass", "box"}
+    ),
+    **dict.fromkeys(DROPOUT, {n for n in TOYS if "dropout" not in n}),
     "cam": {n for n in TOYS if n.startswith(("vit", "swin", "unet"))} | {"dataclass", "box"},
     **dict.fromkeys(ATTENTION, {n for n in TOYS if not n.startswith("vit") and n != "dataclass"}),
     **dict.fromkeys(BLACK_BOX, set()),
@@ -57,6 +66,11 @@ def options(method: str, toy: str) -> dict[str, object]:
     if "members" in wanted:
         given["members"] = [make(toy, seed) for seed in (8, 9)]
     return given
+
+
+def home(method: str) -> str:
+    """A toy that the method can explain."""
+    return "vit_fused" if method in ATTENTION else "unet2d_dropout" if method in DROPOUT else "cnn2d"
 
 
 def state(model: torch.nn.Module) -> list[object]:
@@ -119,9 +133,9 @@ def test_explainer_on_toy(method: str, toy: str) -> None:
 class Shifted(torch.nn.Module):
     """Normalises its input, in place or not."""
 
-    def __init__(self, in_place: bool) -> None:
+    def __init__(self, in_place: bool, toy: str = "cnn2d") -> None:
         super().__init__()
-        self.in_place, self.inner = in_place, make("cnn2d")
+        self.in_place, self.inner = in_place, make(toy)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.inner(x.sub_(0.2).mul_(1.5) if self.in_place else (x - 0.2) * 1.5)
@@ -131,12 +145,12 @@ class Shifted(torch.nn.Module):
 def test_models_that_change_their_input_in_place(name: str) -> None:
     found = []
     for in_place in (True, False):
-        model, x = Shifted(in_place).eval(), images("cnn2d")
+        model, x = Shifted(in_place, home(name)).eval(), images("cnn2d")
         if name in metrics:
             explanation = explain(model, x, "input_x_gradient", 1)
             found.append(measure(name, model, x, explanation, 1, mask=torch.ones(32, 32)).score)
         else:
-            found.append(explain(model, x, name, 1, **options(name, "cnn2d")).values)
+            found.append(explain(model, x, name, 1, **options(name, home(name))).values)
         assert torch.equal(x, images("cnn2d"))
     assert torch.equal(*found)
 
@@ -170,7 +184,7 @@ def test_every_parameter_is_described(method: str) -> None:
 def test_cost_in_the_knowledge_base_is_the_measured_one(method: str) -> None:
     """Model passes at default parameters."""
     stated = load_kb().methods[method].cost.passes
-    toy = "vit_fused" if method in ATTENTION else "cnn2d"
+    toy = home(method)
     owned = {key: value for key, value in options(method, toy).items() if key in INJECTED}
     passes = explain(make(toy), images(toy, 1), method, **owned).passes
     measured = passes["forward"] - 1 + passes["backward"]  # one forward pass resolves the target
