@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -79,17 +80,17 @@ GROWTH = 5 / 224
 """By how much every region grows on all sides, as a share of the grid's side, so that it holds its own edge."""
 
 
-def overlapping_regions(image: Tensor) -> NDArray[np.bool_]:
+def overlapping_regions(image: Tensor) -> tuple[list[NDArray[np.intp]], tuple[int, ...]]:
     """Cut one image ``(C, *spatial)`` into regions of several sizes, each with its edge; regions overlap.
 
     Returns:
-        ``(R, *grid)`` with the grid of :data:`SIDE`, whatever the image's size.
+        The flat positions of every region, and the shape of the grid they lie in: that of :data:`SIDE`, whatever the
+        image's size.
     """
     dims = image.ndim - 1
     grid = (SIDE[dims],) * dims
-    low, high = (image.detach().float().flatten(1).aminmax(dim=1)[i].cpu() for i in (0, 1))
-    shape = (-1, *[1] * dims)
-    scaled = (image.detach().float().cpu() - low.view(shape)) / (high - low).clamp(min=1e-12).view(shape) * 2 - 1
+    low, high = (part.cpu().view(-1, *[1] * dims) for part in image.detach().float().flatten(1).aminmax(dim=1))
+    scaled = (image.detach().float().cpu() - low) / (high - low).clamp(min=1e-12) * 2 - 1
     small = F.interpolate(scaled[None], grid, mode="bilinear" if dims == 2 else "trilinear", antialias=dims == 2)
     if dims == 2:
         with warnings.catch_warnings():
@@ -100,20 +101,12 @@ def overlapping_regions(image: Tensor) -> NDArray[np.bool_]:
             ]
     else:
         cuts = [superpixels(small, count)[0].numpy() for count in COUNTS]
-    radius = max(1, round(GROWTH * SIDE[dims]))
-    found = [_grown(cut == label, where, radius) for cut in cuts for label, where in enumerate(_boxes(cut))]
-    return np.stack(found)
+    return [region for cut in cuts for region in _grown(cut, max(1, round(GROWTH * SIDE[dims])))], grid
 
 
-def _boxes(labels: NDArray[np.int64]) -> list[tuple[slice, ...]]:
-    """Return the bounding box of every label ``0 .. max``."""
-    found: list[tuple[slice, ...]] = ndimage.find_objects(labels + 1)
-    return found
-
-
-def _grown(region: NDArray[np.bool_], box: tuple[slice, ...], radius: int) -> NDArray[np.bool_]:
-    """Grow a region that lies in a box by all that is within ``radius``."""
-    wide = tuple(slice(max(s.start - radius, 0), s.stop + radius) for s in box)
-    grown = np.zeros_like(region)
-    grown[wide] = ndimage.distance_transform_edt(~region[wide]) <= radius
-    return grown
+def _grown(labels: NDArray[np.int64], radius: int) -> Iterator[NDArray[np.intp]]:
+    """Yield the flat positions of every label ``0 .. max``, grown by all that is within ``radius``."""
+    where = np.arange(labels.size).reshape(labels.shape)
+    for label, box in enumerate(ndimage.find_objects(labels + 1)):
+        wide = tuple(slice(max(side.start - radius, 0), side.stop + radius) for side in box)
+        yield where[wide][ndimage.distance_transform_edt(labels[wide] != label) <= radius]
