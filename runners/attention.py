@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from runners.cams import upsample
-from runners.models import Wired, leaf, run
+from runners.models import Wired, leaf, run, upsample
 from runners.modes import Attention, Relevance
 from runners.registry import Found, Score, explainer
 from runners.relevance import relevance_of

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from runners.gradients import Draws, guided_backprop, value_range
-from runners.models import Place, Wired, captured, find_place, leaf, run
+from runners.models import Place, Wired, captured, find_place, leaf, run, upsample
 from runners.modes import Relevance
 from runners.registry import Found, Progress, Score, explainer
 from runners.relevance import slope_of
@@ -29,12 +29,6 @@ from taxonomy.requirements import Gap
 
 MOST_POSITIONS = 2048
 """Above so many positions the kernel matrix of a kernel PCA is computed on a coarser grid."""
-
-
-def upsample(maps: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Bring maps ``(B, *grid)`` to ``(B, *size)``, bilinear or trilinear."""
-    mode = "trilinear" if len(size) == 3 else "bilinear"
-    return F.interpolate(maps[:, None], size=size, mode=mode, align_corners=False)[:, 0]
 
 
 def at_places(
@@ -73,9 +67,11 @@ def stage_note(places: Sequence[Place]) -> str:
     return f"Features of {len(places)} resolutions: {'; '.join(place.text() for place in places)}."
 
 
-def features_and_gradients(model: nn.Module, x: Tensor, score: Score, place: Place) -> tuple[Tensor, Tensor]:
+def features_and_gradients(
+    model: nn.Module, x: Tensor, score: Score, place: Place, rows: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the features ``(B, C, *grid)`` of a place and the gradient of the score with respect to them."""
-    return at_places(model, x, score, (place,))[0]
+    return at_places(model, x, score, (place,), rows)[0]
 
 
 def features_of(model: nn.Module, x: Tensor, place: Place) -> Tensor:

@@ -39,8 +39,13 @@ CHECKS: dict[str, Check] = {
     "completeness_error": Check(
         0.05,
         "Completeness holds only within {value:.2%}: the map misses or doubles part of the score's change "
-        "(more steps or another baseline may help).",
+        "(more steps or samples, or another baseline, may help).",
         "Completeness: the map sums to the change of the score from the baseline within {value:.2%}.",
+    ),
+    "parts_error": Check(
+        0.05,
+        "What the map is made of adds up to the score, or to its change, only within {value:.2%}: some is missing.",
+        "What the map is made of adds up to the score, or to its change from the baseline, within {value:.2%}.",
     ),
     "variation": Check(
         0.0,

@@ -490,6 +490,7 @@ def _options(
 POSITIVE = frozenset(
     """
     steps samples masks segments batch_size cells window stride channels references layers parts pool groups positions
+    input_samples
     """.split()
 )
 """Parameters that count something."""

@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from runners.detection import Box, found_by
 from runners.modes import ACTIVATIONS, GATES, RELU_LIKE, Recorder
@@ -185,7 +186,7 @@ def _reseed(seed: int) -> None:
     random.seed(seed)
 
 
-def run(model: nn.Module, x: Tensor) -> Any:
+def run(model: Callable[[Tensor], Any], x: Tensor) -> Any:
     """Run the model and turn whatever it raises into one sentence.
 
     Raises:
@@ -715,6 +716,12 @@ def find_place(wired: Wired, layer: str | None) -> tuple[Place, tuple[str, ...]]
         near = ", ".join(p.name for p in wired.places[-8:])
         raise ModelError(f"layer {layer!r} gives no spatial features that the score depends on; layers that do: {near}")
     return named[-1], (f"Features: {named[-1].text()}, named by the user.",)
+
+
+def upsample(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Bring maps ``(B, *grid)`` to ``(B, *size)``, bilinear or trilinear."""
+    mode = "trilinear" if len(size) == 3 else "bilinear"
+    return F.interpolate(maps[:, None], size=size, mode=mode, align_corners=False)[:, 0]
 
 
 @contextlib.contextmanager

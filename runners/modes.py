@@ -6,7 +6,9 @@ registered on the model, so nothing can be left behind. Hook-based rules miss fu
 fused attention.
 
 * :class:`Recorder` notes which functions a model uses (for the profile).
-* :class:`Guided` is guided backpropagation.
+* :class:`Guided` is guided backpropagation, :class:`Deconvolved` the deconvolution network.
+* :class:`Dropping` puts dropout to work in evaluation mode, with masks that a seed per row decides.
+* :class:`Biases` gathers what biases, written out or implied, contribute to the score (FullGrad).
 * :class:`DeepLift` is the rescale rule, pairing every image with its baseline.
 * :class:`Relevance` turns the backward pass into layer-wise relevance propagation.
 * :class:`Frozen` turns it into relevance propagation for transformers.
@@ -303,8 +305,20 @@ class _GuidedReLU(torch.autograd.Function):
         return grads[0].clamp(min=0) * positive, None
 
 
+class _DeconvolvedReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:  # noqa: ARG004
+        return y.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
+        return grads[0].clamp(min=0), None
+
+
 class Guided(Mode):
     """Guided backpropagation: a ReLU passes back only positive gradients of positive inputs."""
+
+    rule: Any = _GuidedReLU
 
     def wants(self, name: str, args: Sequence[Any]) -> bool:
         return name in RELU_LIKE and bool(args) and _differentiable(args[0])
@@ -312,7 +326,124 @@ class Guided(Mode):
     def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ARG002
         with torch.no_grad():
             y = function(*args, **kwargs)
-        return _GuidedReLU.apply(args[0], y)  # type: ignore[no-untyped-call]
+        return self.rule.apply(args[0], y)
+
+
+class Deconvolved(Guided):
+    """The deconvolution network: a ReLU passes back positive gradients, whatever its input was."""
+
+    rule = _DeconvolvedReLU
+
+
+class Dropping(Mode):
+    """Dropout at work although the model is in evaluation mode: the masks of row ``i`` are drawn from ``seeds[i]``.
+
+    Rows of the same seed get the same masks, and these depend on nothing but the seed and the order of the calls, so
+    neither the batch nor its chunks change them. Rates are those of the model. Dropout of attention weights inside
+    ``scaled_dot_product_attention`` and ``multi_head_attention_forward`` stays as the model calls it.
+
+    Args:
+        seeds: one per row of the model's input.
+    """
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        super().__init__()
+        self.seeds = tuple(seeds)
+        self.generators = {seed: torch.Generator().manual_seed(seed) for seed in self.seeds}
+
+    def wants(self, name: str, args: Sequence[Any]) -> bool:  # noqa: ARG002
+        return name in DROPOUTS
+
+    def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ARG002
+        given = dict(zip(("input", "p"), args, strict=False)) | kwargs
+        x, rate = given["input"], float(given.get("p", 0.5))
+        if rate == 0:
+            return x
+        kept = self._kept(x, rate, whole_features=name not in ("dropout", "alpha_dropout"))
+        if "alpha" in name:  # what is dropped gets SELU's lower end; then mean and variance are put back
+            low = -1.7580993408473766
+            scale = ((1 + rate * low**2) * (1 - rate)) ** -0.5 if rate < 1 else 0.0
+            return scale * (x * kept + low * (1 - kept) - rate * low)
+        return x * (kept / (1 - rate) if rate < 1 else kept)
+
+    def _kept(self, x: Tensor, rate: float, *, whole_features: bool) -> Tensor:
+        """Draw what is kept, 1 or 0, of ``x``: single values, or whole features for all positions at once."""
+        rows = len(self.seeds)
+        axis = 1 if len(x) != rows and x.ndim > 2 and x.shape[1] == rows and not whole_features else 0  # tokens first
+        each, left = divmod(x.shape[axis], rows)  # several rows an image: windows
+        if left and len(self.generators) > 1:
+            raise NotImplementedError(f"dropout on a tensor of shape {tuple(x.shape)}, which has no row for each image")
+        shape = [each, *(size for d, size in enumerate(x.shape) if d != axis)]
+        if left:  # the same for all images
+            shape[0], rows = x.shape[axis], 1
+        if whole_features:
+            shape[2:] = [1] * len(shape[2:])
+        drawn = {
+            seed: (torch.rand(shape, generator=generator) >= rate).to(x) for seed, generator in self.generators.items()
+        }
+        return torch.cat([drawn[seed] for seed in self.seeds[:rows]]).movedim(0, axis)
+
+
+class Biases(Mode):
+    """Hand over, during the backward pass, what every bias contributes to the score: bias times gradient.
+
+    The bias of a function is what it gives beyond its linear part, ``f(x) - f'(x) x``: the bias of convolutions and
+    linear layers, shift and mean of a normalisation, the curve of an activation other than ReLU, added constants. With
+    input times gradient they add up to the score.
+
+    Args:
+        keep: called with one tensor, like the function's output, for every function that has a bias.
+    """
+
+    def __init__(self, keep: Callable[[Tensor], None]) -> None:
+        super().__init__()
+        self.keep = keep
+
+    def wants(self, name: str, args: Sequence[Any]) -> bool:
+        if name in ("add", "sub"):  # a sum of two activations is linear
+            return sum(_differentiable(a) for a in args[:2]) == 1
+        if name in ARITHMETIC or name in PRODUCTS:  # by a constant: linear
+            factors = _factors(name, args)
+            return _differentiable(factors[-1]) and (name == "div" or _differentiable(factors[0]))
+        curved = name in NORMS or name == "softmax" or name in ELEMENTWISE or name in ACTIVATIONS - _HOMOGENEOUS
+        return (curved or name in CONVOLUTIONS or name == "linear") and any(_differentiable(a) for a in args[:2])
+
+    def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        out: Tensor = function(*args, **kwargs)
+        bias: Tensor | None
+        if name in CONVOLUTIONS or name == "linear":
+            summed = function.__name__ == "addmm"  # addmm(bias, x, weight)
+            bias = kwargs.get("bias", args[0] if summed else args[2] if len(args) > 2 else None)
+            if bias is not None and name != "linear":
+                bias = bias.view(-1, *[1] * (out.ndim - 2))
+        else:
+            bias = _beyond_linear(function, args, kwargs)
+        if bias is not None:
+            own = bias.detach()
+            out = out.clone() if out._is_view() else out  # in a view that is written into later, hooks get lost
+            out.register_hook(lambda grad: self.keep(grad * own))  # type: ignore[no-untyped-call]
+        return out
+
+
+_HOMOGENEOUS = frozenset(("relu", "leaky_relu", "prelu", "rrelu"))
+"""Activations without a bias: they are linear on each side of zero."""
+
+
+def _beyond_linear(function: Callable[..., Tensor], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
+    """Return ``f(x) - f'(x) x`` for all activations ``x`` among the arguments."""
+    at = [i for i, arg in enumerate(args) if _differentiable(arg)]
+    filled = list(args)
+    with torch.enable_grad():
+        for i in at:
+            filled[i] = args[i].detach().requires_grad_()
+        inputs = [filled[i] for i in at]
+        out = function(*filled, **kwargs)
+        # f'(x) x from two backward passes: the gradient of v' f'(x) with respect to v, along x
+        v = torch.zeros_like(out, requires_grad=True)
+        slopes = torch.autograd.grad(out, inputs, v, create_graph=True)
+        (linear,) = torch.autograd.grad(slopes, v, [t.detach() for t in inputs])
+    found: Tensor = out.detach() - linear
+    return found
 
 
 class _Rule(torch.autograd.Function):

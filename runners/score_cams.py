@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from runners.baselines import baseline as make_baseline
 from runners.baselines import blurred
-from runners.cams import block_side, coarse, features_and_gradients, features_of, stage_note, stages, upsample
+from runners.cams import block_side, coarse, features_and_gradients, features_of, stage_note, stages
 from runners.gradients import Draws
-from runners.models import Place, Wired, captured, dimmed, find_place, run, thinned
+from runners.models import Place, Wired, captured, dimmed, find_place, run, thinned, upsample
 from runners.perturbation import ask
 from runners.registry import Found, Progress, Score, explainer
 from runners.targets import primary
