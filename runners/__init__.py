@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runners.gate import Explanation, explain, measure
     from runners.images import Image, load_image, load_mask
     from runners.load import Model, bundled, load_model
+    from runners.mil import Tiled
     from runners.models import Wired, profile
     from runners.registry import Found, MetricResult, explainers, metrics
     from runners.targets import Region
@@ -26,11 +27,15 @@ _HOME = {
     "gate": ("Explanation", "explain", "measure"),
     "images": ("Image", "load_image", "load_mask"),
     "load": ("Model", "bundled", "load_model"),
+    "mil": ("Tiled",),
     "models": ("Wired", "profile"),
     "registry": ("Found", "MetricResult", "explainers", "metrics"),
     "targets": ("Region",),
 }
-_REGISTERING = ("attention", "cams", "gradients", "measures", "paths", "perturbation", "relevance", "score_cams")
+_REGISTERING = (
+    *("attention", "cams", "gradients", "measures", "mil", "paths", "perturbation", "relevance", "score_cams"),
+    "uncertainty",
+)
 """Modules that fill the registries when they are imported."""
 
 __all__ = [
@@ -40,6 +45,7 @@ __all__ = [
     "MetricResult",
     "Model",
     "Region",
+    "Tiled",
     "Wired",
     "bundled",
     "explain",

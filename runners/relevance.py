@@ -11,7 +11,8 @@ from runners.models import leaf, run
 from runners.modes import DeepLift, Relevance
 from runners.registry import Found, Progress, Score, by_channel, explainer
 from runners.targets import primary
-from taxonomy.errors import ModelError
+from taxonomy.errors import RequirementError
+from taxonomy.requirements import Gap
 
 
 def relevance_of(score: Score, outputs: Tensor, rows: Tensor) -> Tensor:
@@ -68,10 +69,11 @@ def deeplift(
         progress: told after every chunk.
     """
     if getattr(model, "one_by_one", False):
-        raise ModelError(
-            "deeplift runs an image and its reference in one batch; this model was exported for one image at a time: "
-            "export it with a dynamic batch dimension"
+        sentence = (
+            "it runs an image and its reference in one batch, and this model runs one image at a time; if it was "
+            "exported so, export it with a dynamic batch dimension."
         )
+        raise RequirementError("deeplift", [Gap("batch", sentence)])
     reference = make_baseline(x, baseline, generator)
     parts, gaps = [], []
     for first in range(0, len(x), batch_size):

@@ -28,8 +28,21 @@ FAST = {
     "shapley_sampling": {"orders": 2, "segments": 8},
     "sobol_attribution": {"designs": 4, "cells": 2},
     "hsic_attribution": {"masks": 24, "cells": 3},
+    "mc_dropout": {"samples": 4},
+    "test_time_augmentation": {"samples": 4},
 }
-AT_RUN: dict[str, set[str]] = {}
+PLACELESS = {n for n, toy in TOYS.items() if toy.task != "segmentation"}
+"""Toys that give one answer for the whole image."""
+DOUBT = ("mc_dropout", "deep_ensemble", "test_time_augmentation")
+BAGS = ("attention_mil", "clam", "single_patch_perturbation", "xmil_lrp")
+DROPPING = {"vit_module", "vit_tokens_first", "unet2d_dropout"}
+AT_RUN: dict[str, set[str]] = {
+    "deep_ensemble": PLACELESS,
+    "test_time_augmentation": PLACELESS,
+    "mc_dropout": PLACELESS & DROPPING,
+    "deeplift": {"mil"},
+    **dict.fromkeys(BAGS, PLACELESS - {"mil"}),
+}
 """Toys that a method refuses for a reason that no profile can tell."""
 REGIONS = ("kernel_shap", "feature_ablation", "shapley_sampling")
 BLACK_BOX = ("occlusion", "rise", "lime", *REGIONS, "sobol_attribution", "hsic_attribution")
@@ -46,7 +59,20 @@ WITHOUT = {
     "cam": {n for n in TOYS if n.startswith(("vit", "swin", "unet"))} | {"dataclass", "box"},
     **dict.fromkeys(ATTENTION, {n for n in TOYS if not n.startswith("vit") and n != "dataclass"}),
     **dict.fromkeys(BLACK_BOX, set()),
+    **dict.fromkeys(("deep_ensemble", "test_time_augmentation"), set()),
+    "mc_dropout": {*TOYS} - DROPPING,
+    **dict.fromkeys(("attention_mil", "single_patch_perturbation"), {*TOYS} - PLACELESS),
+    "clam": {n for n, toy in TOYS.items() if toy.task != "classification"},
+    "xmil_lrp": {*[n for n in TOYS if n.startswith(("vit", "swin", "unet"))], "dataclass", "box"},
 }
+LACKS = {"mil": {"spatial_features", "tokens", "attention_weights", "relu_only", "linear_head"}}
+"""What a toy lacks whatever the method: the layers of a bag model see tiles, not the image."""
+
+
+def ruled_out(method: str) -> set[str]:
+    """Toys that a method refuses for what their profile lacks."""
+    needs = set(load_kb().methods[method].requires.needs)
+    return WITHOUT.get(method, {"box"}) | {toy for toy, lacks in LACKS.items() if needs & lacks}
 
 
 def options(method: str, toy: str) -> dict[str, object]:
@@ -87,10 +113,9 @@ def test_explainer_on_toy(method: str, toy: str) -> None:
     before, given = state(model), x.clone()
     kb = load_kb()
     missing = gaps(kb.methods[method].requires, profile(model, x), kb.vocabulary.needs)
-    without = WITHOUT.get(method, {"box"})
-    assert bool(missing) == (toy in without), [gap.sentence for gap in missing]
+    assert bool(missing) == (toy in ruled_out(method)), [gap.sentence for gap in missing]
     given_options = options(method, toy)
-    if toy in AT_RUN.get(method, set()):
+    if not missing and toy in AT_RUN.get(method, set()):
         with pytest.raises(RequirementError):
             explain(model, x, method, **given_options)
         assert state(model) == before
@@ -127,7 +152,7 @@ class Shifted(torch.nn.Module):
         return self.inner(x.sub_(0.2).mul_(1.5) if self.in_place else (x - 0.2) * 1.5)
 
 
-@pytest.mark.parametrize("name", sorted({*explainers, *metrics} - {*ATTENTION}))
+@pytest.mark.parametrize("name", sorted({*explainers, *metrics} - {*ATTENTION, *BAGS, *DOUBT}))
 def test_models_that_change_their_input_in_place(name: str) -> None:
     found = []
     for in_place in (True, False):
@@ -170,11 +195,15 @@ def test_every_parameter_is_described(method: str) -> None:
 def test_cost_in_the_knowledge_base_is_the_measured_one(method: str) -> None:
     """Model passes at default parameters."""
     stated = load_kb().methods[method].cost.passes
-    toy = "vit_fused" if method in ATTENTION else "cnn2d"
+    toy = "vit_fused" if method in ATTENTION else "mil" if method in BAGS else "cnn2d"
+    toy = "unet2d_dropout" if method in DOUBT else toy
     owned = {key: value for key, value in options(method, toy).items() if key in INJECTED}
     passes = explain(make(toy), images(toy, 1), method, **owned).passes
     measured = passes["forward"] - 1 + passes["backward"]  # one forward pass resolves the target
-    if method in ("occlusion", "score_cam", "ablation_cam", *REGIONS):  # windows, channels, superpixels of the image
+    if method == "single_patch_perturbation":  # tiles of the image
+        assert stated is None
+        assert measured == 16
+    elif method in ("occlusion", "score_cam", "ablation_cam", *REGIONS):  # windows, channels, superpixels of the image
         assert stated is not None
         assert measured <= stated
     else:
@@ -185,7 +214,7 @@ def test_cost_in_the_knowledge_base_is_the_measured_one(method: str) -> None:
 @pytest.mark.parametrize("method", sorted(explainers))
 def test_models_in_double_precision(method: str, toy: str) -> None:
     single, double, x = make(toy), make(toy).double(), images(toy)
-    if toy in WITHOUT.get(method, set()) | AT_RUN.get(method, set()):
+    if toy in ruled_out(method) | AT_RUN.get(method, set()):
         return
     expected = explain(single, x, method, 1, **options(method, toy)).values
     found = explain(double, x, method, 1, **options(method, toy)).values
