@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from runners.gate import Explanation, explain, measure, unmet
     from runners.images import Image, load_image, load_mask
     from runners.load import Model, bundled, load_model
+    from runners.mil import Tiled
     from runners.models import Wired, profile
     from runners.registry import Found, MetricResult, explainers, metrics
     from runners.targets import Contrast, Expected, Region, Similarity
@@ -27,6 +28,7 @@ _HOME = {
     "gate": ("Explanation", "explain", "measure", "unmet"),
     "images": ("Image", "load_image", "load_mask"),
     "load": ("Model", "bundled", "load_model"),
+    "mil": ("Tiled",),
     "models": ("Wired", "profile"),
     "registry": ("Found", "MetricResult", "explainers", "metrics"),
     "detection": ("Box",),
@@ -38,11 +40,13 @@ _REGISTERING = (
     "detectors",
     "gradients",
     "measures",
+    "mil",
     "paths",
     "perturbation",
     "relevance",
     "retrieval",
     "score_cams",
+    "uncertainty",
 )
 """Modules that fill the registries when they are imported."""
 
@@ -57,6 +61,7 @@ __all__ = [
     "Model",
     "Region",
     "Similarity",
+    "Tiled",
     "Wired",
     "bundled",
     "explain",

@@ -136,6 +136,8 @@ def explain(
     if missing:
         raise RequirementError(method, missing)
     used = _options(method, function, options, x, wired)
+    if getattr(model, "one_by_one", False) and "batch_size" in used:
+        used["batch_size"] = 1  # as it runs anyway: a hook or a mode inside then sees one image
     given = _given(model, x, reference, members)
     if layer is not None and "layer" not in used:
         raise TargetError(f"{method} does not use a layer; leave layer out")

@@ -38,6 +38,7 @@ from torch.utils._pytree import tree_leaves
 
 from runners.aten import free_batch, to_functions
 from runners.images import Image, times
+from runners.models import joined
 from taxonomy.errors import ImageError, ModelError
 from taxonomy.schema import Dim, Id, Part, Text, Url
 
@@ -192,6 +193,8 @@ class BlackBox(nn.Module):
 class OneByOne(nn.Module):
     """A network exported for one image at a time, run on each image of a batch in turn."""
 
+    one_by_one = True
+
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
@@ -200,18 +203,7 @@ class OneByOne(nn.Module):
         """Run ``(B, C, *spatial)`` image by image and join the outputs along the batch."""
         if len(x) == 1:
             return self.network(x)
-        return _join([self.network(image[None]) for image in x])
-
-
-def _join(outputs: list[Any]) -> Any:
-    first = outputs[0]
-    if isinstance(first, Tensor):
-        return torch.cat(outputs)
-    if isinstance(first, dict):
-        return {key: _join([output[key] for output in outputs]) for key in first}
-    if isinstance(first, (tuple, list)):
-        return type(first)(_join([output[number] for output in outputs]) for number in range(len(first)))
-    raise ModelError(f"The network gives {type(first).__name__} for one image, which cannot be joined into a batch.")
+        return joined([self.network(image[None]) for image in x])
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,7 +249,7 @@ class Model(nn.Module):
     @property
     def one_by_one(self) -> bool:
         """Whether a batch is run image by image, so that a hook sees one call per image."""
-        return isinstance(self.network, OneByOne)
+        return bool(getattr(self.network, "one_by_one", False))
 
     def forward(self, x: Tensor) -> Any:
         """Return the network's output for ``(B, C, *spatial)``."""
@@ -767,7 +759,7 @@ def _any_batch(network: nn.Module, x: Tensor) -> tuple[nn.Module, list[str]]:
         network.check_input_constraints = False  # type: ignore[assignment]
     with torch.no_grad():
         try:
-            expected = _join([network(image) for image in images])
+            expected = joined([network(image) for image in images])
         except (RuntimeError, TypeError, ValueError) as error:
             raise ModelError(
                 f"It was exported for batches of {len(x)} images only; export it with a dynamic batch size."

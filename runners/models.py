@@ -204,6 +204,18 @@ def run(model: Callable[[Tensor], Any], x: Tensor) -> Any:
         ) from error
 
 
+def joined(outputs: Sequence[Any]) -> Any:
+    """Join the outputs of single images along the batch, whatever their structure."""
+    first = outputs[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(outputs))
+    if isinstance(first, dict):
+        return {key: joined([output[key] for output in outputs]) for key in first}
+    if isinstance(first, (tuple, list)):
+        return type(first)(joined([output[number] for output in outputs]) for number in range(len(first)))
+    raise ModelError(f"The network gives {type(first).__name__} for one image, which cannot be joined into a batch.")
+
+
 def _precision(model: nn.Module) -> torch.dtype:
     """float32, or what the model's weights are stored in."""
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)

@@ -12,7 +12,7 @@ fused attention.
 * :class:`DeepLift` is the rescale rule, pairing every image with its baseline.
 * :class:`Relevance` turns the backward pass into layer-wise relevance propagation.
 * :class:`Frozen` turns it into relevance propagation for transformers.
-* :class:`Attention` records attention weights, also of fused implementations.
+* :class:`Attention` records attention weights, also of fused implementations; :class:`Softmaxes` every softmax.
 
 TorchScript code is opaque to modes; the profile says so.
 """
@@ -77,6 +77,7 @@ _ALIAS = {
     "concat": "cat",
     "rtruediv": "rdiv",
     "addmm": "linear",
+    "mm": "matmul",
     "special_softmax": "softmax",
 }
 
@@ -812,6 +813,12 @@ class Relevance(Mode):
         if not _differentiable(a):
             return self._proportional(lambda t: product(a, t), b)
 
+        gate_a, gate_b = getattr(a, "_atlas_gate", False), getattr(b, "_atlas_gate", False)
+        if gate_a != gate_b and self.composite.bias:  # attention pooling: all goes to what is weighed
+            if gate_a:
+                return self._proportional(lambda t: product(a.detach(), t), b)
+            return self._proportional(lambda t: product(t, b.detach()), a)
+
         def backward(r: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
             s = r / stabilised(product(a, b), self.epsilon)
             return a * _vjp(lambda t: product(t, b), a, s) / 2, b * _vjp(lambda t: product(a, t), b, s) / 2
@@ -835,7 +842,10 @@ def _nearest(tensor: Tensor) -> Iterator[Layer]:
 
 
 _KEEPS_TAG = frozenset(
-    ("view", "reshape", "unsqueeze", "expand", "expand_as", "squeeze", "flatten", "permute", "unflatten")
+    """
+    view reshape unsqueeze expand expand_as squeeze flatten permute unflatten transpose t swapaxes movedim getitem
+    get
+    """.split()
 )
 
 
@@ -932,6 +942,22 @@ class Attention(Mode):
     def _record(self, weights: Tensor) -> None:
         if _is_square_attention(weights):
             self.attentions.append(weights)
+
+
+class Softmaxes(Mode):
+    """Record the result of every softmax in its order, the axis that sums to 1 put last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: list[Tensor] = []
+
+    def wants(self, name: str, args: Sequence[Any]) -> bool:  # noqa: ARG002
+        return name == "softmax"
+
+    def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ARG002
+        out = function(*args, **kwargs)
+        self.weights.append(out.movedim(kwargs.get("dim", args[1] if len(args) > 1 else -1), -1))
+        return out
 
 
 class _Silent(Mode):

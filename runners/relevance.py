@@ -13,7 +13,8 @@ from runners.modes import DeepLift, Frozen, Relevance
 from runners.registry import Found, Progress, Score, by_channel, explainer
 from runners.rules import BOX, EPSILON, PLUS, Composite, alpha_beta, composites, mirrored
 from runners.targets import primary
-from taxonomy.errors import ModelError, TargetError
+from taxonomy.errors import RequirementError, TargetError
+from taxonomy.requirements import Gap
 
 
 def slope_of(score: Score, outputs: Tensor, rows: Tensor) -> Tensor:
@@ -284,12 +285,13 @@ def conservative_lrp(model: nn.Module, x: Tensor, score: Score) -> Found:
     return _input_times(model, x, score, taylor=False)
 
 
-def _paired(model: nn.Module) -> None:
+def _paired(method: str, model: nn.Module) -> None:
     if getattr(model, "one_by_one", False):
-        raise ModelError(
-            "an image and its reference run in one batch here; this model was exported for one image at a time: "
-            "export it with a dynamic batch dimension"
+        sentence = (
+            "it runs an image and its reference in one batch, and this model runs one image at a time; if it was "
+            "exported so, export it with a dynamic batch dimension."
         )
+        raise RequirementError(method, [Gap("batch", sentence)])
 
 
 def _contributions(model: nn.Module, x: Tensor, reference: Tensor, score: Score, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -326,7 +328,7 @@ def deeplift(
         generator: for the noise baseline.
         progress: told after every chunk.
     """
-    _paired(model)
+    _paired("deeplift", model)
     reference = make_baseline(x, baseline, generator)
     parts = []
     for first in range(0, len(x), batch_size):
@@ -359,7 +361,7 @@ def deepshap(
         reference: images of the data the model learned from.
         progress: told after every chunk.
     """
-    _paired(model)
+    _paired("deepshap", model)
     values, gaps = torch.zeros_like(x), x.new_zeros(len(x))
     count = len(x) * len(reference)
     for first in range(0, count, batch_size):

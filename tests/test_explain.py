@@ -358,7 +358,7 @@ def test_one_image_at_a_time_rules_deeplift_out_in_words() -> None:
         one_by_one = True
 
     model = Fixed(make("cnn2d"), None)
-    with pytest.raises(ModelError, match="export it with a dynamic batch dimension"):
+    with pytest.raises(RequirementError, match="export it with a dynamic batch dimension"):
         explain(model, images("cnn2d", 1), "deeplift")
 
 

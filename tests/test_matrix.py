@@ -43,12 +43,24 @@ FAST = {
     "layer_conductance": {"steps": 8},
     "guided_ig": {"steps": 6, "max_distance": 0.1},
     "xrai": {"steps": 8},
+    "mc_dropout": {"samples": 4},
+    "test_time_augmentation": {"samples": 4},
 }
+PLACELESS = {n for n, toy in TOYS.items() if toy.task != "segmentation"}
+"""Toys that give one answer for the whole image."""
+DOUBT = ("mc_dropout", "deep_ensemble", "test_time_augmentation")
+BAGS = ("attention_mil", "clam", "single_patch_perturbation", "xmil_lrp")
+DROPPING = {"vit_module", "vit_tokens_first", "unet2d_dropout"}
 AT_RUN: dict[str, set[str]] = {
     # features of one resolution
     **dict.fromkeys(
         ("refine_cam", "poly_cam"), {"cnn2d_gated", "dataclass", *[n for n in TOYS if n.startswith("vit")]}
     ),
+    "deep_ensemble": PLACELESS,
+    "test_time_augmentation": PLACELESS,
+    "mc_dropout": PLACELESS & DROPPING,
+    **dict.fromkeys(("deeplift", "deepshap"), {"mil"}),
+    **dict.fromkeys(BAGS, PLACELESS - {"mil"}),
 }
 """Toys that a method refuses for a reason that no profile can tell."""
 REGIONS = ("kernel_shap", "feature_ablation", "shapley_sampling")
@@ -86,7 +98,14 @@ WITHOUT = {
     "cam": {n for n in TOYS if n.startswith(("vit", "swin", "unet"))} | {"dataclass", "box"},
     **dict.fromkeys(ATTENTION, {n for n in TOYS if not n.startswith("vit") and n != "dataclass"}),
     **dict.fromkeys(BLACK_BOX, set()),
+    **dict.fromkeys(("deep_ensemble", "test_time_augmentation"), set()),
+    "mc_dropout": {*TOYS} - DROPPING,
+    **dict.fromkeys(("attention_mil", "single_patch_perturbation"), {*TOYS} - PLACELESS),
+    "clam": {n for n, toy in TOYS.items() if toy.task != "classification"},
+    "xmil_lrp": {*[n for n in TOYS if n.startswith(("vit", "swin", "unet"))], "dataclass", "box"},
 }
+LACKS = {"mil": {"spatial_features", "tokens", "attention_weights", "relu_only", "linear_head"}}
+"""What a toy lacks whatever the method: the layers of a bag model see tiles, not the image."""
 
 
 def without(method: str) -> set[str]:
@@ -95,7 +114,8 @@ def without(method: str) -> set[str]:
     dims = load_kb().methods[method].requires.dims
     tasks = ["classification", "regression"] if tasks == ["retrieval"] else tasks
     other = {name for name, toy in TOYS.items() if toy.task not in tasks or len(toy.shape) - 1 not in dims}
-    return WITHOUT.get(method, {"box"}) | other
+    needs = set(load_kb().methods[method].requires.needs)
+    return WITHOUT.get(method, {"box"}) | other | {toy for toy, lacks in LACKS.items() if needs & lacks}
 
 
 TYPICAL = ("cnn2d", "vit_fused", "unet2d", "unet2d_dropout", "detector", "mil")
@@ -235,7 +255,10 @@ def test_cost_in_the_knowledge_base_is_the_measured_one(method: str) -> None:
     owned = {key: value for key, value in options(method, toy).items() if key in (*INJECTED, "target")}
     passes = explain(make(toy), images(toy, 1), method, **owned).passes
     measured = passes["forward"] - 1 + passes["backward"]  # one forward pass resolves the target
-    if method in ("occlusion", *CHANNELS, *REGIONS):  # windows, channels, superpixels of the image
+    if method == "single_patch_perturbation":  # tiles of the image
+        assert stated is None
+        assert measured == 16
+    elif method in ("occlusion", *CHANNELS, *REGIONS):  # windows, channels, superpixels of the image
         assert stated is not None
         assert measured <= stated
     elif method == "deepshap":  # as many as there are reference images

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from runners import Tiled
+
 
 def _conv(dims: int) -> type[nn.Module]:
     return nn.Conv2d if dims == 2 else nn.Conv3d
@@ -237,6 +239,28 @@ class Answer:
     logits: Tensor
 
 
+class ABMIL(nn.Module):
+    """Gated attention pooling over a bag of tiles, with one attention branch or one per label, as in ABMIL and CLAM."""
+
+    def __init__(self, labels: int = 3, branches: int = 1, channels: int = 1, width: int = 12, dims: int = 2) -> None:
+        super().__init__()
+        self.branches = branches
+        self.encoder = nn.Sequential(_conv(dims)(channels, width, 3, padding=1), nn.ReLU())
+        self.values, self.gates = nn.Linear(width, 8), nn.Linear(width, 8)
+        self.weigh = nn.Linear(8, branches)
+        self.heads = (
+            nn.Linear(width, labels) if branches == 1 else nn.ModuleList(nn.Linear(width, 1) for _ in range(labels))
+        )
+
+    def forward(self, bag: Tensor) -> Tensor:
+        h = self.encoder(bag).flatten(2).mean(2)
+        a = self.weigh(torch.tanh(self.values(h)) * torch.sigmoid(self.gates(h)))
+        pooled = torch.mm(torch.softmax(torch.transpose(a, 1, 0), dim=1), h)
+        if self.branches == 1:
+            return self.heads(pooled)
+        return torch.cat([head(pooled[k : k + 1]) for k, head in enumerate(self.heads)], 1)
+
+
 class MultiOutput(nn.Module):
     """Wraps a model to return a tuple, a dict or a dataclass."""
 
@@ -342,6 +366,7 @@ TOYS: dict[str, Toy] = {
     "tuple": Toy(lambda: MultiOutput(CNN(2), "tuple"), (1, 32, 32), "classification", "cnn"),
     "dict": Toy(lambda: MultiOutput(CNN(2), "dict"), (1, 32, 32), "classification", "cnn"),
     "dataclass": Toy(lambda: MultiOutput(ViT(), "dataclass"), (1, 32, 32), "classification", "vit"),
+    "mil": Toy(lambda: Tiled(ABMIL(), 8), (1, 32, 32), "classification", "cnn"),
     "box": Toy(lambda: Box(CNN(2)), (1, 32, 32), "classification", None),
 }
 
