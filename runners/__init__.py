@@ -30,7 +30,17 @@ _HOME = {
     "registry": ("Found", "MetricResult", "explainers", "metrics"),
     "targets": ("Region",),
 }
-_REGISTERING = ("attention", "cams", "gradients", "measures", "paths", "perturbation", "relevance", "score_cams")
+_REGISTERING = (
+    "attention",
+    "cams",
+    "coalitions",
+    "gradients",
+    "measures",
+    "paths",
+    "perturbation",
+    "relevance",
+    "score_cams",
+)
 """Modules that fill the registries when they are imported."""
 
 __all__ = [

@@ -22,7 +22,7 @@ with st.spinner("Starting PyTorch …"):
     from torch import Tensor
 
     from runners import Image, Model, Wired, explain, explainers, load_image, load_model, measure, metrics, profile
-    from runners.baselines import BASELINES
+    from runners.baselines import BASELINES, FILLINGS
     from runners.case import Case, Result, label_name, measured, open_case, read_target, to_input
     from runners.images import FORMATS, load_mask
     from runners.load import bundled
@@ -517,7 +517,8 @@ def widget(name: str, default: Any, says: str | None, key: str, pair: Pair) -> A
         places = [place.name for place in pair.wired.places]
         return st.selectbox(label, places, index=None, placeholder="chosen automatically", help=says, key=key)
     if name == "baseline":
-        return st.selectbox(label, BASELINES, index=BASELINES.index(default), help=says, key=key)
+        kinds = FILLINGS if "inpaint" in (says or "") else BASELINES
+        return st.selectbox(label, kinds, index=kinds.index(default), help=says, key=key)
     if isinstance(default, bool):
         return st.toggle(label, default, help=says, key=key)
     if isinstance(default, float):
