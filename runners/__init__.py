@@ -37,6 +37,7 @@ _HOME = {
 _REGISTERING = (
     "attention",
     "cams",
+    "coalitions",
     "detectors",
     "gradients",
     "measures",

@@ -16,9 +16,9 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 
-from runners.baselines import baseline as content
+from runners.asking import ask, at_least, correlation, which
+from runners.baselines import filling
 from runners.models import randomise, twin_of
-from runners.perturbation import ask, at_least, correlation, which
 from runners.registry import MetricResult, Progress, Score, metric
 from taxonomy.errors import RequirementError, TargetError
 from taxonomy.requirements import Gap
@@ -55,7 +55,7 @@ def deletion(
         score: One number per output row.
         values: Maps ``(B, *spatial)``.
         steps: Equal steps from the image to the baseline; ``steps + 1`` model rows per image.
-        baseline: What a removed pixel becomes (:data:`runners.baselines.BASELINES`).
+        baseline: What a removed pixel becomes — black, white, mean, blur, noise, zero or inpaint.
         batch_size: Changed images per model call.
         progress: Told the model rows done.
         generator: Orders pixels of equal value.
@@ -90,7 +90,7 @@ def insertion(
         score: One number per output row.
         values: Maps ``(B, *spatial)``.
         steps: Equal steps from the baseline to the image; ``steps + 1`` model rows per image.
-        baseline: Where the walk starts (:data:`runners.baselines.BASELINES`).
+        baseline: Where the walk starts — black, white, mean, blur, noise, zero or inpaint.
         batch_size: Changed images per model call.
         progress: Told the model rows done.
         generator: Orders pixels of equal value.
@@ -144,8 +144,7 @@ def _area(
         early = rank[rows[jobs].to(x.device)] < gone[jobs % (steps + 1)].to(x.device)[:, None]
         return (early if insert else ~early).view(-1, *spatial)
 
-    base = content(x, baseline, generator)
-    asked = ask(model, x, base, score, rows, keep, batch_size, progress)
+    asked = ask(model, x, filling(x, baseline, generator), score, rows, keep, batch_size, progress)
     curve = torch.cat([answers for *_, answers in asked]).view(images, steps + 1).double()
     first, last = curve[:, :1], curve[:, -1:]
     empty, full = (first, last) if insert else (last, first)

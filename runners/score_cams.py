@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from runners.asking import ask
 from runners.baselines import baseline as make_baseline
-from runners.baselines import blurred
+from runners.baselines import blurred, replacing
 from runners.cams import block_side, coarse, features_and_gradients, features_of, stage_note, stages
 from runners.gradients import Draws
 from runners.models import Place, Wired, captured, dimmed, find_place, run, thinned, upsample
-from runners.perturbation import ask
 from runners.registry import Found, Progress, Score, explainer
 from runners.targets import primary
 from taxonomy.errors import TargetError
@@ -115,7 +115,7 @@ def _kept(
         return alter(unit(upsample(a[rows[jobs], channel[jobs]], tuple(x.shape[2:]))), step[jobs])
 
     found: Tensor | None = None
-    for jobs, _, answers in ask(model, x, hidden, score, rows, masks, batch_size, progress):
+    for jobs, _, answers in ask(model, x, replacing(x, hidden), score, rows, masks, batch_size, progress):
         found = answers.new_zeros(images * kept, *answers.shape[1:]) if found is None else found
         found.index_add_(0, (jobs // steps).to(answers.device), answers / steps)
     assert found is not None

@@ -13,18 +13,10 @@ from sklearn.linear_model import Ridge
 from torch import nn
 from torch.nn import functional as F
 
-from runners import perturbation
+from runners import coalitions, perturbation
 from runners.baselines import BASELINES, baseline
-from runners.perturbation import (
-    feature_ablation,
-    hsic_attribution,
-    kernel_shap,
-    lime,
-    occlusion,
-    rise,
-    shapley_sampling,
-    sobol_attribution,
-)
+from runners.coalitions import feature_ablation, kernel_shap, lime, shapley_sampling
+from runners.perturbation import hsic_attribution, occlusion, rise, sobol_attribution
 from runners.registry import Found, injected, no_progress, parameters, seeded
 from runners.superpixels import superpixels
 from taxonomy.errors import TargetError
@@ -510,7 +502,7 @@ def test_kernel_shap_nears_the_truth_faster_than_captum():
     ("count", "budget"), [(2, 2), (5, 12), (6, 61), (6, 62), (7, 40), (50, 500), (40, 30), (1, 10)]
 )
 def test_coalitions_are_distinct_inside_the_budget_and_weighted_by_the_kernel(count, budget):
-    on, weights = perturbation._shapley_coalitions(count, budget, seeded(0))
+    on, weights, sure = coalitions._shapley_coalitions(count, budget, seeded(0))
     assert len(on) <= budget
     if count == 1:
         assert len(on) == 0

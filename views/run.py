@@ -37,7 +37,7 @@ with st.spinner("Starting PyTorch …"):
         profile,
         unmet,
     )
-    from runners.baselines import BASELINES
+    from runners.baselines import BASELINES, FILLINGS
     from runners.case import WORDS, Case, Result, label_name, measured, open_case, to_input
     from runners.images import FORMATS, load_mask
     from runners.load import bundled
@@ -571,7 +571,8 @@ def widget(name: str, default: Any, says: str | None, key: str, pair: Pair) -> A
         places = [place.name for place in pair.wired.places]
         return st.selectbox(label, places, index=None, placeholder="chosen automatically", help=says, key=key)
     if name == "baseline":
-        return st.selectbox(label, BASELINES, index=BASELINES.index(default), help=says, key=key)
+        kinds = FILLINGS if "inpaint" in (says or "") else BASELINES
+        return st.selectbox(label, kinds, index=kinds.index(default), help=says, key=key)
     if isinstance(default, bool):
         return st.toggle(label, default, help=says, key=key)
     if isinstance(default, float):
