@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from runners.asking import ask
 from runners.baselines import baseline as make_baseline
-from runners.baselines import blurred, replacing
+from runners.baselines import replacing
 from runners.cams import block_side, coarse, features_and_gradients, features_of, stage_note, stages
 from runners.gradients import Draws
 from runners.models import Place, Wired, captured, dimmed, find_place, run, thinned, upsample
@@ -75,12 +75,12 @@ def _score_weighted(
     order, a = _most_varied(features_of(model, x, place), channels)
     base = score(run(model, hidden.clone()), torch.arange(len(x)))
     weights = _kept(model, x, hidden, score, a, batch_size, progress, steps, alter) - base[:, None]
+    cautions = coarse(place, x) + _left_out(order.shape[1], place) + _unfit(weights, baseline)
     # softmax as in the papers' algorithms; sums of many logits (regions) are brought to ordinary size first, or one
     # channel would take all
     weights = (weights / weights.std(1, correction=0, keepdim=True).clamp(min=1)).softmax(1)
     maps = (_along(weights, a) * a).sum(1).clamp(min=0)
-    size = tuple(x.shape[2:])
-    return Found(upsample(maps, size), notes, coarse(place, x) + _left_out(order.shape[1], place), signed=False)
+    return Found(upsample(maps, tuple(x.shape[2:])), notes, cautions, signed=False)
 
 
 def _kept(
@@ -145,6 +145,16 @@ def _left_out(kept: int, place: Place) -> tuple[str, ...]:
     if kept == place.channels:
         return ()
     return (f"Only the {kept} features that vary most, of {place.channels}, were tried.",)
+
+
+def _unfit(gain: Tensor, baseline: str) -> tuple[str, ...]:
+    """Return the caution that a baseline deserves above which hardly any mask scores; ``gain`` is ``(B, K)``."""
+    if not ((gain < 0).double().mean(1) > 0.5).any():
+        return ()
+    return (
+        f"Most masks score below the hidden image itself: what hides it ({baseline}) resembles what the score asks "
+        "for; try another baseline.",
+    )
 
 
 @explainer("ablation_cam")
@@ -304,8 +314,10 @@ def group_cam(
     layer: str | None = None,
     groups: int = 32,
     hidden: float = 0.7,
+    baseline: str = "blur",
     batch_size: int = 16,
     profile: Wired,
+    generator: torch.Generator,
     progress: Progress,
 ) -> Found:
     """Group-CAM: groups of gradient-weighted features as masks over a blurred image, weighted by score (2103.13859).
@@ -317,8 +329,10 @@ def group_cam(
         layer: module to take the features from; None lets the profile choose.
         groups: neighbouring features are joined into so many groups.
         hidden: share of the positions of a group's mask that is set to 0, the weakest ones.
+        baseline: what a mask hides the image with: blur as in the paper, black, white, mean, noise or zero.
         batch_size: model rows at a time.
         profile: the wired profile.
+        generator: for the noise baseline.
         progress: told after every chunk.
     """
     if not 0 <= hidden < 1:
@@ -331,15 +345,15 @@ def group_cam(
     count = max(1, round(hidden * joined[0, 0].numel()))
     floor = joined.flatten(2).kthvalue(count, 2).values
     joined = joined * (joined > _along(floor, joined))
-    blur, size = blurred(x), tuple(x.shape[2:])
+    under, size = make_baseline(x, baseline, generator), tuple(x.shape[2:])
     with torch.no_grad():
-        base = score(run(model, blur.clone()), torch.arange(len(x)))
-        gain = _kept(model, x, blur, score, joined, batch_size, progress) - base[:, None]
+        base = score(run(model, under.clone()), torch.arange(len(x)))
+        gain = _kept(model, x, under, score, joined, batch_size, progress) - base[:, None]
     maps = torch.zeros((len(x), *size), dtype=x.dtype, device=x.device)
     for group in range(joined.shape[1]):
         maps += gain[:, group].view(-1, *[1] * len(size)) * unit(upsample(joined[:, group], size))
     note = f"{joined.shape[1]} groups of features."
-    return Found(maps.clamp(min=0), (*notes, note), coarse(place, x), signed=False)
+    return Found(maps.clamp(min=0), (*notes, note), coarse(place, x) + _unfit(gain, baseline), signed=False)
 
 
 @explainer("poly_cam")
@@ -388,9 +402,10 @@ def poly_cam(
             wide = upsample(upsample(maps, grid), place.grid).clamp(min=1e-12)
             maps = maps / wide * upsample(joint, place.grid)
         joint = maps
-        cautions += _left_out(order.shape[1], place)
+        cautions += _left_out(order.shape[1], place) + _unfit(weights, baseline)
     assert joint is not None
-    return Found(upsample(joint, tuple(x.shape[2:])), (stage_note(places),), cautions, signed=False)
+    told = tuple(dict.fromkeys(cautions))
+    return Found(upsample(joint, tuple(x.shape[2:])), (stage_note(places),), told, signed=False)
 
 
 @explainer("sidu")
@@ -548,7 +563,10 @@ def opti_cam(
             adam.step()
             progress(int(rows[0]) * steps + (step + 1) * len(rows), len(x) * steps)
         found.append(_mixed(raw.detach(), a, size))
-    caution = "The mask shows what is enough for a high score; other places may be as good."
+    caution = (
+        "The mask shows what is enough for a high score; other places may be as good, and where the image looks like "
+        "what hides it (its background) the mask means nothing."
+    )
     return Found(torch.cat(found), notes, (caution, *coarse(place, x)), signed=False)
 
 

@@ -335,3 +335,21 @@ def test_what_a_method_cannot_take_is_said() -> None:
             explain(model, x, method, **{name: value})
     with pytest.raises(TargetError, match="above 0"):
         explain(model, x, "sidu", width=0.0)
+
+
+@pytest.mark.parametrize("method", ["score_cam", "is_cam"])
+def test_a_baseline_that_scores_higher_is_told(method: str) -> None:
+    torch.manual_seed(2)
+    model, x = Flat().eval(), images("cnn2d")
+    for parameter in model.parameters():
+        parameter.data = parameter.data.abs()  # the brighter the image, the higher the score
+
+    def bright(outputs: Tensor) -> Tensor:
+        return outputs[:, 0]
+
+    def dark(outputs: Tensor) -> Tensor:
+        return -outputs[:, 0]
+
+    for target, warned in ((bright, False), (dark, True)):
+        found = explain(model, x, method, target, baseline="black")
+        assert any("try another baseline" in caution for caution in found.cautions) == warned
