@@ -762,3 +762,10 @@ def thinned(model: nn.Module, place: Place, channels: Tensor) -> Iterator[None]:
 
     with _hooked(model, place, thin):
         yield
+
+
+@contextlib.contextmanager
+def replaced(model: nn.Module, place: Place, make: Callable[[], Tensor]) -> Iterator[None]:
+    """Put what ``make()`` returns in the place of the output of a place during one forward pass."""
+    with _hooked(model, place, lambda _: make()):
+        yield

@@ -170,6 +170,7 @@ def attention(mode: Mode, record: Callable[[Tensor], None], args: Sequence[Any],
     _tag(logits, "logits", True)
     with mode:
         weights = F.softmax(logits, dim=-1)
+    _tag(weights, "scores", logits)
     record(weights)
     with mode:
         return torch.matmul(weights, value)
@@ -790,7 +791,10 @@ def _passing(function: Callable[..., Any], args: list[Any], kwargs: dict[str, An
 
 
 class Attention(Mode):
-    """Record the weights of every self-attention, ``(B, heads, N, N)`` or ``(B * heads, N, N)``, in their order."""
+    """Record the weights of every self-attention, ``(B, heads, N, N)`` or ``(B * heads, N, N)``, in their order.
+
+    What stood before the softmax is found by :func:`scores_of`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -803,6 +807,7 @@ class Attention(Mode):
         if name == "softmax":
             out = function(*args, **kwargs)
             if _is_square_attention(out):
+                _tag(out, "scores", args[0])
                 self.attentions.append(out)
             return out
         own = _Silent()
@@ -813,6 +818,18 @@ class Attention(Mode):
     def _record(self, weights: Tensor) -> None:
         if _is_square_attention(weights):
             self.attentions.append(weights)
+
+
+def scores_of(weights: Tensor) -> Tensor:
+    """Return what recorded attention weights are the softmax of."""
+    return weights._atlas_scores  # type: ignore[attr-defined,no-any-return]
+
+
+def detached(weights: Tensor) -> Tensor:
+    """Return recorded weights without their graph, :func:`scores_of` still found."""
+    kept = weights.detach()
+    _tag(kept, "scores", scores_of(weights).detach())
+    return kept
 
 
 class Softmaxes(Mode):

@@ -28,6 +28,7 @@ FAST = {
     "shapley_sampling": {"orders": 2, "segments": 8},
     "sobol_attribution": {"designs": 4, "cells": 2},
     "hsic_attribution": {"masks": 24, "cells": 3},
+    "beyond_intuition": {"steps": 4},
     "mc_dropout": {"samples": 4},
     "test_time_augmentation": {"samples": 4},
 }
@@ -46,7 +47,10 @@ AT_RUN: dict[str, set[str]] = {
 """Toys that a method refuses for a reason that no profile can tell."""
 REGIONS = ("kernel_shap", "feature_ablation", "shapley_sampling")
 BLACK_BOX = ("occlusion", "rise", "lime", *REGIONS, "sobol_attribution", "hsic_attribution")
-ATTENTION = ("raw_attention", "attention_rollout", "gradient_attention_rollout", "generic_attention", "chefer_lrp")
+ATTENTION = (
+    *("raw_attention", "attention_rollout", "gradient_attention_rollout", "generic_attention", "chefer_lrp"),
+    *("attention_flow", "legrad", "grad_sam", "ag_cam", "beyond_intuition"),
+)
 
 # What a radiographer of the matrix should see: which toys each structural need rules out.
 WITHOUT = {
@@ -203,6 +207,8 @@ def test_cost_in_the_knowledge_base_is_the_measured_one(method: str) -> None:
     if method == "single_patch_perturbation":  # tiles of the image
         assert stated is None
         assert measured == 16
+    elif method == "legrad":  # blocks of the model: 3 here, 12 in the knowledge base
+        assert (measured, stated) == (2 * 3, 2 * 12)
     elif method in ("occlusion", "score_cam", "ablation_cam", *REGIONS):  # windows, channels, superpixels of the image
         assert stated is not None
         assert measured <= stated
