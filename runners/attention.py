@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from runners.models import Wired, leaf, run, upsample
-from runners.modes import Attention, Relevance
-from runners.registry import Found, Score, explainer
+from runners.models import Place, Wired, captured, leaf, replaced, run, unwrap, upsample
+from runners.modes import Attention, Relevance, detached, scores_of
+from runners.registry import Found, Progress, Score, explainer
 from runners.relevance import relevance_of
 from runners.rules import WITHOUT_BIAS
 from runners.targets import primary
@@ -36,14 +39,22 @@ def _rolled(matrices: Sequence[Tensor]) -> Tensor:
     return joint
 
 
+def _read(wired: Wired) -> list[int]:
+    """Positions of the tokens that the score reads."""
+    return list(wired.readout) or list(range(wired.prefix + math.prod(wired.token_grid or ())))
+
+
 def _onto_image(joint: Tensor, wired: Wired, x: Tensor) -> tuple[Tensor, str]:
     """Read the row of the tokens that the score reads, and lay its image tokens onto the image."""
-    grid = wired.token_grid or ()
-    total = wired.prefix + math.prod(grid)
-    read = list(wired.readout) or list(range(total))
+    read = _read(wired)
     how = "read from the class token" if read == [0] else f"averaged over the {len(read)} tokens that the score reads"
-    row = joint[:, read].mean(1)[:, wired.prefix :]
-    maps = row.reshape(len(x), *grid)
+    return _laid(joint[:, read].mean(1), wired, x, how)
+
+
+def _laid(row: Tensor, wired: Wired, x: Tensor, how: str) -> tuple[Tensor, str]:
+    """Lay one value per token ``(B, N)`` onto the image, and say ``how`` they came about."""
+    grid = wired.token_grid or ()
+    maps = row[:, wired.prefix :].reshape(len(x), *grid)
     shape = "×".join(map(str, grid))
     note = f"Attention of {wired.blocks} blocks over {shape} image tokens and {wired.prefix} other tokens, {how}."
     return upsample(maps, tuple(x.shape[2:])), note
@@ -120,15 +131,18 @@ def raw_attention(
     return Found(values, (f"Block {block % count + 1} of {count}. {note}",), (caution,), signed=False)
 
 
-def _attention_gradients(model: nn.Module, x: Tensor, score: Score) -> list[tuple[Tensor, Tensor | None]]:
+def _attention_gradients(
+    model: nn.Module, x: Tensor, score: Score, rows: Tensor | None = None
+) -> list[tuple[Tensor, Tensor | None]]:
     """Return the attention of each block and its gradient, None where the score does not depend on it."""
+    rows = torch.arange(len(x)) if rows is None else rows
     _, entry = leaf(x)
     mode = Attention()
     with torch.enable_grad():
         with mode:
             outputs = run(model, entry)
-        grads = torch.autograd.grad(score(outputs, torch.arange(len(x))).sum(), mode.attentions, allow_unused=True)
-    return [(a.detach(), g) for a, g in zip(mode.attentions, grads, strict=True)]
+        grads = torch.autograd.grad(score(outputs, rows).sum(), mode.attentions, allow_unused=True)
+    return [(detached(a), g) for a, g in zip(mode.attentions, grads, strict=True)]
 
 
 def _weighted(model: nn.Module, x: Tensor, score: Score) -> list[Tensor]:
@@ -210,3 +224,241 @@ def chefer_lrp(model: nn.Module, x: Tensor, score: Score, *, profile: Wired) -> 
         matrices.append(eye + _heads(gradient * relevance, len(x)).clamp(min=0).mean(1))
     values, note = _onto_image(_rolled(matrices), profile, x)
     return Found(values.detach(), (note,), signed=False)
+
+
+@explainer("grad_sam")
+def grad_sam(model: nn.Module, x: Tensor, score: Score, *, profile: Wired) -> Found:
+    """Attention times the positive part of its gradient, averaged over blocks, heads and tokens (arXiv 2204.11073).
+
+    Args:
+        model: a transformer with one token sequence through all blocks.
+        x: ``(B, C, *spatial)``.
+        score: the score.
+        profile: the wired profile.
+    """
+    products = [one.clamp(min=0).mean((1, 2)) for one in _weighted(model, x, score)]  # attention is never negative
+    values, note = _laid(torch.stack(products).mean(0), profile, x, "averaged over all tokens that attend")
+    return Found(values, (note,), signed=False)
+
+
+@explainer("ag_cam")
+def ag_cam(model: nn.Module, x: Tensor, score: Score, *, profile: Wired) -> Found:
+    """Attention Guided CAM: positive gradients of attention times its sigmoid scores, summed (arXiv 2402.04563).
+
+    Of every block the row of the class token counts, or of the tokens that the score reads; what attention is the
+    softmax of goes through a sigmoid instead, so that one peak does not hide all else.
+
+    Args:
+        model: a transformer with one token sequence through all blocks.
+        x: ``(B, C, *spatial)``.
+        score: the score.
+        profile: the wired profile.
+    """
+    joint = x.new_zeros(())
+    for weights, gradient in _attention_gradients(model, x, score):
+        if gradient is not None:
+            joint = joint + _heads(gradient.clamp(min=0) * scores_of(weights).sigmoid(), len(x)).sum(1)
+    values, note = _onto_image(joint, profile, x)
+    return Found(values, (note,), signed=False)
+
+
+def _steps(model: nn.Module, wired: Wired) -> list[Place]:
+    """Return the outputs of the transformer blocks: siblings in one list, as many as there are attentions.
+
+    The last of them is no place of the profile where only its class token is read.
+    """
+    for place in sorted(wired.places, key=lambda place: place.name.count(".")):  # the outermost
+        parent, _, number = place.name.rpartition(".")
+        if number != "0" or not place.layout.startswith("tokens") or place.grid != wired.token_grid:
+            continue
+        siblings = dict(unwrap(model).get_submodule(parent).named_children())
+        whole = all(len(list(one.children())) for one in siblings.values())  # a block, not a layer of one
+        if len(siblings) == wired.blocks and whole:
+            return [replace(place, name=f"{parent}.{name}") for name in siblings]
+    return []
+
+
+@explainer("legrad")
+def legrad(model: nn.Module, x: Tensor, score: Score, *, profile: Wired) -> Found:
+    """LeGrad: positive gradients of each block's own score with respect to its attention, averaged (arXiv 2404.03214).
+
+    The score of a block is what the model's own end makes of its tokens when they skip the blocks after it.
+
+    Args:
+        model: a transformer with one token sequence through all blocks.
+        x: ``(B, C, *spatial)``.
+        score: the score.
+        profile: the wired profile.
+    """
+    blocks, rows = _steps(model, profile), torch.arange(len(x))
+    total = x.new_zeros(())
+    if blocks:
+        how = "the score of each block read by the model's own end"
+        for number, place in enumerate(blocks):
+            _, entry = leaf(x)
+            mode = Attention()
+            last = number == len(blocks) - 1
+            with torch.enable_grad():
+                with captured(model, place) as kept, contextlib.ExitStack() as stack:
+                    if not last:
+                        stack.enter_context(replaced(model, blocks[-1], lambda kept=kept: kept[-1]))  # type: ignore[misc]
+                    with mode:
+                        outputs = run(model, entry)
+                (grad,) = torch.autograd.grad(score(outputs, rows).sum(), mode.attentions[number])
+            total = total + _heads(grad, len(x)).clamp(min=0).mean((1, 2))
+    else:
+        how = "by the final score for all blocks, as no blocks were found that can be skipped"
+        for weights, gradient in _attention_gradients(model, x, score):
+            found = torch.zeros_like(weights) if gradient is None else gradient
+            total = total + _heads(found, len(x)).clamp(min=0).mean((1, 2))
+    values, note = _laid(total / profile.blocks, profile, x, how)
+    return Found(values, (note,), signed=False)
+
+
+@explainer("beyond_intuition")
+def beyond_intuition(
+    model: nn.Module,
+    x: Tensor,
+    score: Score,
+    *,
+    steps: int = 20,
+    start: float = 0.25,
+    batch_size: int = 8,
+    profile: Wired,
+    progress: Progress,
+) -> Found:
+    """Bidirectional transformer attribution, head-wise (openreview.net/forum?id=rm0zIzlhcX).
+
+    Perception rolls attention out, each head weighed by the size of the product of its attention and its gradient.
+    Feedback is the gradient of the last block's attention, averaged while the image is faded in from zero.
+
+    Args:
+        model: a transformer with one token sequence through all blocks.
+        x: ``(B, C, *spatial)``.
+        score: the score; its gradient is taken as it is, not that of a probability.
+        steps: images from zero to the image.
+        start: share of the blocks, from the first, that perception leaves out.
+        batch_size: model rows at a time.
+        profile: the wired profile.
+        progress: told after every chunk.
+    """
+    if not 0 <= start < 1:
+        raise TargetError(f"beyond_intuition: start={start} was given; 0 to below 1 is allowed")
+    recorded = _attention_gradients(model, x, score)
+    eye = torch.eye(recorded[0][0].shape[-1], device=x.device, dtype=x.dtype).expand(len(x), -1, -1)
+    joint = eye
+    for weights, gradient in recorded[int(start * len(recorded)) :]:
+        if gradient is None:  # an attention that the score does not depend on mixes nothing
+            continue
+        own, back = _heads(weights, len(x)), _heads(gradient, len(x))
+        size = (own.transpose(-2, -1) @ back).abs().mean((2, 3), keepdim=True)
+        share = size / size.sum(1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+        joint = joint + (share * own).sum(1) @ joint
+    feedback = torch.zeros_like(_heads(recorded[-1][0], len(x)))
+    for index in torch.split(torch.arange(steps * len(x)), batch_size):
+        rows, faded = index % len(x), (index // len(x)) / max(steps - 1, 1)
+        inputs = x[rows] * faded.to(x).view(-1, *[1] * (x.ndim - 1))
+        _, gradient = _attention_gradients(model, inputs, score, rows)[-1]
+        if gradient is not None:
+            feedback.index_add_(0, rows.to(x.device), _heads(gradient, len(rows)))
+        progress(int(index[-1]) + 1, steps * len(x))
+    values, note = _onto_image(joint * (feedback / steps).clamp(min=0).mean(1), profile, x)
+    return Found(values, (note,), signed=False)
+
+
+UNITS = 1_000_000
+"""Whole units of flow that stand for an attention of 1."""
+
+
+@explainer("attention_flow")
+@torch.no_grad()
+def attention_flow(
+    model: nn.Module,
+    x: Tensor,
+    score: Score,  # noqa: ARG001
+    *,
+    tokens: int = 64,
+    profile: Wired,
+    progress: Progress,
+) -> Found:
+    """Largest flow from each token through the blocks, attention as capacity (arXiv 2005.00928).
+
+    The flow runs from one image token to the tokens that the score reads, through edges as wide as the attention
+    between two tokens, residual connections counted as half. Larger grids are merged to cells of neighbouring tokens
+    first, whose edges add up: the flow between cells is exact, and an upper bound of that of their tokens together.
+
+    Args:
+        model: a transformer with one token sequence through all blocks.
+        x: ``(B, C, *spatial)``.
+        score: not used; the map does not depend on the target.
+        tokens: largest number of image tokens, or of cells of them, between which flows are computed.
+        profile: the wired profile.
+        progress: told after every image.
+    """
+    mode = Attention()
+    with mode:
+        run(model, x.clone())
+    grid = profile.token_grid or ()
+    cells, side = _cells(grid, tokens)
+    belongs = torch.cat([torch.arange(profile.prefix), profile.prefix + _cell_of(grid, side).flatten()])
+    number = profile.prefix + math.prod(cells)
+    member = torch.nn.functional.one_hot(belongs, number).double()
+    read = sorted({int(belongs[position]) for position in _read(profile)})
+    maps = []
+    blocks = [_with_residual(_heads(weights, len(x)).mean(1)).double().cpu() for weights in mode.attentions]
+    for image in range(len(x)):
+        capacities = [(member.T @ block[image] @ member).numpy() for block in blocks]
+        maps.append(_flows(capacities, range(profile.prefix, number), read))
+        progress(image + 1, len(x))
+    flows = torch.from_numpy(np.array(maps)).to(x).view(len(x), *cells)
+    merged = f", merged to {'×'.join(map(str, cells))} cells" if side > 1 else ""
+    note = (
+        f"Flow through {profile.blocks} blocks from {'×'.join(map(str, grid))} image tokens{merged}, "
+        f"to the {len(read)} {'cells' if side > 1 and len(read) > 1 else 'tokens'} that the score reads."
+    )
+    cautions = ["It does not depend on the target: it shows how much could flow from a place, whatever label is asked."]
+    if side > 1:
+        cautions.append(
+            "Tokens were merged, so the map is coarser than the grid; a larger limit of tokens takes longer."
+        )
+    return Found(upsample(flows, tuple(x.shape[2:])), (note,), tuple(cautions), signed=False)
+
+
+def _cells(grid: tuple[int, ...], most: int) -> tuple[tuple[int, ...], int]:
+    """Return the grid of cells with at most ``most`` of them, and how many tokens a cell spans on each axis."""
+    if most < 1:
+        raise TargetError(f"attention_flow: tokens={most} was given; it must be at least 1")
+    side = 1
+    while math.prod(-(-length // side) for length in grid) > most:
+        side += 1
+    return tuple(-(-length // side) for length in grid), side
+
+
+def _cell_of(grid: tuple[int, ...], side: int) -> Tensor:
+    """Return which cell each token belongs to, in row-major order."""
+    found = torch.zeros(grid, dtype=torch.long)
+    for axis, length in enumerate(grid):
+        at = torch.arange(length).view([-1 if d == axis else 1 for d in range(len(grid))]) // side
+        found = found * -(-length // side) + at
+    return found
+
+
+def _flows(capacities: Sequence[np.ndarray], sources: Sequence[int], read: Sequence[int]) -> list[float]:
+    """Return the largest flow from each source in front of the first block to what is read behind the last.
+
+    ``capacities[l][i, j]`` is how much token ``i`` behind block ``l`` takes from token ``j`` in front of it.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import maximum_flow
+
+    count, depth = len(capacities[0]), len(capacities)
+    taken, given = (index.ravel() for index in np.indices((count, count)))
+    begins = np.concatenate([layer * count + given for layer in range(depth)])
+    ends = np.concatenate([(layer + 1) * count + taken for layer in range(depth)])
+    wide = np.concatenate([np.rint(matrix.ravel() * UNITS) for matrix in capacities])
+    sink = (depth + 1) * count
+    begins = np.concatenate([begins, [depth * count + token for token in read]])
+    ends = np.concatenate([ends, [sink] * len(read)])
+    wide = np.concatenate([wide, [2**30] * len(read)]).astype(np.int32)
+    graph = coo_array((wide, (begins, ends)), shape=(sink + 1, sink + 1)).tocsr()
+    return [maximum_flow(graph, source, sink).flow_value / UNITS for source in sources]

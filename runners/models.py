@@ -154,7 +154,8 @@ def preserved(model: nn.Module, seed: int = 0) -> Iterator[None]:
             m.training = mode
             for key, entries in saved.items():
                 current = getattr(m, key)
-                for extra in [k for k in current if k not in entries]:
+                # a model may hook itself in its first forward pass, once and for all; such hooks stay
+                for extra in [k for k in current if k not in entries and _ours(current[k])]:
                     del current[extra]
         for p, required, grad in parameters:
             p.requires_grad_(required)
@@ -178,6 +179,10 @@ _HOOKS = (
     "_backward_hooks",
     "_backward_pre_hooks",
 )
+
+
+def _ours(hook: Any) -> bool:
+    return str(getattr(hook, "__module__", "")).startswith("runners.")
 
 
 def _reseed(seed: int) -> None:
@@ -530,7 +535,7 @@ def _places(trace: _Trace, x: Tensor) -> list[tuple[Place, Tensor, Tensor]]:
     ]
     known = sorted(set(maps), key=lambda g: -int(np.prod(g)))
     # a flattened feature map is a sequence too, of channels: tokens exist where something treats rows as tokens
-    tokens = bool(trace.recorder.attentions) or any(
+    tokens = trace.recorder.attends or any(
         isinstance(s.module, nn.LayerNorm) and s.tensor.ndim == 3 for s in trace.seen
     )
     found = []
@@ -578,10 +583,15 @@ def _wire(trace: _Trace, x: Tensor, task: str) -> dict[str, Any]:
         width = max(set(widths), key=widths.count)  # the residual stream; q, k, v and MLP layers are wider
         tokens = [entry for entry in tokens if entry[0].channels == width]
         places_used = [p for p in places if not p.layout.startswith("tokens") or p.channels == width]
+        # a linear layer inside a block is no step of the stream of tokens (keys and values may be as wide as it is)
+        linear = {s.name for s in trace.seen if isinstance(s.module, nn.Linear)}
+        places_used = [
+            p for p in places_used if p.name not in linear or not p.layout.startswith("tokens")
+        ] or places_used
     else:
         places_used = list(places)
     square = trace.recorder.attentions
-    if tokens and square:
+    if tokens and square and not trace.recorder.reduced:
         lengths = {shape[-1] for shape in square}
         last = tokens[-1][0]
         total = last.prefix + int(np.prod(last.grid))
@@ -630,13 +640,16 @@ def _readout(trace: _Trace, total: int) -> tuple[int, ...]:
 
 
 def _judge_attention(trace: _Trace, wiring: Mapping[str, Any], has: set[str], lacks: dict[str, str]) -> None:
-    if not trace.recorder.attentions:
+    if not trace.recorder.attends:
         lacks["attention_weights"] = "no self-attention was seen while it ran"
         lacks["tokens"] = "it has no token sequence"
         return
     has.add("attention_weights")
     if wiring.get("token_grid") is not None:
         has.add("tokens")
+    elif trace.recorder.reduced:
+        queries, keys = trace.recorder.reduced[0][-2:]
+        lacks["tokens"] = f"its attention reads a reduced sequence, {keys} tokens for {queries}"
     else:
         lengths = sorted({shape[-1] for shape in trace.recorder.attentions})
         lacks["tokens"] = (
@@ -669,7 +682,7 @@ def _judge_activations(trace: _Trace, hidden: str, has: set[str], lacks: dict[st
     if hidden:
         lacks["relu_only"] = lacks["elementwise_activations"] = hidden
         return
-    if recorder.attentions:
+    if recorder.attends:
         lacks["relu_only"] = "it has attention" + (f" and {', '.join(other)}" if other else "")
     elif other:
         lacks["relu_only"] = f"it uses {', '.join(other)}"
@@ -677,7 +690,7 @@ def _judge_activations(trace: _Trace, hidden: str, has: set[str], lacks: dict[st
         lacks["relu_only"] = "it has no ReLU, so the result would be the plain gradient"
     else:
         has.add("relu_only")
-    if recorder.attentions:
+    if recorder.attends:
         lacks["elementwise_activations"] = "it has attention, whose softmax mixes positions"
     elif recorder.unknown:
         lacks["elementwise_activations"] = f"no propagation rule is known for {', '.join(sorted(recorder.unknown))}"
@@ -706,7 +719,9 @@ def _judge_dropout(model: nn.Module, trace: _Trace, has: set[str], lacks: dict[s
 
 
 def _architecture(trace: _Trace, wiring: Mapping[str, Any], task: str | None) -> str | None:
-    if trace.recorder.attentions:
+    if trace.recorder.reduced:
+        return "unet" if task == "segmentation" else "vit"
+    if trace.recorder.attends:
         return "vit" if wiring.get("token_grid") is not None else "swin"
     if not any(name.startswith("conv") for name in trace.recorder.functions):
         return None
@@ -749,7 +764,7 @@ def _hooked(model: nn.Module, place: Place, act: Callable[[Tensor], Tensor | Non
         changed = act(output[0] if isinstance(output, tuple) else output)
         return (changed, *output[1:]) if isinstance(output, tuple) and changed is not None else changed
 
-    handle = unwrap(model).get_submodule(place.name).register_forward_hook(hook)
+    handle = unwrap(model).get_submodule(place.name).register_forward_hook(hook, prepend=True)  # before its own
     try:
         yield
     finally:
@@ -821,4 +836,11 @@ def dimmed(model: nn.Module, place: Place, mask: Tensor) -> Iterator[None]:
                 return features * flat[..., None]
 
     with _hooked(model, place, dim):
+        yield
+
+
+@contextlib.contextmanager
+def replaced(model: nn.Module, place: Place, make: Callable[[], Tensor]) -> Iterator[None]:
+    """Put what ``make()`` returns in the place of the output of a place during one forward pass."""
+    with _hooked(model, place, lambda _: make()):
         yield

@@ -20,7 +20,7 @@ TorchScript code is opaque to modes; the profile says so.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -174,6 +174,7 @@ def attention(mode: Mode, record: Callable[[Tensor], None], args: Sequence[Any],
     _tag(logits, "logits", True)
     with mode:
         weights = F.softmax(logits, dim=-1)
+    _tag(weights, "scores", logits)
     record(weights)
     with mode:
         return torch.matmul(weights, value)
@@ -238,6 +239,7 @@ class Recorder(TorchFunctionMode):
         functions: names of the functions seen.
         unknown: names of functions for which no propagation rule is known.
         attentions: ``(leading dims, tokens, tokens)`` of every square self-attention, in order.
+        reduced: the same of attention in which many tokens read a shorter or longer sequence.
         last: the name of the last differentiable function.
         drops: a dropout with a rate above 0 was called, at work or not.
     """
@@ -247,6 +249,7 @@ class Recorder(TorchFunctionMode):
         self.functions: set[str] = set()
         self.unknown: set[str] = set()
         self.attentions: list[tuple[int, ...]] = []
+        self.reduced: list[tuple[int, ...]] = []
         self.last = ""
         self.drops = False
 
@@ -270,15 +273,26 @@ class Recorder(TorchFunctionMode):
         if name not in _BOOKKEEPING and any(_differentiable(t) for t in outputs):
             self.functions.add(name)
             self.last = name
-            if name == "softmax" and isinstance(result, Tensor) and _is_square_attention(result):
+            if name == "softmax" and _is_attention(result, args, kwargs):
                 self._attend(tuple(result.shape))
             elif name not in _KNOWN:
                 self.unknown.add(name)
         return result
 
     def _attend(self, shape: tuple[int, ...]) -> None:
-        if shape[-1] == shape[-2] and shape[-1] > 1:
-            self.attentions.append(shape)
+        if min(shape[-2:]) > 1:  # a single query pools, it does not mix tokens
+            (self.attentions if shape[-1] == shape[-2] else self.reduced).append(shape)
+
+    @property
+    def attends(self) -> bool:
+        """Whether tokens read each other anywhere."""
+        return bool(self.attentions or self.reduced)
+
+
+def _is_attention(weights: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Is this softmax one of tokens over tokens: a square one, or one per head over the last axis?"""
+    over = kwargs.get("dim", args[1] if len(args) > 1 else None)
+    return _is_square_attention(weights) or (weights.ndim == 4 and over in (-1, 3))
 
 
 _KNOWN = (
@@ -919,7 +933,10 @@ def _forget(weights: Tensor) -> None:
 
 
 class Attention(Mode):
-    """Record the weights of every self-attention, ``(B, heads, N, N)`` or ``(B * heads, N, N)``, in their order."""
+    """Record the weights of every self-attention, ``(B, heads, N, N)`` or ``(B * heads, N, N)``, in their order.
+
+    What stood before the softmax is found by :func:`scores_of`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -932,6 +949,7 @@ class Attention(Mode):
         if name == "softmax":
             out = function(*args, **kwargs)
             if _is_square_attention(out):
+                _tag(out, "scores", args[0])
                 self.attentions.append(out)
             return out
         own = _Silent()
@@ -942,6 +960,18 @@ class Attention(Mode):
     def _record(self, weights: Tensor) -> None:
         if _is_square_attention(weights):
             self.attentions.append(weights)
+
+
+def scores_of(weights: Tensor) -> Tensor:
+    """Return what recorded attention weights are the softmax of."""
+    return weights._atlas_scores  # type: ignore[attr-defined,no-any-return]
+
+
+def detached(weights: Tensor) -> Tensor:
+    """Return recorded weights without their graph, :func:`scores_of` still found."""
+    kept = weights.detach()
+    _tag(kept, "scores", scores_of(weights).detach())
+    return kept
 
 
 class Softmaxes(Mode):

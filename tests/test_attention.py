@@ -91,6 +91,7 @@ def test_attention_weighted_by_its_gradient_by_hand(method: str) -> None:
     [
         *("raw_attention", "attention_rollout", "gradient_attention_rollout", "generic_attention", "chefer_lrp"),
         *("grad_cam", "vanilla_gradient", "attnlrp", "conservative_lrp"),
+        *("attention_flow", "legrad", "grad_sam", "ag_cam", "beyond_intuition"),
     ],
 )
 def test_fused_attention_gives_the_same_map(method: str) -> None:
@@ -240,3 +241,158 @@ def test_attention_written_with_einsum_gives_the_same_map(method: str, monkeypat
     monkeypatch.setattr(type(plain.blocks[0].attn), "forward", forward)
     found = explain(plain, x, method, 0).values
     assert torch.allclose(found, expected, atol=1e-5 * float(expected.max()))
+
+
+def attended(model: ViT, x: Tensor, target: int, skip_to_end: int | None = None) -> tuple[list[Tensor], ...]:
+    """Scores before the softmax, attention and its gradient in each block of the hand-written toy.
+
+    With ``skip_to_end`` the tokens leave the blocks after that one.
+    """
+    t = model.embed(x).flatten(2).transpose(1, 2)
+    t = torch.cat([model.extra.expand(len(t), -1, -1), t], 1) + model.position
+    before, kept = [], []
+    for number, block in enumerate(model.blocks):
+        b, n, d = t.shape
+        q, k, v = block.attn.qkv(block.norm1(t)).reshape(b, n, 3, 4, d // 4).permute(2, 0, 3, 1, 4)
+        before.append(q @ k.transpose(-2, -1) / (d // 4) ** 0.5)
+        kept.append(before[-1].softmax(-1))
+        t = t + block.attn.out((kept[-1] @ v).transpose(1, 2).reshape(b, n, d))
+        t = t + block.mlp(block.norm2(t))
+        if number == skip_to_end:
+            break
+    score = model.head(model.norm(t)[:, 0])[:, target].sum()
+    grads = torch.autograd.grad(score, kept)
+    return [b.detach() for b in before], [a.detach() for a in kept], list(grads)
+
+
+def enlarged(row: Tensor) -> Tensor:
+    """Values of the 16 image tokens behind the class token, on the image."""
+    return F.interpolate(row[:, 1:].reshape(len(row), 1, 4, 4), (32, 32), mode="bilinear")[:, 0]
+
+
+def close(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> bool:
+    assert found.any()
+    return torch.allclose(found, expected, atol=tolerance * float(expected.abs().max()))
+
+
+def test_grad_sam_by_hand() -> None:
+    model, x = vit(), images("vit_fused")
+    _, kept, grads = attended(model, x, 1)
+    total = torch.zeros(2, 17)
+    for a, g in zip(kept, grads, strict=True):
+        for head in range(4):
+            for token in range(17):
+                total += a[:, head, token] * g[:, head, token].clamp(min=0)
+    assert close(explain(model, x, "grad_sam", 1).values, enlarged(total / (3 * 4 * 17)))
+
+
+def test_attention_guided_cam_by_hand() -> None:
+    model, x = vit(), images("vit_fused")
+    before, _, grads = attended(model, x, 1)
+    total = torch.zeros(2, 17)
+    for scores, g in zip(before, grads, strict=True):
+        for head in range(4):
+            total += g[:, head, 0].clamp(min=0) / (1 + (-scores[:, head, 0]).exp())
+    expected = enlarged(total)
+    for kind in ("handwritten", "fused"):
+        other = vit(kind)
+        other.load_state_dict(model.state_dict())
+        assert close(explain(other, x, "ag_cam", 1).values, expected)
+
+
+def test_legrad_by_hand() -> None:
+    model, x = vit(), images("vit_fused")
+    total = torch.zeros(2, 17)
+    for block in range(3):
+        _, _, grads = attended(model, x, 1, skip_to_end=block)
+        total += grads[block].clamp(min=0).mean((1, 2))
+    found = explain(model, x, "legrad", 1)
+    assert close(found.values, enlarged(total / 3))
+    assert "the model's own end" in " ".join(found.notes)
+
+
+def test_legrad_where_no_block_can_be_skipped() -> None:
+    class Unrolled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = vit()
+            self.a, self.b, self.c = self.inner.blocks
+            self.inner.blocks = torch.nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            t = self.inner.embed(x).flatten(2).transpose(1, 2)
+            t = torch.cat([self.inner.extra.expand(len(t), -1, -1), t], 1) + self.inner.position
+            return self.inner.head(self.inner.norm(self.c(self.b(self.a(t))))[:, 0])
+
+    x = images("vit_fused")
+    _, _, grads = attended(vit(), x, 1)
+    found = explain(Unrolled().eval(), x, "legrad", 1)
+    assert close(found.values, enlarged(torch.stack([g.clamp(min=0).mean((1, 2)) for g in grads]).mean(0)))
+    assert "by the final score for all blocks" in " ".join(found.notes)
+
+
+@pytest.mark.parametrize("start", [0.0, 0.4])
+def test_bidirectional_attribution_by_hand(start: float) -> None:
+    model, x = vit(), images("vit_fused")
+    _, kept, grads = attended(model, x, 1)
+    joint = torch.eye(17).expand(2, -1, -1)
+    for a, g in list(zip(kept, grads, strict=True))[int(start * 3) :]:
+        size = torch.stack([(a[:, h].mT @ g[:, h]).abs().mean((1, 2)) for h in range(4)], 1)
+        share = size / size.sum(1, keepdim=True)
+        joint = joint + sum(share[:, h, None, None] * a[:, h] for h in range(4)) @ joint
+    feedback = torch.zeros(2, 4, 17, 17)
+    for alpha in torch.linspace(0, 1, 5):
+        feedback += attended(model, alpha * x, 1)[2][-1] / 5
+    expected = enlarged(joint[:, 0] * feedback.clamp(min=0).mean(1)[:, 0])
+    for size in (1, 7):
+        found = explain(model, x, "beyond_intuition", 1, steps=5, start=start, batch_size=size).values
+        assert close(found, expected, 1e-4)
+    with pytest.raises(TargetError, match="start=1.5 was given; 0 to below 1 is allowed"):
+        explain(model, x, "beyond_intuition", 1, start=1.5)
+
+
+def slow_flow(matrices: list[Tensor], source: int) -> float:
+    """Largest flow from a token in front of the first block to the class token behind the last, by networkx."""
+    networkx = pytest.importorskip("networkx")
+    graph = networkx.DiGraph()
+    for layer, matrix in enumerate(matrices):
+        for i in range(len(matrix)):
+            for j in range(len(matrix)):
+                graph.add_edge((layer, j), (layer + 1, i), capacity=float(matrix[i, j]))
+    return float(networkx.maximum_flow_value(graph, (0, source), (len(matrices), 0)))
+
+
+def test_attention_flow_by_hand() -> None:
+    model, x = vit(), images("vit_fused")
+    _, kept, _ = attended(model, x, 1)
+    for image in range(2):
+        matrices = [0.5 * a[image].mean(0) + 0.5 * torch.eye(17) for a in kept]
+        flows = torch.tensor([slow_flow(matrices, token) for token in range(17)])
+        found = explain(model, x, "attention_flow").values[image]
+        assert close(found, enlarged(flows[None])[0], 1e-4)
+
+
+def test_attention_flow_between_cells_of_tokens() -> None:
+    model, x = vit(), images("vit_fused", 1)
+    _, kept, _ = attended(model, x, 1)
+    cell = [0] + [1 + (token // 4 // 2) * 2 + token % 4 // 2 for token in range(16)]
+    member = F.one_hot(torch.tensor(cell)).float()
+    matrices = [member.T @ (0.5 * a[0].mean(0) + 0.5 * torch.eye(17)) @ member for a in kept]
+    flows = torch.tensor([slow_flow(matrices, token) for token in range(1, 5)])
+    found = explain(model, x, "attention_flow", tokens=5)
+    expected = F.interpolate(flows.view(1, 1, 2, 2), (32, 32), mode="bilinear")[0]
+    assert close(found.values, expected, 1e-4)
+    assert "merged to 2×2 cells" in " ".join(found.notes)
+    assert any("coarser than the grid" in caution for caution in found.cautions)
+    with pytest.raises(TargetError, match="tokens=0 was given"):
+        explain(model, x, "attention_flow", tokens=0)
+
+
+def test_a_token_that_nothing_attends_to_sends_no_flow() -> None:
+    from runners.attention import _flows
+
+    alone = torch.eye(3).numpy()
+    assert _flows([alone, alone], range(3), [0]) == [1.0, 0.0, 0.0]
+    mixed = torch.tensor([[0.5, 0.25, 0.25], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]).numpy()
+    assert _flows([alone, mixed], range(3), [0]) == [0.5, 0.25, 0.25]
+    assert _flows([alone, mixed], range(3), [0, 1]) == [0.5, 1.0, 0.25]  # 0.25 to the first and the rest stays

@@ -43,6 +43,7 @@ FAST = {
     "layer_conductance": {"steps": 8},
     "guided_ig": {"steps": 6, "max_distance": 0.1},
     "xrai": {"steps": 8},
+    "beyond_intuition": {"steps": 4},
     "mc_dropout": {"samples": 4},
     "test_time_augmentation": {"samples": 4},
 }
@@ -66,7 +67,6 @@ AT_RUN: dict[str, set[str]] = {
 REGIONS = ("kernel_shap", "feature_ablation", "shapley_sampling")
 BLACK_BOX = ("occlusion", "rise", "lime", *REGIONS, "sobol_attribution", "hsic_attribution")
 CHANNELS = ("score_cam", "ablation_cam", "ss_cam", "is_cam", "group_cam", "poly_cam", "sidu")
-ATTENTION = ("raw_attention", "attention_rollout", "gradient_attention_rollout", "generic_attention", "chefer_lrp")
 RELEVANCE = (
     "relevance_cam",
     "fullgrad",
@@ -82,6 +82,10 @@ RELEVANCE = (
 WEIGHTS = ("attnlrp", "conservative_lrp")
 """Methods that ask for attention, on windows or on one sequence."""
 DROPOUT = ("mc_guided_backprop",)
+ATTENTION = (
+    *("raw_attention", "attention_rollout", "gradient_attention_rollout", "generic_attention", "chefer_lrp"),
+    *("attention_flow", "legrad", "grad_sam", "ag_cam", "beyond_intuition"),
+)
 
 # What a radiographer of the matrix should see: which toys each structural need rules out.
 WITHOUT = {
@@ -258,6 +262,8 @@ def test_cost_in_the_knowledge_base_is_the_measured_one(method: str) -> None:
     if method == "single_patch_perturbation":  # tiles of the image
         assert stated is None
         assert measured == 16
+    elif method == "legrad":  # blocks of the model: 3 here, 12 in the knowledge base
+        assert (measured, stated) == (2 * 3, 2 * 12)
     elif method in ("occlusion", *CHANNELS, *REGIONS):  # windows, channels, superpixels of the image
         assert stated is not None
         assert measured <= stated
