@@ -35,6 +35,7 @@ _REGISTERING = (
     "cams",
     "coalitions",
     "gradients",
+    "learned_masks",
     "measures",
     "paths",
     "perturbation",
