@@ -28,8 +28,9 @@ from taxonomy.requirements import Gap
 
 SURE = 4.0
 """Logit of the image's score on its own scale; that of the score without content is its negative."""
-EPSILON = 1e-5
-"""Adam's: below it a gradient is rounding error, and must not move a mask."""
+EPSILON = 0.03
+"""Adam's, as a share of the largest gradient of an image in the first step: smaller ones move a mask less, so that what
+is next to nothing, or only a rounding error, does not move it as far as all else."""
 FEW_REFERENCES = 100
 """From so many reference images on, every position of the features has statistics of its own."""
 
@@ -98,7 +99,7 @@ def _descend(
     """
     learned = mask.detach().clone().requires_grad_()
     adam = torch.optim.Adam([learned], lr=rate, eps=EPSILON)
-    images = len(mask)
+    images, unit = len(mask), torch.ones(())
     with torch.enable_grad():
         for step in range(steps):
             (total,) = torch.autograd.grad(penalty(learned, step).sum(), learned, materialize_grads=True)
@@ -108,7 +109,10 @@ def _descend(
                 (grad,) = torch.autograd.grad(losses.sum() / samples, learned)
                 total = total + grad
                 progress(step * images * samples + int(jobs[-1]) + 1, steps * images * samples)
-            learned.grad = total
+            if step == 0:
+                largest = total.flatten(1).abs().amax(1).view(-1, *[1] * (mask.ndim - 1))
+                unit = torch.where(largest > 0, largest, 1.0)
+            learned.grad = total / unit
             adam.step()
             if bounded:
                 with torch.no_grad():
@@ -188,7 +192,7 @@ def meaningful_perturbation(
 
     start = x.new_full((len(x), *counts), 0.5)
     found = _descend(start, steps, 1, rate, data, penalty, batch_size, progress)
-    hidden = 1 - kept(found)
+    hidden = kept(1 - found)
     note = (
         f"A mask of {'×'.join(map(str, counts))} cells, {steps} steps, baseline {baseline}; hidden: "
         f"{', '.join(f'{share:.0%}' for share in hidden.flatten(1).mean(1).tolist())} of the image."
@@ -228,7 +232,7 @@ def extremal_perturbation(
         rate: learning rate.
         baseline: what is seen outside the mask: black, white, mean, blur, noise or zero.
         batch_size: model rows at a time.
-        generator: for the noise baseline.
+        generator: for the noise baseline, and for the order of equal values.
         progress: told after every chunk.
 
     Returns:
@@ -243,8 +247,10 @@ def extremal_perturbation(
     base = make_baseline(x, baseline, generator)
     scale = _scaled(model, x, base, score)
     bump = _bump(3.0 if x.ndim == 4 else 1.5, x)
-    total, notes = torch.zeros_like(x[:, 0]), []
+    total, notes, cautions = torch.zeros_like(x[:, 0]), [], list(scale.cautions)
 
+    around = math.prod(count + 2 * (len(bump) // 2) for count in counts)
+    shuffle = torch.randperm(around, generator=generator).to(x.device)  # equal values go in no order of place
     inside = (slice(None), *[slice(len(bump) // 2, -(len(bump) // 2))] * bump.ndim)
 
     def kept(masks: Tensor) -> Tensor:
@@ -257,7 +263,9 @@ def extremal_perturbation(
             return scale.lost(run(model, mixed(x[rows], base[rows], kept(masks))), rows)
 
         def penalty(masks: Tensor, step: int, share: float = share) -> Tensor:
-            ordered = _spread(masks, bump).flatten(1).sort(1, descending=True).values
+            spread = _spread(masks, bump).flatten(1)[:, shuffle]
+            order = (spread.detach() * 1e3).round().argsort(dim=1, descending=True, stable=True)
+            ordered = spread.gather(1, order)
             wanted = torch.arange(ordered.shape[1], device=x.device) < round(share * math.prod(counts))
             wrong = (ordered - wanted.to(ordered)).square().mean(1)
             return float(AREA_WEIGHT * AREA_GROWTH ** (step / steps)) * wrong
@@ -271,12 +279,19 @@ def extremal_perturbation(
         with torch.no_grad():
             parts = torch.split(rows_all, batch_size)
             left = torch.cat([scale.logit(run(model, mixed(x[rows], base[rows], found[rows])), rows) for rows in parts])
-        reached = ", ".join(f"{(float(v) / SURE + 1) / 2:.0%}" for v in left)
+        rise = [(float(v) / SURE + 1) / 2 for v in left]
+        reached = ", ".join(f"{part:.0%}" for part in rise)
+        cautions += [
+            f"{which(i, len(x))}the mask of {share:.0%} keeps only {part:.0%} of the score's rise; a larger area may "
+            "be needed."
+            for i, part in enumerate(rise)
+            if part < LEAST_KEPT
+        ]
         mean = ", ".join(f"{v:.1%}" for v in found.flatten(1).mean(1).tolist())
         notes.append(
             f"Area {share:g} (reached: {mean}): keeps {reached} of the score's rise from the baseline {baseline}."
         )
-    return Found(total.clamp(0, 1), tuple(notes), scale.cautions, signed=False)
+    return Found(total.clamp(0, 1), tuple(notes), tuple(cautions), signed=False)
 
 
 AREA_WEIGHT = 0.3
@@ -285,6 +300,8 @@ AREA_WEIGHT = 0.3
 Low, so that at first the score decides what is worth keeping."""
 AREA_GROWTH = 300.0
 """How many times larger it is at the last step."""
+LEAST_KEPT = 0.5
+"""Below this share of the score's rise an extremal perturbation gets a caution."""
 COLDNESS = 20.0
 """How sharp the smooth maximum is."""
 

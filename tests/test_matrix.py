@@ -28,11 +28,24 @@ FAST = {
     "shapley_sampling": {"orders": 2, "segments": 8},
     "sobol_attribution": {"designs": 4, "cells": 2},
     "hsic_attribution": {"masks": 24, "cells": 3},
+    "mc_rise": {"masks": 12},
+    "relax": {"masks": 12},
+    "shap_partition": {"samples": 40},
+    "kernel_shap_supervoxels": {"samples": 40, "segments": 8},
+    "kernel_shap_organ_units": {"samples": 40},
+    "meaningful_perturbation": {"steps": 8, "cells": 6},
+    "extremal_perturbation": {"steps": 8, "cells": 8},
+    "pixel_rde": {"steps": 4, "samples": 2},
+    "iba": {"steps": 4, "samples": 2},
 }
-AT_RUN: dict[str, set[str]] = {}
+AT_RUN: dict[str, set[str]] = {"relax": {n for n in TOYS if n.startswith("unet")} | {"dict"}}
 """Toys that a method refuses for a reason that no profile can tell."""
-REGIONS = ("kernel_shap", "feature_ablation", "shapley_sampling")
-BLACK_BOX = ("occlusion", "rise", "lime", *REGIONS, "sobol_attribution", "hsic_attribution")
+UNITS = ("kernel_shap_supervoxels", "kernel_shap_organ_units")
+REGIONS = ("kernel_shap", "feature_ablation", "shapley_sampling", *UNITS)
+BLACK_BOX = (
+    *("occlusion", "rise", "mc_rise", "lime", "kernel_shap", "feature_ablation", "shapley_sampling", "shap_partition"),
+    *("sobol_attribution", "hsic_attribution"),
+)
 ATTENTION = ("raw_attention", "attention_rollout", "gradient_attention_rollout", "generic_attention", "chefer_lrp")
 
 # What a radiographer of the matrix should see: which toys each structural need rules out.
@@ -46,6 +59,8 @@ WITHOUT = {
     "cam": {n for n in TOYS if n.startswith(("vit", "swin", "unet"))} | {"dataclass", "box"},
     **dict.fromkeys(ATTENTION, {n for n in TOYS if not n.startswith("vit") and n != "dataclass"}),
     **dict.fromkeys(BLACK_BOX, set()),
+    "kernel_shap_supervoxels": {n for n in TOYS if len(TOYS[n].shape) < 4},
+    "kernel_shap_organ_units": {n for n in TOYS if not n.startswith("unet")},
 }
 
 
@@ -127,7 +142,7 @@ class Shifted(torch.nn.Module):
         return self.inner(x.sub_(0.2).mul_(1.5) if self.in_place else (x - 0.2) * 1.5)
 
 
-@pytest.mark.parametrize("name", sorted({*explainers, *metrics} - {*ATTENTION}))
+@pytest.mark.parametrize("name", sorted({*explainers, *metrics} - {*ATTENTION, *UNITS}))
 def test_models_that_change_their_input_in_place(name: str) -> None:
     found = []
     for in_place in (True, False):
@@ -170,7 +185,7 @@ def test_every_parameter_is_described(method: str) -> None:
 def test_cost_in_the_knowledge_base_is_the_measured_one(method: str) -> None:
     """Model passes at default parameters."""
     stated = load_kb().methods[method].cost.passes
-    toy = "vit_fused" if method in ATTENTION else "cnn2d"
+    toy = "vit_fused" if method in ATTENTION else "unet3d" if method in UNITS else "cnn2d"
     owned = {key: value for key, value in options(method, toy).items() if key in INJECTED}
     passes = explain(make(toy), images(toy, 1), method, **owned).passes
     measured = passes["forward"] - 1 + passes["backward"]  # one forward pass resolves the target
