@@ -15,7 +15,7 @@ from runners import runnable
 from taxonomy import KB, load_kb
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-TASKS = ("classification", "segmentation", "regression")
+TASKS = ("classification", "segmentation", "regression", "detection", "retrieval")
 
 
 def inside(name: str) -> str:

@@ -40,6 +40,7 @@ _REGISTERING = (
     "coalitions",
     "detectors",
     "gradients",
+    "learned_masks",
     "measures",
     "mil",
     "paths",

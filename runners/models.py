@@ -63,6 +63,17 @@ class Place:
             return tensor[:, self.prefix :].transpose(1, 2).reshape(len(tensor), self.channels, *self.grid)
         return tensor
 
+    def put(self, features: Tensor, output: Tensor) -> Tensor:
+        """Return the module's output with its features replaced by ``(B, C, *grid)``, the inverse of :meth:`fold`."""
+        if self.layout == "channels_last":
+            return features.movedim(1, -1)
+        if not self.layout.startswith("tokens"):
+            return features
+        tokens = features.flatten(2).transpose(1, 2)
+        if self.layout == "tokens_first":
+            return torch.cat([output[: self.prefix], tokens.transpose(0, 1)])
+        return torch.cat([output[:, : self.prefix], tokens], 1)
+
     def text(self) -> str:
         """Say where the features are, for a note."""
         shape = "×".join(map(str, self.grid))
@@ -752,7 +763,7 @@ def upsample(maps: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 @contextlib.contextmanager
-def _hooked(model: nn.Module, place: Place, act: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
+def watched(model: nn.Module, place: Place, act: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
     """Show the output of a place to ``act`` in one forward pass; what it returns, if anything, takes its place."""
     calls = 0
 
@@ -775,7 +786,7 @@ def _hooked(model: nn.Module, place: Place, act: Callable[[Tensor], Tensor | Non
 def captured(model: nn.Module, place: Place) -> Iterator[list[Tensor]]:
     """Collect the output of a place during one forward pass: the list's last entry."""
     kept: list[Tensor] = []
-    with _hooked(model, place, kept.append):
+    with watched(model, place, kept.append):
         yield kept
 
 
@@ -793,7 +804,7 @@ def thinned(model: nn.Module, place: Place, channels: Tensor) -> Iterator[None]:
             changed[rows, ..., channels.to(changed.device)] = 0
         return changed.movedim(-1, axis)
 
-    with _hooked(model, place, thin):
+    with watched(model, place, thin):
         yield
 
 

@@ -995,3 +995,19 @@ class _Silent(Mode):
 
     def wants(self, name: str, args: Sequence[Any]) -> bool:  # noqa: ARG002
         return False
+
+
+class Codes(Mode):
+    """Keep what the last linear layer of a forward pass reads, in ``last``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: Tensor | None = None
+
+    def wants(self, name: str, args: Sequence[Any]) -> bool:  # noqa: ARG002
+        return name == "linear"
+
+    def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ARG002
+        # addmm(bias, x, weight transposed)
+        self.last = args[1] if function.__name__ == "addmm" else kwargs.get("input", args[0] if args else None)
+        return function(*args, **kwargs)

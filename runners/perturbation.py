@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -28,8 +29,11 @@ from runners.asking import (
     which,
 )
 from runners.baselines import Fill, filling
+from runners.models import Wired, run
+from runners.modes import Codes
 from runners.registry import Found, Progress, Score, explainer
-from taxonomy.errors import TargetError
+from taxonomy.errors import RequirementError, TargetError
+from taxonomy.requirements import Gap
 
 POOR_AGREEMENT = 0.5
 """Below this reliability a RISE map gets a caution."""
@@ -254,6 +258,151 @@ def _soft(grids: Tensor, counts: Sequence[int], x: Tensor, generator: torch.Gene
         return cut[(numbers - first).to(x.device)]
 
     return masks
+
+
+@explainer("mc_rise")
+@torch.no_grad()
+def mc_rise(
+    model: nn.Module,
+    x: Tensor,
+    score: Score,
+    *,
+    masks: int = 500,
+    cells: int | None = None,
+    probability: float = 0.5,
+    colour: str = "all",
+    batch_size: int = 16,
+    progress: Progress,
+    generator: torch.Generator,
+) -> Found:
+    """Paint random cells in random colours: how far does a colour lower the score at a pixel (arXiv 2010.02468)?
+
+    A mask leaves each cell of a coarse grid as it is or paints it in one of the colours: darkest (all channels at their
+    lowest value), brightest (all at their highest) and, with several channels, one channel at its highest alone. For
+    every colour the map is the mean score with the pixel left as it is less the mean score with it painted; the paper
+    gives one map for each colour, and with the opposite sign.
+
+    Args:
+        model: Network in eval mode.
+        x: Images ``(B, C, *spatial)``.
+        score: One number per output row.
+        masks: Number of masks, at least 2.
+        cells: Cells per axis of the random grid; by default 8 in 2D and 5 in 3D.
+        probability: Chance of a cell to be painted.
+        colour: The colour whose map is shown (dark, bright, or channel 1, channel 2, ...), or all for their mean.
+        batch_size: Masked images per model call.
+        progress: Told the model rows done.
+        generator: Draws grids and shifts.
+
+    Returns:
+        Signed map ``(B, *spatial)`` in units of the score: positive where the colour lowers it.
+
+    Raises:
+        TargetError: a parameter is out of range.
+    """
+    at_least(2, masks=masks)
+    at_least(1, batch_size=batch_size)
+    _chance(probability)
+    images, spatial = len(x), x.shape[2:]
+    names, colours = _colours(x)
+    if colour not in ("all", *names):
+        raise TargetError(f"colour = {colour!r}: it must be all, {' or '.join(names)}.")
+    counts = _cells(x, cells, deep=5)
+    shape = (masks, *[count + 1 for count in counts])
+    painted = torch.rand(shape, generator=generator) < probability
+    paint = torch.randint(len(names), shape, generator=generator) + 1
+    kinds = F.one_hot(torch.where(painted, paint, 0), len(names) + 1).movedim(-1, 1).float()  # 0: left as it is
+    soft = _soft(kinds, counts, x, generator)
+    rows = torch.arange(masks * images) % images
+
+    def fill(row: Tensor, shares: Tensor) -> Tensor:
+        shares = shares.to(x)
+        paints = torch.einsum("nkc,nk...->nc...", colours[row], shares[:, 1:])
+        return shares[:, :1] * x[row] + paints
+
+    zeros = partial(torch.zeros, dtype=torch.float64, device=x.device)
+    weighted, mass = zeros(images, len(names) + 1, math.prod(spatial)), zeros(len(names) + 1, math.prod(spatial))
+    scores = zeros(images, masks)
+    asked = ask(model, x, fill, score, rows, lambda jobs: soft(jobs // images), batch_size, progress)
+    for jobs, shares, answers in asked:
+        flat, row = shares.flatten(2).double(), rows[jobs].to(x.device)
+        weighted.index_add_(0, row, answers.double()[:, None, None] * flat)
+        mass += flat[row == 0].sum(0)
+        scores[row, (jobs // images).to(x.device)] = answers.double()
+    level = scores.mean(1)[:, None, None]
+    means = torch.where(mass > 0, weighted / mass.clamp_min(1e-12), level)
+    drops = means[:, :1] - means[:, 1:]
+    chosen = drops.mean(1) if colour == "all" else drops[:, names.index(colour)]
+    strongest = "; ".join(
+        f"{which(i, images)}{', '.join(f'{n} {float(d):.2g}' for n, d in zip(names, own, strict=True))}"
+        for i, own in enumerate(drops.abs().amax(2))
+    )
+    grid = "×".join(map(str, counts))
+    notes = (f"{masks} masks of {grid} cells, colour {colour}; largest change under each: {strongest}.",)
+    return Found(chosen.view(images, *spatial).float(), notes, unmoved(scores))
+
+
+def _colours(x: Tensor) -> tuple[list[str], Tensor]:
+    """Return the names of the colours and their values ``(B, K, C)`` for each image."""
+    low, high = x.flatten(2).amin(2), x.flatten(2).amax(2)
+    names, values = ["dark", "bright"], [low, high]
+    for channel in range(x.shape[1] if x.shape[1] > 1 else 0):
+        names.append(f"channel {channel + 1}")
+        values.append(torch.where(torch.arange(x.shape[1], device=x.device) == channel, high, low))
+    return names, torch.stack(values, 1)
+
+
+@explainer("relax")
+@torch.no_grad()
+def relax(
+    model: nn.Module,
+    x: Tensor,
+    score: Score,
+    *,
+    masks: int = 500,
+    cells: int | None = None,
+    probability: float = 0.5,
+    centred: bool = True,
+    baseline: str = "mean",
+    tolerance: float = 0.0,
+    batch_size: int = 16,
+    profile: Wired,
+    progress: Progress,
+    generator: torch.Generator,
+) -> Found:
+    """Where the image must be visible for the model's code of it to stay the same (arXiv 2112.10161).
+
+    As RISE, with another score: the cosine similarity of the codes of the masked and of the whole image. The code is
+    what the model's last linear layer reads.
+
+    Parameters as in :func:`rise`.
+    """
+    _ = score
+    if "embedding" not in profile.has:
+        raise RequirementError(
+            "relax", [Gap("embedding", "its last layer is not linear, so no code of the image is known")]
+        )
+    code = partial(codes, model)
+    whole = code(x)
+
+    def similarity(found: Tensor, rows: Tensor) -> Tensor:
+        return F.cosine_similarity(found, whole[rows], dim=1)
+
+    found = _rise(
+        code, x, similarity, masks, cells, probability, centred, baseline, tolerance, batch_size, progress, generator
+    )
+    note = f"Code of {whole.shape[1]} numbers: what the last linear layer reads."
+    caution = "The map shows what the model's code of the image rests on: it is the same for every target."
+    return replace(found, notes=(note, *found.notes), cautions=(caution, *found.cautions))
+
+
+def codes(model: nn.Module, x: Tensor) -> Tensor:
+    """Return what the last linear layer of a model reads, ``(B, D)``."""
+    with Codes() as seen:
+        run(model, x.clone())
+    assert seen.last is not None
+    code: Tensor = seen.last.flatten(1)
+    return code
 
 
 @explainer("sobol_attribution")

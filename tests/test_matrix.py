@@ -46,6 +46,15 @@ FAST = {
     "beyond_intuition": {"steps": 4},
     "mc_dropout": {"samples": 4},
     "test_time_augmentation": {"samples": 4},
+    "mc_rise": {"masks": 12},
+    "relax": {"masks": 12},
+    "shap_partition": {"samples": 40},
+    "kernel_shap_supervoxels": {"samples": 40, "segments": 8},
+    "kernel_shap_organ_units": {"samples": 40},
+    "meaningful_perturbation": {"steps": 8, "cells": 6},
+    "extremal_perturbation": {"steps": 8, "cells": 8},
+    "pixel_rde": {"steps": 4, "samples": 2},
+    "iba": {"steps": 4, "samples": 2},
 }
 PLACELESS = {n for n, toy in TOYS.items() if toy.task != "segmentation"}
 """Toys that give one answer for the whole image."""
@@ -57,6 +66,7 @@ AT_RUN: dict[str, set[str]] = {
     **dict.fromkeys(
         ("refine_cam", "poly_cam"), {"cnn2d_gated", "dataclass", *[n for n in TOYS if n.startswith("vit")]}
     ),
+    "relax": {n for n in TOYS if n.startswith("unet")} | {"dict"},
     "deep_ensemble": PLACELESS,
     "test_time_augmentation": PLACELESS,
     "mc_dropout": PLACELESS & DROPPING,
@@ -64,8 +74,12 @@ AT_RUN: dict[str, set[str]] = {
     **dict.fromkeys(BAGS, PLACELESS - {"mil"}),
 }
 """Toys that a method refuses for a reason that no profile can tell."""
-REGIONS = ("kernel_shap", "feature_ablation", "shapley_sampling")
-BLACK_BOX = ("occlusion", "rise", "lime", *REGIONS, "sobol_attribution", "hsic_attribution")
+UNITS = ("kernel_shap_supervoxels", "kernel_shap_organ_units")
+REGIONS = ("kernel_shap", "feature_ablation", "shapley_sampling", *UNITS)
+BLACK_BOX = (
+    *("occlusion", "rise", "mc_rise", "lime", "kernel_shap", "feature_ablation", "shapley_sampling", "shap_partition"),
+    *("sobol_attribution", "hsic_attribution"),
+)
 CHANNELS = ("score_cam", "ablation_cam", "ss_cam", "is_cam", "group_cam", "poly_cam", "sidu")
 RELEVANCE = (
     "relevance_cam",
@@ -107,6 +121,7 @@ WITHOUT = {
     **dict.fromkeys(("attention_mil", "single_patch_perturbation"), {*TOYS} - PLACELESS),
     "clam": {n for n, toy in TOYS.items() if toy.task != "classification"},
     "xmil_lrp": {*[n for n in TOYS if n.startswith(("vit", "swin", "unet"))], "dataclass", "box"},
+    **dict.fromkeys(UNITS, set()),
 }
 LACKS = {"mil": {"spatial_features", "tokens", "attention_weights", "relu_only", "linear_head"}}
 """What a toy lacks whatever the method: the layers of a bag model see tiles, not the image."""
@@ -122,7 +137,7 @@ def without(method: str) -> set[str]:
     return WITHOUT.get(method, {"box"}) | other | {toy for toy, lacks in LACKS.items() if needs & lacks}
 
 
-TYPICAL = ("cnn2d", "vit_fused", "unet2d", "unet2d_dropout", "detector", "mil")
+TYPICAL = ("cnn2d", "vit_fused", "unet2d", "unet2d_dropout", "unet3d", "detector", "mil")
 """Where a method is at home: on the first of these that it can explain."""
 
 
