@@ -846,12 +846,12 @@ def dimmed(model: nn.Module, place: Place, mask: Tensor) -> Iterator[None]:
             case _:
                 return features * flat[..., None]
 
-    with hooked(model, place, dim):
+    with watched(model, place, dim):
         yield
 
 
 @contextlib.contextmanager
 def replaced(model: nn.Module, place: Place, make: Callable[[], Tensor]) -> Iterator[None]:
     """Put what ``make()`` returns in the place of the output of a place during one forward pass."""
-    with hooked(model, place, lambda _: make()):
+    with watched(model, place, lambda _: make()):
         yield
