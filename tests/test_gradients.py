@@ -106,6 +106,11 @@ def test_noisegrad_is_the_mean_over_models_with_their_own_factors() -> None:
     assert torch.allclose(many[0], weight[0].view(2, 4, 4).abs().amax(0), atol=0.05 * float(weight.abs().max()))
     assert torch.equal(many[0], many[1])  # the gradient of a linear model is the same everywhere
     # one sample: every weight got a factor of its own, whose spread is the one asked for
+    grey = Linear((1, 4, 4)).eval()
+    once = (
+        explain(grey, x[:1, :1], "noisegrad", 0, samples=1).values[0] / grey.layer.weight[0].detach().view(4, 4).abs()
+    )
+    assert len(once.unique()) == 16
     factors = torch.cat(
         [
             explain(model, x[:1], "noisegrad", 0, samples=1, weight_noise=0.1, seed=seed).values.flatten()
@@ -221,6 +226,7 @@ def test_guided_backprop_under_dropout_pass_by_pass() -> None:
     options = {"samples": 6, "batch_size": 1}
     mean = explain(model, x, "mc_guided_backprop", 1, show="mean", **options).values  # type: ignore[arg-type]
     drawn = masks[-12:]  # the passes, step by step, image by image
+    assert not any(torch.equal(drawn[0], other) for other in drawn[2::2])
     spread = explain(model, x, "mc_guided_backprop", 1, **options).values  # type: ignore[arg-type]
 
     class Fixed(torch.nn.Module):
