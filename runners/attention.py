@@ -194,7 +194,7 @@ def chefer_lrp(model: nn.Module, x: Tensor, score: Score, *, profile: Wired) -> 
     """
     plain = _attention_gradients(model, x, score)
     _, entry = leaf(x)
-    mode = Relevance(Composite(PLUS, PLUS, bias=False))
+    mode = Relevance(Composite(PLUS, PLUS, bias=False, affine=False))
     with torch.enable_grad():
         with mode:
             output = primary(run(model, entry))
