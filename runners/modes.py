@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from runners.rules import Apply, Composite, Layer, Rule, same, stabilised, up
+from runners.rules import EPSILON, Apply, Composite, Layer, Rule, gamma_rule, same, stabilised, up
 
 ACTIVATIONS = frozenset(
     """
@@ -528,27 +529,26 @@ _NORM_ARGUMENTS: dict[str, tuple[str, ...]] = {
 
 
 def _normalised(
-    mode: Mode,
+    steps: AbstractContextManager[Any],
     invert: Callable[[Tensor], Tensor],
     name: str,
-    function: Callable[..., Any],
-    args: list[Any],
+    args: Sequence[Any],
     kwargs: dict[str, Any],
 ) -> Tensor:
-    """Normalisation written out, its steps running under ``mode``; ``invert`` takes the variance to 1 / deviation."""
+    """Normalisation written out, its steps running inside ``steps``; ``invert`` takes the variance to 1 / deviation."""
     x = args[0]
     given = dict(zip(_NORM_ARGUMENTS[name], args, strict=False)) | kwargs
     if name == "instance_norm" and not given.get("use_input_stats", True):
-        return function(*args, **kwargs)  # type: ignore[no-any-return]
+        return F.instance_norm(*args, **kwargs)
     last = name in ("layer_norm", "rms_norm")
     if last:
         grouped, dims = x, tuple(range(-len(given["normalized_shape"]), 0))
     else:
         groups = given["num_groups"] if name == "group_norm" else x.shape[1]
         grouped, dims = x.reshape(x.shape[0], groups, -1), (-1,)
-    eps = given.get("eps", 1e-5)
-    eps = torch.finfo(x.dtype).eps if eps is None else eps  # rms_norm without a number
-    with mode:
+    eps = given.get("eps", None if name == "rms_norm" else 1e-5)
+    eps = torch.finfo(x.dtype).eps if eps is None else eps
+    with steps:
         centred = grouped if name == "rms_norm" else grouped - grouped.mean(dims, keepdim=True)
         variance = (centred * centred).mean(dims, keepdim=True)
         out = (centred * invert(variance + eps)).reshape(x.shape)
@@ -558,6 +558,15 @@ def _normalised(
     if given.get("bias") is not None:
         out = out + given["bias"].view(shape)
     return out  # type: ignore[no-any-return]
+
+
+def _held(name: str) -> Callable[..., Tensor]:
+    """Return a normalisation whose deviation is a constant, so that it is an affine function of its input."""
+
+    def affine(*args: Any, **kwargs: Any) -> Tensor:
+        return _normalised(nullcontext(), lambda v: torch.rsqrt(v).detach(), name, args, kwargs)
+
+    return affine
 
 
 class DeepLift(Mode):
@@ -577,7 +586,7 @@ class DeepLift(Mode):
 
     def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
         if name in _NORM_ARGUMENTS:
-            return _normalised(self, torch.rsqrt, name, function, args, kwargs)
+            return _normalised(self, torch.rsqrt, name, args, kwargs)
         if name == "softmax":
             dim = kwargs.get("dim", args[1] if len(args) > 1 else -1)
             # the shift must be the same constant for image and baseline, or it would carry a difference
@@ -664,10 +673,11 @@ class Relevance(Mode):
     """Layer-wise relevance propagation: inside this mode the backward pass carries relevance instead of gradients.
 
     The composite says which rule goes to convolutions, linear layers, layers that read the image and output layers. For
-    every composite: batch normalisation is merged into the layer before it, other normalisation and activations pass
-    relevance on, sums, pooling and up-sampling share it in proportion, max pooling is winner-take-all, gates pass all
-    to the gated signal, products of two activations share half and half. Attention weights are recorded: the relevance
-    that reaches them is the gradient with respect to them.
+    every composite: batch normalisation is merged into the layer before it, other normalisation directly after a layer
+    and activations pass relevance on, normalisation elsewhere counts as affine if the composite says so, sums, pooling
+    and up-sampling share relevance in proportion, max pooling is winner-take-all, gates pass all to the gated signal,
+    products of two activations share half and half. Attention weights are recorded: the relevance that reaches them is
+    the gradient with respect to them.
     """
 
     def __init__(self, composite: Composite, epsilon: float = 1e-6) -> None:
@@ -703,13 +713,14 @@ class Relevance(Mode):
             out = function(*args, **kwargs)
             _tag(out, "gate", getattr(args[0], "_atlas_gate", None))
             return out
-        if name in CONVOLUTIONS:
-            return self._convolution(name, function, args, kwargs)
-        if name == "linear":
-            return self._linear(function, args, kwargs)
+        if name in CONVOLUTIONS or name == "linear":
+            rule = self.composite.linear if name == "linear" else self.composite.convolution
+            return self._layer(*_linear(name, function, args, kwargs), rule)
         if name == "batch_norm":
             return self._batch_norm(function, args, kwargs)
-        if name in NORMS or name in ACTIVATIONS or name == "softmax":
+        if name in NORMS:
+            return self._normalisation(_held(name), function, args, kwargs)
+        if name in ACTIVATIONS or name == "softmax":
             out = _passing(function, args, kwargs)
             if name == "softmax" and _is_square_attention(out) and not _inside_attention(args):
                 self.attentions.append(out)
@@ -733,28 +744,6 @@ class Relevance(Mode):
             return (source.detach() * slope,)
 
         return _apply(forward, backward, x)
-
-    def _convolution(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
-        given = dict(zip(("input", "weight", "bias"), args[:3], strict=False)) | kwargs
-        x, weight, bias = given.pop("input"), given.pop("weight"), given.pop("bias", None)
-        options, rest = given, args[3:]
-        turned = "transpose" in name
-
-        def apply(t: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-            return function(t, w, b, *rest, **options)  # type: ignore[no-any-return]
-
-        groups = options.get("groups", rest[3] if len(rest) > 3 else 1)
-        # a transposed convolution in groups has its output channels on two axes, where no scale can be merged
-        axis = None if turned and groups > 1 else int(turned)
-        return self._layer(apply, x, weight, bias, axis, self.composite.convolution)
-
-    def _linear(self, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
-        if function.__name__ == "addmm":  # addmm(bias, x, weight transposed)
-            bias, x, weight = args[0], args[1], args[2].transpose(0, 1)
-        else:
-            given = dict(zip(("input", "weight", "bias"), args, strict=False)) | kwargs
-            x, weight, bias = given["input"], given["weight"], given.get("bias")
-        return self._layer(F.linear, x, weight, bias, 0, self.composite.linear)
 
     def _layer(
         self,
@@ -783,7 +772,7 @@ class Relevance(Mode):
         layer = getattr(given["input"], "_atlas_layer", None)
         mean, variance = given.get("running_mean"), given.get("running_var")
         if layer is None or mean is None or given.get("training", False):
-            return _passing(function, args, kwargs)
+            return self._normalisation(function, function, args, kwargs)
         apply, x, weight, bias, axis, rule = layer
         scale = torch.rsqrt(variance + given.get("eps", 1e-5))
         if given.get("weight") is not None:
@@ -793,6 +782,19 @@ class Relevance(Mode):
         merged = weight * scale.view([-1 if d == axis else 1 for d in range(weight.ndim)])
         value = function(*args, **kwargs).detach()
         return self._layer(apply, x, merged, shift, None, rule, value)
+
+    def _normalisation(
+        self, affine: Callable[..., Tensor], function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]
+    ) -> Tensor:
+        """Normalisation that cannot be merged: it passes relevance on if what comes before it can take any.
+
+        The denominators of the epsilon rule, of sums and of pooling are the very values before normalisation. Where
+        they are near zero the values after it need not be: relevance passed on as it is would grow without bound.
+        """
+        before = getattr(args[0], "_atlas_layer", None)
+        if self.composite.affine and (before is None or before[-1] is EPSILON):
+            return self._proportional(lambda x: affine(x, *args[1:], **kwargs), args[0])
+        return _passing(function, args, kwargs)
 
     def _sum(self, name: str, args: list[Any], kwargs: dict[str, Any]) -> Tensor:
         a, b = args[0], args[1]
@@ -838,6 +840,25 @@ class Relevance(Mode):
             return a * _vjp(lambda t: product(t, b), a, s) / 2, b * _vjp(lambda t: product(a, t), b, s) / 2
 
         return _apply(product, backward, a, b)
+
+
+def _linear(
+    name: str, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
+) -> tuple[Apply, Tensor, Tensor, Tensor | None, int | None]:
+    """Return a convolution or linear layer as a function, its input, weight and bias, and the axis of its outputs."""
+    if function.__name__ == "addmm":  # addmm(bias, x, weight transposed)
+        return F.linear, args[1], args[2].transpose(0, 1), args[0], 0
+    given = dict(zip(("input", "weight", "bias"), args[:3], strict=False)) | kwargs
+    x, weight, bias = given.pop("input"), given.pop("weight"), given.pop("bias", None)
+    options, rest = given, args[3:]
+    turned = "transpose" in name
+
+    def apply(t: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        return function(t, w, b, *rest, **options)  # type: ignore[no-any-return]
+
+    groups = options.get("groups", rest[3] if len(rest) > 3 else 1)
+    # a transposed convolution in groups has its output channels on two axes, where no scale can be merged
+    return apply, x, weight, bias, None if turned and groups > 1 else int(turned)
 
 
 def _nearest(tensor: Tensor) -> Iterator[Layer]:
@@ -889,11 +910,14 @@ class Frozen(Mode):
         taylor: True for AttnLRP: activations pass relevance on, the two factors of a product get half of it each, and
             softmax follows its Taylor expansion, which is its gradient. False for conservative propagation: attention
             weights count as constants, everything else keeps its gradient.
+        gamma: how much linear layers and convolutions strengthen contributions of the sign of the unit they go to; 0 is
+            the epsilon rule.
     """
 
-    def __init__(self, taylor: bool) -> None:
+    def __init__(self, taylor: bool, gamma: float = 0.0) -> None:
         super().__init__()
         self.taylor = taylor
+        self.gamma = gamma
 
     def wants(self, name: str, args: Sequence[Any]) -> bool:
         if name in ("scaled_dot_product_attention", "multi_head_attention_forward"):
@@ -905,6 +929,8 @@ class Frozen(Mode):
         if name in PRODUCTS or name == "mul":
             factors = _factors(name, args)
             return len(factors) > 1 and all(_differentiable(factor) for factor in factors)
+        if self.gamma and (name in CONVOLUTIONS or name == "linear"):
+            return any(_differentiable(a) for a in args[:3])
         return name in ACTIVATIONS and bool(args) and _differentiable(args[0])
 
     def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -916,7 +942,18 @@ class Frozen(Mode):
             out = function(*args, **kwargs)
             return out.detach() if _is_square_attention(out) else out
         if name in _NORM_ARGUMENTS:
-            return _normalised(_Silent(), lambda v: torch.rsqrt(v).detach(), name, function, args, kwargs)
+            return _held(name)(*args, **kwargs)
+        if name in CONVOLUTIONS or name == "linear":
+            apply, x, weight, bias, _ = _linear(name, function, args, kwargs)
+            layer = Layer(apply, weight, bias, gamma_rule(self.gamma), 1e-6)
+
+            def strengthened(g: Tensor, x: Tensor) -> tuple[Tensor]:
+                out = apply(x, weight, bias)
+                layer.positive = out > 0
+                (relevance,) = layer(g * out, x)
+                return (relevance / stabilised(x, 1e-6),)
+
+            return _apply(lambda t: apply(t, weight, bias), strengthened, x)
         if name in ACTIVATIONS:
             rest = args[1:]
 

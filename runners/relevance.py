@@ -78,6 +78,8 @@ def lrp(model: nn.Module, x: Tensor, score: Score, *, epsilon: float = 1e-6) -> 
 def lrp_epsilon(model: nn.Module, x: Tensor, score: Score, *, epsilon: float = 1e-6, profile: Wired) -> Found:
     """Layer-wise relevance propagation, epsilon rule in all layers (Bach et al. 2015, 10.1371/journal.pone.0130140).
 
+    Normalisation that cannot be merged into the layer before it is a layer too, its deviation held.
+
     Args:
         model: a network of convolutions, linear layers, pooling and element-wise activations.
         x: ``(B, C, *spatial)``.
@@ -86,10 +88,13 @@ def lrp_epsilon(model: nn.Module, x: Tensor, score: Score, *, epsilon: float = 1
         profile: the wired profile.
     """
     _positive_epsilon("lrp_epsilon", epsilon)
-    same = ("With a small epsilon this is nearly input times gradient in a network of ReLUs: the two agree by design.",)
+    same = (
+        "With ReLUs, normalisation of fixed statistics and a small epsilon this is nearly input times gradient: "
+        "that the two agree proves nothing."
+    )
     return by_channel(
         _relevance(model, x, score, Composite(EPSILON, EPSILON), epsilon),
-        cautions=same if "relu_only" in profile.has else (),
+        cautions=(same,) if "relu_only" in profile.has else (),
     )
 
 
@@ -169,7 +174,7 @@ def deep_taylor(model: nn.Module, x: Tensor, score: Score, *, epsilon: float = 1
         epsilon: stabiliser of the denominators.
     """
     _positive_epsilon("deep_taylor", epsilon)
-    composite = Composite(PLUS, PLUS, first=BOX, last=mirrored(PLUS), bias=False, positive=True)
+    composite = Composite(PLUS, PLUS, first=BOX, last=mirrored(PLUS), bias=False, positive=True, affine=False)
     return _unsigned(_relevance(model, x, score, composite, epsilon))
 
 
@@ -205,7 +210,7 @@ def excitation_backprop(model: nn.Module, x: Tensor, score: Score, *, epsilon: f
         epsilon: stabiliser of the denominators.
     """
     _positive_epsilon("excitation_backprop", epsilon)
-    composite = Composite(PLUS, PLUS, last=mirrored(PLUS), bias=False, positive=True)
+    composite = Composite(PLUS, PLUS, last=mirrored(PLUS), bias=False, positive=True, affine=False)
     return _unsigned(_excitation(model, x, score, composite, epsilon))
 
 
@@ -223,7 +228,7 @@ def contrastive_excitation_backprop(model: nn.Module, x: Tensor, score: Score, *
         epsilon: stabiliser of the denominators.
     """
     _positive_epsilon("contrastive_excitation_backprop", epsilon)
-    composite = Composite(PLUS, PLUS, last=alpha_beta(1, 1), bias=False, positive=True)
+    composite = Composite(PLUS, PLUS, last=alpha_beta(1, 1), bias=False, positive=True, affine=False)
     return by_channel(_excitation(model, x, score, composite, epsilon))
 
 
@@ -245,7 +250,7 @@ def contrastive_lrp(model: nn.Module, x: Tensor, score: Score, *, dual: str = "o
     if dual not in ("others", "negative"):
         raise TargetError(f"contrastive_lrp: dual={dual!r} was given; others or negative is allowed")
     _positive_epsilon("contrastive_lrp", epsilon)
-    composite = Composite(PLUS, PLUS, first=BOX, last=mirrored(PLUS), bias=False, positive=True)
+    composite = Composite(PLUS, PLUS, first=BOX, last=mirrored(PLUS), bias=False, positive=True, affine=False)
     source, output = _forward(model, x, composite, epsilon)
     slope = slope_of(score, output, torch.arange(len(x)))
     others = (slope == 0).to(slope)
@@ -259,21 +264,32 @@ def contrastive_lrp(model: nn.Module, x: Tensor, score: Score, *, dual: str = "o
     return by_channel(own - opposed * scale)
 
 
-def _input_times(model: nn.Module, x: Tensor, score: Score, taylor: bool) -> Found:
-    with Frozen(taylor):
+def _input_times(model: nn.Module, x: Tensor, score: Score, mode: Frozen) -> Found:
+    with mode:
         grad, _ = gradient(model, x, score)
-    return by_channel(x * grad)
+    noisy = (
+        "Single pixels are noisy, and position embeddings and biases keep part of the score: read regions, not pixels."
+    )
+    return by_channel(x * grad, cautions=(noisy,))
 
 
 @explainer("attnlrp")
-def attnlrp(model: nn.Module, x: Tensor, score: Score) -> Found:
+def attnlrp(model: nn.Module, x: Tensor, score: Score, *, gamma: float = 0.0) -> Found:
     """AttnLRP: relevance through softmax, products and normalisation of transformers (arXiv 2402.05602).
 
     Epsilon rule with a vanishing epsilon in linear layers and sums, softmax by its Taylor expansion, half of the
-    relevance to each factor of a product, activations and the deviation in normalisation pass it on. Position
-    embeddings, class tokens and biases keep what reaches them.
+    relevance to each factor of a product; activations, and the deviation in normalisation, pass it on.
+
+    Args:
+        model: a transformer.
+        x: ``(B, C, *spatial)``.
+        score: the score.
+        gamma: how much linear layers and convolutions strengthen contributions of the sign of the unit they go to; 0 is
+            the epsilon rule, larger numbers give calmer maps.
     """
-    return _input_times(model, x, score, taylor=True)
+    if gamma < 0:
+        raise TargetError(f"attnlrp: gamma={gamma} was given; 0 or more is allowed")
+    return _input_times(model, x, score, Frozen(taylor=True, gamma=gamma))
 
 
 @explainer("conservative_lrp")
@@ -282,7 +298,7 @@ def conservative_lrp(model: nn.Module, x: Tensor, score: Score) -> Found:
 
     Attention weights and the deviations that normalisation divides by count as constants.
     """
-    return _input_times(model, x, score, taylor=False)
+    return _input_times(model, x, score, Frozen(taylor=False))
 
 
 def _paired(method: str, model: nn.Module) -> None:

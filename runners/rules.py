@@ -137,6 +137,8 @@ class Composite:
         last: rule of layers whose outputs are the model's, when it is another one.
         bias: whether biases take part, and so absorb relevance.
         positive: sums and pooling share relevance between their positive inputs only, as a z-plus layer would.
+        affine: normalisation that can neither be merged into a layer nor pass relevance on safely is an affine layer
+            under the epsilon rule, its deviation a constant; else it always passes relevance on.
     """
 
     convolution: Rule
@@ -145,9 +147,10 @@ class Composite:
     last: Rule | None = None
     bias: bool = True
     positive: bool = False
+    affine: bool = True
 
 
-WITHOUT_BIAS = Composite(PLUS, PLUS, bias=False)
+WITHOUT_BIAS = Composite(PLUS, PLUS, bias=False, affine=False)
 """z-plus everywhere, nothing absorbed: how much reaches a place inside the network."""
 
 

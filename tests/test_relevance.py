@@ -12,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from toys import CNN, ViT, images, make
 
 from runners import explain
+from runners.modes import _held
 from taxonomy import RequirementError, TargetError
 
 
@@ -335,11 +336,13 @@ def test_a_volume_of_one_slice_is_an_image(method: str) -> None:
         ("lrp_composite", {"gamma": -1.0}, "0 or more is allowed"),
         ("contrastive_lrp", {"dual": "none"}, "others or negative is allowed"),
         ("lrp", {"epsilon": 0.0}, "a number above 0 is needed"),
+        ("attnlrp", {"gamma": -0.5}, "0 or more is allowed"),
     ],
 )
 def test_parameters_out_of_range_are_told(method: str, options: dict[str, object], text: str) -> None:
+    toy = "vit_fused" if method == "attnlrp" else "cnn2d"
     with pytest.raises(TargetError, match=text):
-        explain(make("cnn2d"), images("cnn2d"), method, **options)
+        explain(make(toy), images(toy), method, **options)
 
 
 @pytest.mark.parametrize("toy", ["cnn2d", "cnn3d", "unet2d", "cnn2d_gated"])
@@ -431,18 +434,23 @@ def transformer() -> ViT:
     return ViT(kind="handwritten").eval()
 
 
-def slow_attnlrp(model: ViT, x: Tensor, target: int) -> Tensor:
+def slow_attnlrp(model: ViT, x: Tensor, target: int, gamma: float) -> Tensor:
     """AttnLRP of one image with relevances as in the paper, not gradients: every rule divides by its own output."""
 
-    def linear(a: Tensor, w: Tensor, z: Tensor, r: Tensor) -> Tensor:
-        return a * ((r / z) @ w)
+    def linear(a: Tensor, w: Tensor, z: Tensor, r: Tensor, gamma: float = gamma) -> Tensor:
+        parts = a[..., None, :] * w
+        bias = z - parts.sum(-1)
+        sign = z.sign()[..., None]
+        parts = parts + gamma * torch.where(parts * sign > 0, parts, 0.0)
+        total = parts.sum(-1) + bias + gamma * torch.where(bias * z > 0, bias, 0.0)
+        return (parts * (r / total)[..., None]).sum(-2)
 
     def norm(layer: nn.LayerNorm, a: Tensor, r: Tensor) -> Tensor:
         n = a.shape[-1]
         centring = torch.eye(n, dtype=a.dtype) - 1 / n
-        matrix = layer.weight[:, None] * centring  # the deviation is a constant that is put in row by row
+        matrix = layer.weight[:, None] * centring
         deviation = (a.var(-1, correction=0, keepdim=True) + layer.eps).sqrt()
-        return linear(a, matrix, layer(a), r / deviation)
+        return linear(a, matrix / deviation[..., None], layer(a), r, gamma=0.0)
 
     def product(a: Tensor, b: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
         s = r / (2 * (a @ b))
@@ -494,14 +502,15 @@ def slow_attnlrp(model: ViT, x: Tensor, target: int) -> Tensor:
         r = r * t / total + norm(block.norm1, t, linear(n1, block.attn.qkv.weight, qkv, inner))
     r = (r * embedded / (embedded + model.position[0]))[1:].T.reshape(-1)
     w, _ = dense(model.embed, tuple(x.shape))
-    return (x.flatten() * ((r / patches.T.reshape(-1)) @ w)).view(x.shape).sum(0)
+    return linear(x.flatten(), w, patches.T.reshape(-1), r).view(x.shape).sum(0)
 
 
-def test_attnlrp_equals_a_slow_second_writing() -> None:
+@pytest.mark.parametrize("gamma", [0.0, 0.25])
+def test_attnlrp_equals_a_slow_second_writing(gamma: float) -> None:
     model, x = transformer().double(), images("vit_fused").double()
-    ours = explain(model, x, "attnlrp", 1).values
+    ours = explain(model, x, "attnlrp", 1, gamma=gamma).values
     with torch.no_grad():
-        slow = torch.stack([slow_attnlrp(model, image, 1) for image in x]).float()
+        slow = torch.stack([slow_attnlrp(model, image, 1, gamma) for image in x]).float()
     assert torch.allclose(ours, slow, atol=1e-3 * float(slow.abs().max()))
 
 
@@ -541,3 +550,47 @@ def test_conservative_propagation_conserves_the_score(size: tuple[int, ...]) -> 
     x = torch.rand(2, 1, *size)
     found = explain(model, x, "conservative_lrp", 1)
     assert torch.allclose(found.values.flatten(1).sum(1), found.target_scores, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "group_norm", "instance_norm", "rms_norm"])
+def test_normalisation_with_its_deviation_held_is_the_same_function(name: str) -> None:
+    x, shape = torch.randn(2, 8, 5, 6) + 1, (6,) if name in ("layer_norm", "rms_norm") else (8,)
+    weight, bias = torch.randn(shape), torch.randn(shape)
+    given = {
+        "layer_norm": (x, shape, weight, bias),
+        "group_norm": (x, 4, weight, bias),
+        "instance_norm": (x, None, None, weight, bias),
+        "rms_norm": (x, shape, weight),
+    }[name]
+    expected = getattr(nn.functional, name)(*given)
+    assert torch.allclose(_held(name)(*given), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, lambda c: nn.GroupNorm(2, c), nn.InstanceNorm2d])
+def test_normalisation_before_its_layer_keeps_relevance_in_bounds(norm: Callable[[int], nn.Module]) -> None:
+    """A sum near zero that normalisation lifts: passed on as it is, its relevance would be divided by nothing."""
+    torch.manual_seed(0)
+
+    class Before(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(1, 4, 3, padding=1)
+            self.norm, self.c, self.head = norm(4), nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            t = self.norm(self.a(x) + self.b(x))
+            return self.head(torch.relu(self.c(torch.relu(t))).mean((2, 3)))
+
+    model, x = Before().eval(), images("cnn2d")
+    with torch.no_grad():
+        for bias in (model.a.bias, model.b.bias):
+            bias.zero_()
+        model.b.weight.copy_(-model.a.weight + 1e-4 * torch.randn_like(model.a.weight))
+        if isinstance(model.norm, nn.BatchNorm2d):
+            model.norm.running_var.fill_(1e-8)
+            model.norm.bias.fill_(0.5)
+    for method in ("lrp", "lrp_epsilon"):
+        found = explain(model, x, method, 0)
+        assert found.values.any()
+        # the two convolutions nearly cancel: each carries up to their size over that of their sum, and no more
+        assert found.values.abs().max() < 1e5 * found.target_scores.abs().max()
