@@ -366,6 +366,8 @@ def beyond_intuition(
     return Found(values, (note,), signed=False)
 
 
+MANY = 0.25
+"""Above this share of places with the largest flow a caution is given."""
 UNITS = 1_000_000
 """Whole units of flow that stand for an attention of 1."""
 
@@ -377,15 +379,15 @@ def attention_flow(
     x: Tensor,
     score: Score,  # noqa: ARG001
     *,
-    tokens: int = 64,
+    tokens: int = 200,
     profile: Wired,
     progress: Progress,
 ) -> Found:
     """Largest flow from each token through the blocks, attention as capacity (arXiv 2005.00928).
 
     The flow runs from one image token to the tokens that the score reads, through edges as wide as the attention
-    between two tokens, residual connections counted as half. Larger grids are merged to cells of neighbouring tokens
-    first, whose edges add up: the flow between cells is exact, and an upper bound of that of their tokens together.
+    between two tokens, residual connections counted as half; it is exact. Larger grids are first merged to cells of
+    neighbouring tokens, which attend to each other as their tokens do on average: an approximation.
 
     Args:
         model: a transformer with one token sequence through all blocks.
@@ -403,11 +405,12 @@ def attention_flow(
     belongs = torch.cat([torch.arange(profile.prefix), profile.prefix + _cell_of(grid, side).flatten()])
     number = profile.prefix + math.prod(cells)
     member = torch.nn.functional.one_hot(belongs, number).double()
+    average = member / member.sum(0)
     read = sorted({int(belongs[position]) for position in _read(profile)})
     maps = []
     blocks = [_with_residual(_heads(weights, len(x)).mean(1)).double().cpu() for weights in mode.attentions]
     for image in range(len(x)):
-        capacities = [(member.T @ block[image] @ member).numpy() for block in blocks]
+        capacities = [(average.T @ block[image] @ member).numpy() for block in blocks]
         maps.append(_flows(capacities, range(profile.prefix, number), read))
         progress(image + 1, len(x))
     flows = torch.from_numpy(np.array(maps)).to(x).view(len(x), *cells)
@@ -419,8 +422,11 @@ def attention_flow(
     cautions = ["It does not depend on the target: it shows how much could flow from a place, whatever label is asked."]
     if side > 1:
         cautions.append(
-            "Tokens were merged, so the map is coarser than the grid; a larger limit of tokens takes longer."
+            "Tokens were merged: the map is approximate and coarser than the grid (a larger limit takes longer)."
         )
+    full = float((flows >= (1 - 1e-4) * flows.flatten(1).amax(1).view(-1, *[1] * len(cells))).float().mean())
+    if full > MANY:
+        cautions.append(f"{full:.0%} of the places reach the largest flow that can arrive and cannot be told apart.")
     return Found(upsample(flows, tuple(x.shape[2:])), (note,), tuple(cautions), signed=False)
 
 

@@ -224,7 +224,7 @@ def single_patch_perturbation(
         answers.append(score(run(model, alone[index]), rows[index]))  # a tile is an image of one tile
         progress(int(index[-1]) + 1, len(rows))
     values = torch.cat(answers).view(images, count)
-    note = f"Score of each of {count} tiles in a bag of its own."
+    note = f"Score of each of {count} tiles in a bag of its own; zero is the zero of the score, not that of the slide."
     caution = "Every tile is judged alone: what tiles do together is left out."
     return Found(tiled.lay(values, x.shape[2:]), (note,), (caution, *_cautions(tiled, x)))
 

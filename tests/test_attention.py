@@ -377,15 +377,25 @@ def test_attention_flow_between_cells_of_tokens() -> None:
     _, kept, _ = attended(model, x, 1)
     cell = [0] + [1 + (token // 4 // 2) * 2 + token % 4 // 2 for token in range(16)]
     member = F.one_hot(torch.tensor(cell)).float()
-    matrices = [member.T @ (0.5 * a[0].mean(0) + 0.5 * torch.eye(17)) @ member for a in kept]
+    mean = (member / member.sum(0)).T
+    matrices = [mean @ (0.5 * a[0].mean(0) + 0.5 * torch.eye(17)) @ member for a in kept]
     flows = torch.tensor([slow_flow(matrices, token) for token in range(1, 5)])
     found = explain(model, x, "attention_flow", tokens=5)
     expected = F.interpolate(flows.view(1, 1, 2, 2), (32, 32), mode="bilinear")[0]
     assert close(found.values, expected, 1e-4)
     assert "merged to 2×2 cells" in " ".join(found.notes)
-    assert any("coarser than the grid" in caution for caution in found.cautions)
+    assert any("approximate and coarser than the grid" in caution for caution in found.cautions)
     with pytest.raises(TargetError, match="tokens=0 was given"):
         explain(model, x, "attention_flow", tokens=0)
+
+
+def test_places_that_all_reach_the_largest_flow_are_told() -> None:
+    model, x = vit(), images("vit_fused", 1)
+    with torch.no_grad():
+        for block in model.blocks:
+            block.attn.qkv.weight.zero_()  # every token attends to all alike
+    found = explain(model, x, "attention_flow")
+    assert any("100% of the places reach the largest flow" in caution for caution in found.cautions)
 
 
 def test_a_token_that_nothing_attends_to_sends_no_flow() -> None:
