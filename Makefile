@@ -34,7 +34,7 @@ app: $(INSTALLED)
 	$(BIN)/streamlit run app.py --server.headless true --server.port $(PORT)
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from runners.mil import Tiled
     from runners.models import Wired, profile
     from runners.registry import Found, MetricResult, explainers, metrics
+    from runners.sequences import rank_channels
     from runners.targets import Contrast, Expected, Region, Similarity
 
 _HOME = {
@@ -31,6 +32,7 @@ _HOME = {
     "mil": ("Tiled",),
     "models": ("Wired", "profile"),
     "registry": ("Found", "MetricResult", "explainers", "metrics"),
+    "sequences": ("rank_channels",),
     "detection": ("Box",),
     "targets": ("Contrast", "Expected", "Region", "Similarity"),
 }
@@ -74,6 +76,7 @@ __all__ = [
     "measure",
     "metrics",
     "profile",
+    "rank_channels",
     "runnable",
     "unmet",
 ]

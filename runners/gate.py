@@ -10,7 +10,7 @@ import functools
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -166,9 +166,7 @@ def explain(
         ]
         return _joined(parts)
     counts = {"forward": 0, "backward": 0}
-    lower = _lower_precision(autocast, x)
-    faster = _compiled(model, method) if compiled else nullcontext()
-    with preserved(model, seed), _counted(model, counts), lower, faster:
+    with preserved(model, seed), _counted(model, counts), _faster(model, method, x, autocast, compiled):
         resolved, outputs = _first_look(model, x, target, task)
         extra = {"profile": wired, "generator": seeded(seed), "progress": progress or no_progress, **given}
         start = time.perf_counter()
@@ -180,6 +178,7 @@ def explain(
     values = _checked(found.values, x, method)
     several = found.channels is not None and x.shape[1] > 1
     channels = found.channels.detach().float().cpu() if several and found.channels is not None else None
+    card = getattr(model, "card", None)
     checks = _checks(found, values, x)
     if random_check:
         checks["random_model"] = _with_random_weights(
@@ -198,10 +197,9 @@ def explain(
         )
     notes, warnings = sentences(checks)
     cautions = [*resolved.cautions, *found.cautions, *warnings]
-    if x.dtype in (torch.float16, torch.bfloat16):
-        cautions.append(
-            f"The model computes in {str(x.dtype).removeprefix('torch.')}: the map is as coarse as its numbers."
-        )
+    precision = autocast or str(x.dtype).removeprefix("torch.")
+    if precision in ("float16", "bfloat16"):
+        cautions.append(f"The model computes in {precision}: the map is as coarse as its numbers.")
     if not values.any():
         cautions = [c for c in cautions if c not in warnings]
         cautions.append("The map is zero everywhere: this method found nothing that speaks for the score.")
@@ -211,7 +209,7 @@ def explain(
         target=resolved.text,
         target_scores=scores,
         signed=found.signed,
-        notes=(*wired.notes, *found.notes, *notes),
+        notes=(*wired.notes, *found.notes, *notes, *_shares(channels, getattr(card, "sequences", ()))),
         cautions=tuple(cautions),
         parameters=used,
         passes=dict(counts),
@@ -224,35 +222,33 @@ def explain(
 
 
 @contextmanager
-def _lower_precision(autocast: str | None, x: Tensor) -> Iterator[None]:
-    if autocast is None:
-        yield
-        return
-    if autocast not in ("bfloat16", "float16"):
-        raise TargetError(f"autocast={autocast!r} was given; bfloat16 or float16 is allowed")
-    with torch.autocast(x.device.type, getattr(torch, autocast)):
-        yield
-
-
-@contextmanager
-def _compiled(model: nn.Module, method: str) -> Iterator[None]:
-    """Compile a model's forward pass as long as this lasts.
+def _faster(model: nn.Module, method: str, x: Tensor, autocast: str | None, compiled: bool) -> Iterator[None]:
+    """Let the model's forward pass run compiled or in a lower precision; the explainer's own arithmetic stays as it is.
 
     Raises:
-        TargetError: the method looks inside the model, which a compiled one does not allow.
+        TargetError: there is no such precision, or the method looks inside the model, which a compiled one forbids.
     """
     needs = _kb().methods[method].requires.needs
-    if needs:
+    if autocast not in (None, "bfloat16", "float16"):
+        raise TargetError(f"autocast={autocast!r} was given; bfloat16 or float16 is allowed")
+    if compiled and needs:
         raise TargetError(f"compiled=True works for methods that only ask the model; {method} needs {', '.join(needs)}")
     own = model.__dict__.get("forward")
-    model.forward = torch.compile(model.forward)
+    forward = torch.compile(model.forward) if compiled else model.forward
+
+    def lower(*args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(x.device.type, getattr(torch, str(autocast))):
+            return forward(*args, **kwargs)
+
+    if compiled or autocast:
+        model.forward = lower if autocast else forward
     try:
         yield
     finally:
-        if own is None:
-            del model.forward
-        else:
+        if own is not None:
             model.forward = own
+        elif "forward" in model.__dict__:
+            del model.forward
 
 
 def _with_random_weights(
@@ -301,6 +297,17 @@ def _given(model: nn.Module, x: Tensor, reference: Any, members: Sequence[nn.Mod
                 "prepared like the image"
             )
     return {"reference": reference, "members": tuple(unwrap(member) for member in members)}
+
+
+def _shares(channels: Tensor | None, names: Sequence[str]) -> tuple[str, ...]:
+    """Say how much of the map each input channel carries, unless channels are only colours."""
+    if channels is None or (channels.shape[1] == 3 and not names):
+        return ()
+    size = channels.abs().flatten(2).sum(2)
+    share = (size / size.sum(1, keepdim=True).clamp(min=torch.finfo(size.dtype).tiny)).mean(0)
+    told = [names[i] if i < len(names) else f"channel {i}" for i in range(len(share))]
+    order = share.argsort(descending=True).tolist()
+    return ("Share of the attribution: " + ", ".join(f"{told[i]} {share[i]:.0%}" for i in order) + ".",)
 
 
 def _checks(found: Found, values: Tensor, x: Tensor) -> dict[str, tuple[float, ...]]:

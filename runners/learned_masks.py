@@ -473,7 +473,7 @@ def iba(
 
     rows_all = torch.arange(len(x))
     with torch.no_grad():
-        plain = (level * active).expand_as(features)
+        plain = (level * active).expand_as(features).clone()  # models may change it in place
         scale = _Scale(score, score(run(model, x.clone()), rows_all), score(through(rows_all, plain), rows_all))
 
     def passed(masks: Tensor) -> Tensor:

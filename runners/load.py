@@ -105,6 +105,8 @@ class ModelCard(Part):
     """Input size per spatial axis when the network is fixed to one; images are resized to it."""
     multiple_of: int | None = Field(default=None, ge=1)
     """Every spatial side must be a multiple of this (U-Nets); images are padded at the end, maps are cropped."""
+    sequences: list[Text] = Field(default_factory=list)
+    """Names of the input channels (T1, T2, FLAIR), when they are more than colours."""
     labels: list[Text] = Field(default_factory=list)
     """One per output channel; a segmenter with two or more channels has its background as label 0."""
     normalise: Normalise = Field(default_factory=Normalise)

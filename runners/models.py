@@ -149,7 +149,7 @@ def preserved(model: nn.Module, seed: int = 0) -> Iterator[None]:
     modes = [m.training for m in modules]
     hooks = [{key: dict(getattr(m, key)) for key in _HOOKS if hasattr(m, key)} for m in modules]
     parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]
-    buffers = [(b, b.detach().clone()) for b in model.buffers()]
+    buffers = [(b, None if b.is_inference() else b._version, b.detach().clone()) for b in model.buffers()]
     states = (torch.get_rng_state(), np.random.get_state(), random.getstate())
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
     try:
@@ -172,8 +172,8 @@ def preserved(model: nn.Module, seed: int = 0) -> Iterator[None]:
             p.requires_grad_(required)
             p.grad = grad
         with torch.no_grad():
-            for buffer, before in buffers:
-                if not torch.equal(buffer, before):
+            for buffer, version, before in buffers:
+                if version is None or buffer._version != version:  # comparing the values would wait for a device
                     buffer.copy_(before)
         torch.set_rng_state(states[0])
         np.random.set_state(states[1])
@@ -614,6 +614,9 @@ def _wire(trace: _Trace, x: Tensor, task: str) -> dict[str, Any]:
     if not places_used:
         return wiring
     if task == "segmentation":
+        channels = _channels(trace.outputs, x, None)
+        # a layer with one feature per label is the answer itself, before it is enlarged
+        places_used = [p for p in places_used if p.channels != channels] or places_used
         smallest = min(int(np.prod(p.grid)) for p in places_used)
         largest = max(int(np.prod(p.grid)) for p in places_used)
         chosen = [p for p in places_used if int(np.prod(p.grid)) == smallest][-1]
@@ -621,9 +624,6 @@ def _wire(trace: _Trace, x: Tensor, task: str) -> dict[str, Any]:
             reason = "the deepest features, before the decoder; the output layer would only repeat the prediction"
         else:
             reason = "the last features before the output layer, which would only repeat the prediction"
-            channels = _channels(trace.outputs, x, None)
-            inner = [p for p in places_used if p.channels != channels]
-            chosen = inner[-1] if inner else chosen
     else:
         chosen = places_used[-1]
         reason = "the last layer with spatial features that the score depends on"
