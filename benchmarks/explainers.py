@@ -1,23 +1,29 @@
-"""Time of one explanation in units of one forward and backward pass of the same model, ours beside peers, in one run.
+"""Every explainer beside the model passes it needs by definition and beside peers, in one run.
 
-    python benchmarks/explainers.py [--repeats 3]
+    python benchmarks/explainers.py [--models densenet121] [--methods grad_cam lime] [--repeats 3] [--memory]
 
-Values wander with the load of the machine: read the ratios of one row, not the absolute numbers. Peers that are not
-installed are left out; a peer that raises is shown with its error. Profiling is done once per model and is timed by
-itself.
+``passes`` is the model alone on as many images, forwards and backwards, in chunks of the same size: ours / passes is
+what everything else costs. Peers run at settings that ask for the same work; those that are not installed are left
+out, and one that raises is shown with its error. Seconds are CPU seconds of one thread, which a busy machine does not
+lengthen; profiling is done once per model and timed by itself. ``--memory`` adds the peak of each explanation, in a
+process of its own, in units of one chunk forwards and backwards.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import multiprocessing
+import resource
 import statistics
 import sys
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from monai.networks.nets import DenseNet121, UNet
 from torch import Tensor, nn
@@ -26,7 +32,8 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 
 from toys import CNN, ViT  # noqa: E402 (the path to the tests comes first)
 
-from runners import explain, explainers, profile  # noqa: E402
+from runners import explain, explainers, profile, unmet  # noqa: E402
+from runners.superpixels import superpixels  # noqa: E402
 from taxonomy import AtlasError, RequirementError  # noqa: E402
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -36,100 +43,299 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "vit": (lambda: ViT((224, 224), width=64, depth=4), (1, 224, 224)),
     "unet2d": (lambda: UNet(2, 1, 2, (8, 16, 32, 64), (2, 2, 2), act="relu"), (1, 224, 224)),
 }
+CHUNK = 16
+"""Images at a time, for us and for the peers that take a number."""
+Calls = dict[str, Callable[[], object]]
 
 
-def seconds(function: Callable[[], object], repeats: int) -> float:
-    """The median time of a call, after one call to warm up."""
-    function()
+def seconds(call: Callable[[], object], repeats: int) -> float:
+    """The median CPU time of a call, after one to warm up."""
+    call()
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
+        start = time.process_time()
+        call()
+        times.append(time.process_time() - start)
     return statistics.median(times)
 
 
-def peers(model: nn.Module, x: Tensor) -> dict[str, dict[str, Callable[[], object]]]:
-    """Calls of captum and torchcam for our method ids, with settings that match ours."""
+def passes(model: nn.Module, x: Tensor, forward: int, backward: int, chunk: int) -> None:
+    """The model alone: ``backward`` images forwards and backwards, the others forwards."""
+    for rows, grad in ((backward, True), (forward - backward, False)):
+        for first in range(0, rows, chunk):
+                batch = x.expand(min(chunk, rows - first), *x.shape[1:]).clone().requires_grad_(grad)
+            with torch.set_grad_enabled(grad):
+                out = model(batch)
+            if grad:
+                torch.autograd.grad(out.flatten(1)[:, 0].sum(), batch)
+
+
+def last_convolution(model: nn.Module) -> nn.Module:
+    """The layer that users of the peers name."""
+    return [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)][-1]
+
+
+def of_captum(model: nn.Module, x: Tensor) -> Calls:
+    """Calls of captum, superpixels given where it takes them."""
     import captum.attr as ca
 
     base = x.amin(tuple(range(2, x.ndim)), keepdim=True).expand_as(x).contiguous()
-    last = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)][-1]
-    found: dict[str, dict[str, Callable[[], object]]] = {
-        "captum": {
-            "vanilla_gradient": lambda: ca.Saliency(model).attribute(x, target=0),
-            "input_x_gradient": lambda: ca.InputXGradient(model).attribute(x, target=0),
-            "integrated_gradients": lambda: ca.IntegratedGradients(model).attribute(x, base, target=0, n_steps=50),
-            "smoothgrad": lambda: ca.NoiseTunnel(ca.Saliency(model)).attribute(
-                x, nt_samples=25, nt_samples_batch_size=16, target=0
-            ),
-            "gradient_shap": lambda: ca.GradientShap(model).attribute(x, base, target=0, n_samples=25),
-            "guided_backprop": lambda: ca.GuidedBackprop(model).attribute(x, target=0),
-            "deeplift": lambda: ca.DeepLift(model).attribute(x, base, target=0),
-            "lrp": lambda: ca.LRP(model).attribute(x, target=0),
-            "grad_cam": lambda: ca.LayerGradCam(model, last).attribute(x, target=0),
-        }
+    layer, labels = last_convolution(model), superpixels(x, 50)[0][None, None]
+    window = tuple(max(1, round(side / 8)) for side in x.shape[2:])
+    stride = tuple(max(1, side // (2 if x.ndim == 4 else 1)) for side in window)
+    on_regions: dict[str, Any] = {
+        "baselines": 0, "target": 0, "feature_mask": labels, "n_samples": 500, "perturbations_per_eval": CHUNK,
+    }  # fmt: skip
+    tunnel = ca.NoiseTunnel(ca.Saliency(model))
+    return {
+        "vanilla_gradient": lambda: ca.Saliency(model).attribute(x, target=0),
+        "input_x_gradient": lambda: ca.InputXGradient(model).attribute(x, target=0),
+        "integrated_gradients": lambda: ca.IntegratedGradients(model).attribute(
+            x, base, target=0, n_steps=50, internal_batch_size=CHUNK
+        ),
+        "smoothgrad": lambda: tunnel.attribute(x, nt_samples=25, nt_samples_batch_size=CHUNK, target=0),
+        "gradient_shap": lambda: ca.GradientShap(model).attribute(x, base, target=0, n_samples=25),
+        "guided_backprop": lambda: ca.GuidedBackprop(model).attribute(x, target=0),
+        "deconvnet": lambda: ca.Deconvolution(model).attribute(x, target=0),
+        "deeplift": lambda: ca.DeepLift(model).attribute(x, base, target=0),
+        "lrp": lambda: ca.LRP(model).attribute(x, target=0),
+        "grad_cam": lambda: ca.LayerGradCam(model, layer).attribute(x, target=0),
+        "guided_grad_cam": lambda: ca.GuidedGradCam(model, layer).attribute(x, target=0),
+        "layer_conductance": lambda: ca.LayerConductance(model, layer).attribute(
+            x, base, target=0, n_steps=50, internal_batch_size=CHUNK
+        ),
+        "occlusion": lambda: ca.Occlusion(model).attribute(
+            x, (x.shape[1], *window), strides=(x.shape[1], *stride), target=0, perturbations_per_eval=CHUNK
+        ),
+        "lime": lambda: ca.Lime(model).attribute(x, **on_regions),
+        "kernel_shap": lambda: ca.KernelShap(model).attribute(x, **on_regions),
+        "feature_ablation": lambda: ca.FeatureAblation(model).attribute(
+            x, target=0, feature_mask=labels, perturbations_per_eval=CHUNK
+        ),
     }
-    try:
-        import torchcam.methods as tc
-    except ImportError:
-        return found
+
+
+def of_torchcam(model: nn.Module, _x: Tensor) -> Calls:
+    """Calls of torchcam."""
+    import torchcam.methods as tc
 
     def cam(kind: str) -> Callable[[], object]:
         def call() -> object:
-            with getattr(tc, kind)(model, last) as extractor:
-                return extractor(0, model(x.clone().requires_grad_()))
+            with getattr(tc, kind)(model, last_convolution(model)) as extractor:
+                return extractor(0, model(_x.clone().requires_grad_()))
 
         return call
 
-    names = {"grad_cam": "GradCAM", "grad_cam_pp": "GradCAMpp", "layer_cam": "LayerCAM", "score_cam": "ScoreCAM"}
-    found["torchcam"] = {ours: cam(theirs) for ours, theirs in names.items()}
+    names = {
+        "grad_cam": "GradCAM", "grad_cam_pp": "GradCAMpp", "layer_cam": "LayerCAM", "xgrad_cam": "XGradCAM",
+        "smooth_grad_cam_pp": "SmoothGradCAMpp",
+    }  # fmt: skip
+    return {ours: cam(theirs) for ours, theirs in names.items()}
+
+
+def of_grad_cam(model: nn.Module, x: Tensor) -> Calls:
+    """Calls of grad-cam."""
+    import pytorch_grad_cam as pg
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    def cam(kind: str) -> Callable[[], object]:
+        def call() -> object:
+            with getattr(pg, kind)(model=model, target_layers=[last_convolution(model)]) as extractor:
+                return extractor(input_tensor=x, targets=[ClassifierOutputTarget(0)])
+
+        return call
+
+    names = {
+        "grad_cam": "GradCAM", "grad_cam_pp": "GradCAMPlusPlus", "hirescam": "HiResCAM", "layer_cam": "LayerCAM",
+        "xgrad_cam": "XGradCAM", "eigen_cam": "EigenCAM", "eigen_grad_cam": "EigenGradCAM", "fullgrad": "FullGrad",
+        "finer_cam": "FinerCAM", "fem": "FEM", "kpca_cam": "KPCA_CAM", "shapley_cam": "ShapleyCAM",
+    }  # fmt: skip
+    return {ours: cam(theirs) for ours, theirs in names.items()}
+
+
+def of_zennit(model: nn.Module, x: Tensor) -> Calls:
+    """Calls of zennit."""
+    from zennit.attribution import Gradient
+    from zennit.canonizers import SequentialMergeBatchNorm
+    from zennit.composites import EpsilonAlpha2Beta1, EpsilonPlus
+
+    def lrp(kind: Callable[..., Any]) -> Callable[[], object]:
+        def call() -> object:
+            with Gradient(model=model, composite=kind(canonizers=[SequentialMergeBatchNorm()])) as attributor:
+                return attributor(x, torch.eye(model(x).shape[1])[[0]])
+
+        return call
+
+    return {"lrp": lrp(EpsilonPlus), "lrp_composite": lrp(EpsilonPlus), "lrp_alpha_beta": lrp(EpsilonAlpha2Beta1)}
+
+
+def of_monai(model: nn.Module, x: Tensor) -> Calls:
+    """Calls of MONAI."""
+    from monai.visualize import GradCAM, GradCAMpp, OcclusionSensitivity, SmoothGrad, VanillaGrad
+
+    name = next(n for n, m in model.named_modules() if m is last_convolution(model))
+    window, step = max(1, round(x.shape[-1] / 8)), 0.5 if x.ndim == 4 else 0.0
+    occlude = OcclusionSensitivity(model, mask_size=window, overlap=step, n_batch=CHUNK, verbose=False)
+    return {
+        "grad_cam": lambda: GradCAM(model, name)(x, class_idx=0),
+        "grad_cam_pp": lambda: GradCAMpp(model, name)(x, class_idx=0),
+        "vanilla_gradient": lambda: VanillaGrad(model)(x, index=0),
+        "smoothgrad": lambda: SmoothGrad(model, n_samples=25, verbose=False)(x, index=0),
+        "occlusion": lambda: occlude(x),
+    }
+
+
+def of_lime(model: nn.Module, x: Tensor) -> Calls:
+    """The original LIME, on the superpixels of ours."""
+    from lime.lime_image import LimeImageExplainer
+
+    if x.shape[1] != 3 or x.ndim != 4:
+        return {}
+    labels, image = superpixels(x, 50)[0].numpy(), x[0].permute(1, 2, 0).double().numpy()
+
+    def ask(batch: Any) -> Any:
+        with torch.no_grad():
+            return model(torch.from_numpy(np.asarray(batch)).float().permute(0, 3, 1, 2)).numpy()
+
+    return {
+        "lime": lambda: LimeImageExplainer(random_state=0).explain_instance(
+            image, ask, num_samples=500, batch_size=CHUNK, segmentation_fn=lambda _: labels, progress_bar=False
+        )
+    }
+
+
+def of_shap(model: nn.Module, x: Tensor) -> Calls:
+    """SHAP's partition and gradient explainers."""
+    import shap
+
+    if x.ndim != 4:
+        return {}
+    image = x.permute(0, 2, 3, 1).numpy()
+
+    def ask(batch: Any) -> Any:
+        with torch.no_grad():
+            return model(torch.from_numpy(np.asarray(batch)).float().permute(0, 3, 1, 2)).numpy()
+
+    def partition() -> object:
+        explainer = shap.PartitionExplainer(ask, shap.maskers.Image("blur(28,28)", image[0].shape))
+        return explainer(image, max_evals=500, batch_size=CHUNK, outputs=[0], silent=True)
+
+    background = x.flip(-1).repeat(4, 1, 1, 1)
+    return {
+        "shap_partition": partition,
+        "expected_gradients": lambda: shap.GradientExplainer(model, background, batch_size=CHUNK).shap_values(
+            x, nsamples=200
+        ),
+        "deepshap": lambda: shap.DeepExplainer(model, background).shap_values(x, check_additivity=False),
+    }
+
+
+def of_medcam(model: nn.Module, x: Tensor) -> Calls:
+    """Calls of medcam; it changes the model, so each call pays for a copy as its users do."""
+    import copy
+
+    from medcam import medcam
+
+    def cam(kind: str) -> Callable[[], object]:
+        return lambda: medcam.inject(copy.deepcopy(model), backend=kind, layer="auto", label=0, return_attention=True)(
+            x
+        )
+
+    return {"grad_cam": cam("gcam"), "grad_cam_pp": cam("gcampp"), "guided_backprop": cam("gbp")}
+
+
+PEERS = {
+    "captum": of_captum, "torchcam": of_torchcam, "grad-cam": of_grad_cam, "zennit": of_zennit, "MONAI": of_monai,
+    "lime": of_lime, "shap": of_shap, "medcam": of_medcam,
+}  # fmt: skip
+
+
+def peers(model: nn.Module, x: Tensor) -> dict[str, Calls]:
+    """The calls of all peers that are installed."""
+    found = {}
+    for name, calls in PEERS.items():
+        try:
+            found[name] = calls(model, x)
+        except ImportError as error:
+            print(f"{name} is left out: {error}")
+        except Exception as error:  # noqa: BLE001 (a peer may raise anything; its words are the result)
+            print(f"{name} fails on this model: {type(error).__name__}: {str(error)[:100]}")
     return found
 
 
+def peak(call: Callable[[], object]) -> float:
+    """Peak memory of a call in a process of its own, above what the process had before, in bytes."""
+
+    def child(pipe: Any) -> None:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        call()
+        pipe.send(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=child, args=(there,))
+    process.start()
+    there.close()
+    try:
+        return float(here.recv())
+    except EOFError:
+        return float("nan")
+    finally:
+        process.join()
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--models", nargs="*", default=sorted(MODELS))
+    parser.add_argument("--models", nargs="*", choices=MODELS, default=["densenet121"])
+    parser.add_argument("--methods", nargs="*", default=sorted(explainers))
+    parser.add_argument("--memory", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     for name in arguments.models:
         make, shape = MODELS[name]
         torch.manual_seed(0)
-        model, x = make().eval(), torch.rand(1, *shape)
-
-        def once(model: nn.Module = model, x: Tensor = x) -> None:
-            source = x.clone().requires_grad_()
-            torch.autograd.grad(model(source).flatten(1)[:, 0].sum(), source)
-
-        unit = seconds(once, 5)
-        start = time.perf_counter()
-        profile(model, x)
-        looked = (time.perf_counter() - start) / unit
-        print(f"\n{name}: forward + backward {1000 * unit:.1f} ms; profiling, once, x{looked:.1f}")
+        model, x = make().eval().requires_grad_(False), torch.rand(1, *shape)
+        reference = x.flip(-1).repeat(4, *[1] * (x.ndim - 1))
+        start = time.process_time()
+        wired = profile(model, x)
+        print(f"\n{name}: profiling, once, {time.process_time() - start:.2f} s")
         others = peers(model, x)
-        print(f"{'method':24}{'ours':>10}{'passes':>9}" + "".join(f"{peer:>12}" for peer in others))
         target = None if name == "unet2d" else 0
-        for method in sorted(explainers):
+        if arguments.memory:
+            one = peak(lambda model=model, x=x: passes(model, x, CHUNK, CHUNK, CHUNK))
+            long = peak(lambda model=model, x=x, target=target: explain(
+                model, x, "integrated_gradients", target, steps=300, batch_size=CHUNK))  # fmt: skip
+            print(f"integrated gradients, 300 steps: peak memory x{long / one:.2f} of one chunk of {CHUNK}")
+        print(f"{'method':30}{'passes':>12}{'seconds':>9}{'ours':>7}  peers, in units of ours")
+        for method in arguments.methods:
+            if unmet(method, wired, reference=reference):
+                continue
+            call = functools.partial(explain, model, x, method, target, known=wired, reference=reference)
             try:
-                passes = sum(explain(model, x, method, target).passes.values())
-                call = functools.partial(explain, model, x, method, target)
-                ours = f"{seconds(call, arguments.repeats) / unit:.1f}"
+                found = call()
             except RequirementError:
-                ours, passes = "gap", 0
+                continue
             except AtlasError as error:
-                ours, passes = str(error)[:40], 0
-            row = f"{method:24}{ours:>10}{passes:>9}"
-            for calls in others.values():
-                if method not in calls:
-                    row += f"{'':>12}"
-                    continue
-                try:
-                    row += f"{seconds(calls[method], arguments.repeats) / unit:>12.1f}"
-                except Exception as error:  # noqa: BLE001 (a peer may raise anything; its type is the result)
-                    row += f"{type(error).__name__[:11]:>12}"
-            print(row, flush=True)
+                print(f"{method:30}{str(error)[:80]}")
+                continue
+            rows, back = found.passes["forward"] - 1, found.passes["backward"]
+            chunk = int(found.parameters.get("batch_size", 1))
+            if "batch_size" not in found.parameters and back > 1:
+                chunk = back
+            alone = seconds(functools.partial(passes, model, x, rows + 1, back, chunk), arguments.repeats)
+            ours = seconds(call, arguments.repeats)
+            line = f"{method:30}{f'{rows}+{back}':>12}{ours:>9.3f}{ours / alone:>7.2f} "
+            for peer, calls in others.items():
+                if method in calls:
+                    try:
+                        line += f" {peer} {seconds(calls[method], arguments.repeats) / ours:.2f}"
+                    except Exception as error:  # noqa: BLE001 (a peer may raise anything; its type is the result)
+                        line += f" {peer} {type(error).__name__}"
+            if arguments.memory:
+                line += f"  memory x{peak(call) / one:.2f}"
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -209,8 +209,9 @@ def test_explainer_on_toy(method: str, toy: str) -> None:
     assert torch.isfinite(first.values).all()
     assert first.signed or (first.values >= 0).all()
     assert first.passes["forward"] >= len(x)
-    again = explain(model, x, method, **given_options)
-    assert torch.equal(first.values, again.values), "the same seed must give the same map, bit for bit"
+    if "generator" in injected(explainers[method]):  # the others draw nothing
+        again = explain(model, x, method, **given_options)
+        assert torch.equal(first.values, again.values), "the same seed must give the same map, bit for bit"
     alone = explain(model, x[1:], method, **given_options)
     scale = first.values[1].abs().max().clamp(min=1e-12)
     assert ((alone.values[0] - first.values[1]).abs().max() / scale) < 1e-3, "a map must not depend on the batch"
