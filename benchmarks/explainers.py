@@ -63,7 +63,7 @@ def passes(model: nn.Module, x: Tensor, forward: int, backward: int, chunk: int)
     """The model alone: ``backward`` images forwards and backwards, the others forwards."""
     for rows, grad in ((backward, True), (forward - backward, False)):
         for first in range(0, rows, chunk):
-                batch = x.expand(min(chunk, rows - first), *x.shape[1:]).clone().requires_grad_(grad)
+            batch = x.detach().expand(min(chunk, rows - first), *x.shape[1:]).clone().requires_grad_(grad)
             with torch.set_grad_enabled(grad):
                 out = model(batch)
             if grad:
