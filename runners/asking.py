@@ -77,7 +77,9 @@ def settle(
     look: Callable[[int, int], float],
     tolerance: float,
 ) -> tuple[list[int], list[float]]:
-    """Ask until the error of each image's map is small enough; every image decides by itself.
+    """Ask until the error of each image's map is small enough twice in a row; every image decides by itself.
+
+    Once would not do: an error that is looked at often is low by chance at some time.
 
     Args:
         stops: Per image, after how many samples it is looked at (:func:`looks`).
@@ -92,30 +94,35 @@ def settle(
     active = list(range(len(stops)))
     for turn in range(max(map(len, stops))):
         go([(i, used[i], stops[i][turn]) for i in active])
+        before = list(errors)
         for i in active:
             used[i] = stops[i][turn]
             errors[i] = look(i, used[i])
-        active = [i for i in active if turn + 1 < len(stops[i]) and not errors[i] <= tolerance]
+        settled = [max(errors[i], before[i]) <= tolerance if turn else False for i in range(len(stops))]
+        active = [i for i in active if turn + 1 < len(stops[i]) and not settled[i]]
         if not active:
             break
     return used, errors
 
 
-def halves_error(first: Tensor, second: Tensor, whole: Tensor) -> float:
-    """Return the standard error of a map, of its largest value, from its estimates by two halves of the samples.
+GROUPS = 8
+"""Groups of samples that are left out in turn to estimate the error of a map."""
 
-    The halves differ by twice the error of the whole, as each has half of the samples.
-    """
+
+def jackknife_error(without: Sequence[Tensor], whole: Tensor) -> float:
+    """Return the standard error of a map, of its largest value, from its estimates without each group of samples."""
     largest = float(whole.abs().max())
-    return float((first - second).square().mean().sqrt()) / 2 / largest if largest > 0 else math.nan
+    parts = torch.stack(list(without))
+    variance = (len(parts) - 1) * parts.var(0, correction=0).mean()
+    return float(variance.sqrt()) / largest if largest > 0 else math.nan
 
 
 def settled_note(used: Sequence[int], stops: Sequence[Sequence[int]], errors: Sequence[float], what: str) -> str:
     """Return the sentence about early stopping."""
     told = ", ".join(
-        f"{n} of {stop[-1]} {what} at {error:.1%}" for n, stop, error in zip(used, stops, errors, strict=True)
+        f"{error:.1%} after {n} of {stop[-1]} {what}" for n, stop, error in zip(used, stops, errors, strict=True)
     )
-    return f"Asked until the estimated error of the map (of its largest value) was small enough: {told}."
+    return f"Estimated error of the map, as a share of its largest value: {told}."
 
 
 def at_least(least: float, **given: float) -> None:

@@ -12,7 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runners.asking import Part, ask, at_least, halves_error, looks, repeatable, settle, settled_note, unmoved, which
+from runners.asking import (
+    GROUPS,
+    Part,
+    ask,
+    at_least,
+    jackknife_error,
+    looks,
+    repeatable,
+    settle,
+    settled_note,
+    unmoved,
+    which,
+)
 from runners.baselines import Fill, filling
 from runners.checks import completeness_error
 from runners.models import run
@@ -87,7 +99,8 @@ def lime(
         gain = answers - answers[0]
         z, gain = z - share @ z, gain - share @ gain
         weighted = z.T * weights
-        solved = torch.linalg.solve(weighted @ z + ridge * torch.eye(z.shape[1], dtype=z.dtype), weighted @ gain)
+        penalty = ridge * len(z) / samples  # fewer samples must not shrink the map more
+        solved = torch.linalg.solve(weighted @ z + penalty * torch.eye(z.shape[1], dtype=z.dtype), weighted @ gain)
         return solved, _explained(weights, gain, z @ solved)
 
     fits: dict[int, tuple[Tensor, float]] = {}
@@ -97,11 +110,11 @@ def lime(
         fits[i] = fit(on, answers)
         if tolerance == 0:
             return math.nan
-        halves = [[0, *range(1 + half, len(on), 2)] for half in (0, 1)]  # the image itself belongs to both
-        first, second = (fit(on[half], answers[half])[0] for half in halves)
-        return halves_error(first, second, fits[i][0])
+        number = torch.arange(len(on))
+        others = [(number % GROUPS != group) | (number == 0) for group in range(GROUPS)]  # the image itself stays
+        return jackknife_error([fit(on[own], answers[own])[0] for own in others], fits[i][0])
 
-    stops = [looks(samples, tolerance, 2 * count + 2) for count in counts]
+    stops = [looks(samples, tolerance, 4 * count + 2) for count in counts]
     fill = filling(x, baseline, generator)
     scores, errors = _coalition_scores(
         model, x, fill, score, regions, chosen, batch_size, progress, stops=stops, look=look, tolerance=tolerance
@@ -183,12 +196,11 @@ def _kernel_shap(
     chosen = [torch.cat([_empty_and_full(count), on]) for count, (on, *_) in zip(counts, inner, strict=True)]
     fits: dict[int, tuple[Tensor, float]] = {}
 
-    def fit(i: int, answers: Tensor, half: int | None = None) -> tuple[Tensor, float]:
+    def fit(i: int, answers: Tensor, left_out: int = -1) -> tuple[Tensor, float]:
         on, weights, sure = inner[i]
         number = len(answers) - 2
         drawn = torch.arange(sure, number)
-        if half is not None:
-            drawn = drawn[(drawn - sure) // 2 % 2 == half]  # a coalition and its complement stay together
+        drawn = drawn[(drawn - sure) // 2 % GROUPS != left_out]  # a coalition and its complement stay together
         index = torch.cat([torch.arange(min(sure, number)), drawn])
         on, weights = on[index], weights[index].clone()
         if len(weights) > sure:  # what was drawn stands for the whole rest of the kernel
@@ -200,11 +212,11 @@ def _kernel_shap(
 
     def look(i: int, answers: Tensor) -> float:
         fits[i] = fit(i, answers)
-        if len(answers) - 2 <= inner[i][2] + 2:
+        if len(answers) - 2 <= inner[i][2] + 2 * GROUPS:
             return 0.0 if len(answers) == 2 ** counts[i] else math.nan
         if tolerance == 0:
             return math.nan
-        return halves_error(fit(i, answers, 0)[0], fit(i, answers, 1)[0], fits[i][0])
+        return jackknife_error([fit(i, answers, group)[0] for group in range(GROUPS)], fits[i][0])
 
     stops = [
         looks(len(on), tolerance, 2 + sure + 2 * count, 2)
@@ -243,9 +255,9 @@ def kernel_shap_supervoxels(
 ) -> Found:
     """KernelSHAP whose players are regular supervoxels of a face-centred cubic lattice (arXiv 2604.11775).
 
-    Every voxel belongs to the nearest point of the lattice, so that all regions are rhombic dodecahedra of the same
-    size, wherever the anatomy runs. The paper asks only about the surroundings of a region and reuses patches that did
-    not change; here the whole volume is asked each time.
+    Every voxel belongs to the nearest point of the lattice, so that all regions are alike (cut where they cross the
+    border), wherever the anatomy runs. The paper asks only about the surroundings of a region and reuses patches that
+    did not change; here the whole volume is asked each time.
 
     Parameters as in :func:`kernel_shap`.
     """
@@ -255,18 +267,29 @@ def kernel_shap_supervoxels(
 
 
 def _lattice(spatial: tuple[int, ...], segments: int) -> Tensor:
-    """Return labels ``spatial`` of the cells of a face-centred cubic lattice with about so many points in it."""
+    """Return labels ``spatial`` of the cells of a face-centred cubic lattice, about so many in number."""
     half = (4 * math.prod(spatial) / segments) ** (1 / 3) / 2  # four points in a cube of twice this side
-    axes = [(torch.arange(length, dtype=torch.float64) + 0.5) / half for length in spatial]
+    labels = torch.zeros(spatial, dtype=torch.int64)
+    for _ in range(4):  # at the border lie many cells of which only a part is inside
+        labels = _nearest([(torch.arange(length, dtype=torch.float64) + 0.5) / half for length in spatial])
+        half *= ((int(labels.max()) + 1) / segments) ** (1 / 3)
+    return labels
+
+
+def _nearest(axes: Sequence[Tensor]) -> Tensor:
+    """Return the number of the nearest lattice point for every point of a grid: integers with an even sum."""
     at = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
     near = at.round()
-    # points of the lattice have an even sum: where it is odd, the coordinate furthest off goes to its other neighbour
+    # where the sum is odd, the coordinate that is furthest off goes to its other neighbour
     off = at - near
-    worst = F.one_hot(off.abs().argmax(-1), len(spatial)).bool()
+    worst = F.one_hot(off.abs().argmax(-1), at.shape[-1]).bool()
     other = near + torch.where(off >= 0, 1.0, -1.0)
-    near = torch.where(worst & (near.sum(-1, keepdim=True) % 2 == 1), other, near)
-    labels: Tensor = torch.unique(near.flatten(0, -2), dim=0, return_inverse=True)[1]
-    return labels.view(spatial)
+    near = torch.where(worst & (near.sum(-1, keepdim=True) % 2 == 1), other, near).long()
+    code = torch.zeros_like(near[..., 0])
+    for coordinate in near.unbind(-1):
+        code = code * (int(near.max()) + 2) + coordinate + 1
+    labels: Tensor = torch.unique(code, return_inverse=True)[1]
+    return labels
 
 
 @explainer("kernel_shap_organ_units")

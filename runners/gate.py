@@ -499,7 +499,7 @@ def _options(
 POSITIVE = frozenset(
     """
     steps samples masks segments batch_size cells window stride channels references layers parts pool groups positions
-    input_samples
+    input_samples orders designs
     """.split()
 )
 """Parameters that count something."""

@@ -83,6 +83,7 @@ def _descend(
     batch_size: int,
     progress: Progress,
     bounded: bool = True,
+    epsilon: float = EPSILON,
 ) -> Tensor:
     """Return the masks ``(B, ...)`` after descent on ``mean of data over samples + penalty``, one loss per image.
 
@@ -96,9 +97,10 @@ def _descend(
         batch_size: rows at a time.
         progress: told after every chunk.
         bounded: keep the masks between 0 and 1.
+        epsilon: see :data:`EPSILON`.
     """
     learned = mask.detach().clone().requires_grad_()
-    adam = torch.optim.Adam([learned], lr=rate, eps=EPSILON)
+    adam = torch.optim.Adam([learned], lr=rate, eps=epsilon)
     images, unit = len(mask), torch.ones(())
     with torch.enable_grad():
         for step in range(steps):
@@ -389,7 +391,8 @@ def pixel_rde(
     def penalty(masks: Tensor, step: int) -> Tensor:  # noqa: ARG001
         return sparsity * masks.flatten(1).mean(1)
 
-    found = _descend(torch.ones_like(x[:, 0]), steps, samples, rate, data, penalty, batch_size, progress)
+    start = torch.ones_like(x[:, 0])  # where many pixels matter a little each: their gradients are small, and count
+    found = _descend(start, steps, samples, rate, data, penalty, batch_size, progress, epsilon=1e-3)
     note = (
         f"{steps} steps with {samples} draws of noise; kept: "
         f"{', '.join(f'{share:.1%}' for share in found.flatten(1).mean(1).tolist())} of the image."

@@ -21,7 +21,7 @@ from runners.asking import (
     ask,
     at_least,
     correlation,
-    halves_error,
+    jackknife_error,
     looks,
     settle,
     settled_note,
@@ -37,7 +37,9 @@ from taxonomy.requirements import Gap
 
 POOR_AGREEMENT = 0.5
 """Below this reliability a RISE map gets a caution."""
-LEAST_MASKS = 40
+PARTS = 4
+"""Parts of the masks of RISE that are kept apart: their maps tell how sure the whole is."""
+LEAST_MASKS = 100
 """Masks before the error of a map is looked at for the first time."""
 
 
@@ -176,8 +178,8 @@ def _rise(
     grids = (torch.rand((masks, 1, *[count + 1 for count in counts]), generator=generator) < probability).float()
     soft = _soft(grids, counts, x, generator)
     zeros = partial(torch.zeros, dtype=torch.float64, device=x.device)
-    weighted = zeros(2, images, math.prod(spatial))
-    visible = zeros(2, math.prod(spatial))
+    weighted = zeros(PARTS, images, math.prod(spatial))
+    visible = zeros(PARTS, math.prod(spatial))
     scores = zeros(images, masks)
     values, agreement = zeros(images, math.prod(spatial)), zeros(images)
     fill = filling(x, baseline, generator)
@@ -195,9 +197,10 @@ def _rise(
 
         for jobs, kept, answers in ask(model, x, fill, score, rows, keep, batch_size, told):
             flat, number, row = kept.flatten(1).double(), (first + jobs // each).to(x.device), rows[jobs].to(x.device)
-            weighted.view(2 * images, -1).index_add_(0, number % 2 * images + row, answers.double()[:, None] * flat)
+            part = number % PARTS
+            weighted.view(PARTS * images, -1).index_add_(0, part * images + row, answers.double()[:, None] * flat)
             once = row == active[0].to(x.device)  # all images see the same masks
-            visible.index_add_(0, number[once] % 2, flat[once])
+            visible.index_add_(0, part[once], flat[once])
             scores[row, number] = answers.double()
 
     def estimate(seen: Tensor, mass: Tensor, mean: Tensor) -> Tensor:
@@ -205,11 +208,18 @@ def _rise(
         return found - mean if centred else found
 
     def look(i: int, used: int) -> float:
-        own = scores[i, :used]
-        values[i] = estimate(weighted[:, i].sum(0), visible.sum(0), own.mean())
-        halves = [estimate(weighted[h, i], visible[h], own[h::2].mean()) for h in (0, 1)]
-        agreement[i] = correlation(halves[0][None], halves[1][None])[0]
-        return halves_error(halves[0], halves[1], values[i])
+        own, part = scores[i, :used], torch.arange(used, device=x.device) % PARTS
+
+        def of(parts: list[int]) -> Tensor:
+            mean = own[torch.isin(part, torch.tensor(parts, device=x.device))].mean()
+            return estimate(weighted[parts, i].sum(0), visible[parts].sum(0), mean)
+
+        everything = list(range(PARTS))
+        values[i] = of(everything)
+        agreement[i] = correlation(of(everything[::2])[None], of(everything[1::2])[None])[0]
+        if tolerance == 0:
+            return math.nan
+        return jackknife_error([of([p for p in everything if p != left]) for left in everything], values[i])
 
     stops = [looks(masks, tolerance, LEAST_MASKS)] * images
     used, errors = settle(stops, go, look, tolerance)

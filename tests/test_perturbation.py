@@ -14,9 +14,19 @@ from torch import nn
 from torch.nn import functional as F
 
 from runners import coalitions, perturbation
-from runners.baselines import BASELINES, baseline
-from runners.coalitions import feature_ablation, kernel_shap, lime, shapley_sampling
-from runners.perturbation import hsic_attribution, occlusion, rise, sobol_attribution
+from runners.asking import looks, settle
+from runners.baselines import BASELINES, FILLINGS, baseline, filling, inpainted
+from runners.coalitions import (
+    feature_ablation,
+    kernel_shap,
+    kernel_shap_organ_units,
+    kernel_shap_supervoxels,
+    lime,
+    shap_partition,
+    shapley_sampling,
+)
+from runners.models import profile
+from runners.perturbation import hsic_attribution, mc_rise, occlusion, relax, rise, sobol_attribution
 from runners.registry import Found, injected, no_progress, parameters, seeded
 from runners.superpixels import superpixels
 from taxonomy.errors import TargetError
@@ -30,6 +40,7 @@ FAST = {
     shapley_sampling: {"orders": 4, "segments": 8},
     sobol_attribution: {"designs": 8, "cells": 4},
     hsic_attribution: {"masks": 150, "cells": 4},
+    shap_partition: {"samples": 40, "cells": 6},
 }
 
 
@@ -151,6 +162,132 @@ def test_blur_is_scipys_gaussian():
     x = torch.randn(1, 1, 32, 48, 16, generator=seeded(0))
     expected = gaussian_filter(x[0, 0].numpy(), (2, 3, 1), mode="mirror", radius=(6, 9, 3))
     assert np.allclose(baseline(x, "blur", seeded(0))[0, 0].numpy(), expected, atol=1e-6)
+
+
+def harmonic(x: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """Solve for the pixels that are not kept: each the mean of its neighbours inside the image."""
+    spots = list(np.ndindex(*x.shape))
+    number = {spot: i for i, spot in enumerate(spots)}
+    matrix, right = np.zeros((len(spots), len(spots))), np.zeros(len(spots))
+    for spot, i in number.items():
+        matrix[i, i] = 1
+        if kept[spot]:
+            right[i] = x[spot]
+            continue
+        near = []
+        for axis, step in itertools.product(range(x.ndim), (-1, 1)):
+            other = (*spot[:axis], spot[axis] + step, *spot[axis + 1 :])
+            near += [number[other]] if other in number else []
+        matrix[i, near] = -1 / len(near)
+    return torch.from_numpy(np.linalg.solve(matrix, right)).view(x.shape)
+
+
+@pytest.mark.parametrize("shape", [(24, 20), (8, 10, 9), (1, 7)])
+def test_inpainting_is_the_harmonic_infill(shape):
+    axes = torch.meshgrid(*[torch.arange(side, dtype=torch.float64) for side in shape], indexing="ij")
+    x = sum(torch.sin(axis / 5 + k) for k, axis in enumerate(axes))
+    kept = torch.ones(shape, dtype=torch.bool)
+    kept[tuple(slice(side // 4, side // 4 + side // 2 + 1) for side in shape)] = False
+    found = filling(x[None, None], "inpaint", seeded(0))(torch.zeros(1, dtype=torch.long), kept[None])[0, 0]
+    assert torch.equal(found[kept], x[kept])
+    assert float((found - harmonic(x, kept)).abs().max()) < 0.03 * float(x.max() - x.min())
+
+
+def test_inpainting_of_nothing_is_the_mean_and_of_a_soft_mask_lies_between():
+    x = images(2, 2, 12, 16)
+    rows = torch.arange(2)
+    fill = filling(x, "inpaint", seeded(0))
+    gone = fill(rows, torch.zeros(2, 12, 16))
+    assert torch.allclose(gone, x.mean((2, 3), keepdim=True).expand_as(x), atol=1e-6)
+    assert torch.allclose(fill(rows, torch.ones(2, 12, 16)), x, atol=1e-6)
+    alone = filling(x[1:], "inpaint", seeded(0))
+    half = torch.rand(2, 12, 16, generator=seeded(1))
+    assert torch.allclose(fill(rows, half)[1:], alone(rows[:1], half[1:]), atol=1e-6)
+    kept = torch.ones(2, 12, 16)
+    kept[:, 4:8, 4:9] = 0.5
+    assert torch.allclose(fill(rows, kept)[..., 4:8, 4:9], ((x + inpainted(x, kept)) / 2)[..., 4:8, 4:9], atol=1e-6)
+
+
+def test_fillings_are_the_baselines_and_one_more():
+    x, kept = images(2, 1, 9, 9), torch.rand(3, 9, 9, generator=seeded(3)) < 0.5
+    rows = torch.tensor([0, 1, 1])
+    for kind in BASELINES:
+        expected = torch.where(kept[:, None], x[rows], baseline(x, kind, seeded(1))[rows])
+        assert torch.equal(filling(x, kind, seeded(1))(rows, kept), expected)
+    assert set(FILLINGS) - set(BASELINES) == {"inpaint"}
+    with pytest.raises(TargetError, match="'grey'.*inpaint"):
+        filling(x, "grey", seeded(0))
+
+
+@pytest.mark.parametrize("function", FAST)
+def test_inpainting_works_for_all_and_image_by_image(function):
+    model, x = Net(1, 2), images(2, 1, 14, 14)
+    both = run(function, model, x, baseline="inpaint", **FAST[function])
+    alone = run(function, model, x[1:], baseline="inpaint", **FAST[function])
+    assert both.values.isfinite().all()
+    assert torch.allclose(both.values[1:], alone.values, atol=1e-5)
+
+
+# --- stopping early ---------------------------------------------------------------------------------------------------
+
+BUDGETS = {
+    rise: {"masks": 1500, "cells": 3},
+    lime: {"samples": 1500, "segments": 12},
+    kernel_shap: {"samples": 1500, "segments": 25},
+    shapley_sampling: {"orders": 120, "segments": 12},
+}
+
+
+def test_looks_grow_by_thirds_and_end_at_the_budget():
+    assert looks(100, 0.0, 10) == [100]
+    assert looks(100, 0.1, 10) == [10, 13, 17, 23, 31, 41, 55, 73, 97, 100]
+    assert looks(40, 0.1, 12, 4) == [12, 16, 20, 28, 36, 40]
+    assert looks(8, 0.1, 10) == [8]
+
+
+def test_every_image_stops_by_itself():
+    asked = []
+    error = {0: [0.5, 0.05, 0.02], 1: [0.01, 0.03], 2: [0.05, 0.4, 0.08, 0.2]}
+    used, errors = settle([[2, 4, 9, 12]] * 3, asked.append, lambda i, n: error[i][[2, 4, 9, 12].index(n)], 0.1)
+    assert used == [9, 4, 12]
+    assert errors == [0.02, 0.03, 0.2]
+    assert asked[:2] == [[(0, 0, 2), (1, 0, 2), (2, 0, 2)], [(0, 2, 4), (1, 2, 4), (2, 2, 4)]]
+    assert asked[2:] == [[(0, 4, 9), (2, 4, 9)], [(2, 9, 12)]]
+
+
+@pytest.mark.parametrize("function", BUDGETS)
+def test_stopping_early_saves_rows_keeps_the_error_and_the_batch_apart(function):
+    x = images(3, 1, 20, 20)
+    x[1] *= 4
+    whole, model = run(function, Net(1, 2), x, **BUDGETS[function]), Net(1, 2)
+    found = run(function, model, x, **BUDGETS[function], tolerance=0.1)
+    rows = model.rows
+    full = Net(1, 2)
+    run(function, full, x, **BUDGETS[function])
+    assert rows < 0.7 * full.rows
+    assert "Estimated error of the map" in found.notes[-1]
+    assert "Estimated error of the map" not in " ".join(whole.notes)
+    off = (found.values - whole.values).flatten(1).square().mean(1).sqrt() / found.values.flatten(1).abs().amax(1)
+    assert (off < 0.2).all()
+    single = 0
+    for i in range(3):
+        model = Net(1, 2)
+        alone = run(function, model, x[i : i + 1], **BUDGETS[function], tolerance=0.1)
+        single += model.rows
+        assert torch.allclose(alone.values, found.values[i : i + 1], atol=1e-5)
+    assert single == rows
+    with pytest.raises(TargetError, match="tolerance = -1"):
+        run(function, model, x, tolerance=-1.0)
+
+
+def test_the_estimated_error_is_the_real_one():
+    """The error that RISE states for 400 masks, against the scatter over seeds."""
+    model, x, given = Net(1, 2), images(1, 1, 16, 16), {"masks": 400, "cells": 4}
+    maps = torch.stack([run(rise, model, x, seed=s, **given).values[0] for s in range(12)])
+    real = float(maps.std(0).square().mean().sqrt() / maps.mean(0).abs().max())
+    told = [run(rise, model, x, seed=s, tolerance=1e-9, **given).notes[-1] for s in range(12)]
+    stated = np.mean([float(note.split(": ")[1].split("%")[0]) / 100 for note in told])
+    assert 0.7 < stated / real < 1.4
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------
@@ -630,3 +767,222 @@ def test_hsic_finds_the_cell_that_counts():
     grid = found.values[0, ::4, ::4]
     assert grid.argmax() == 1
     assert grid[0, 1] > 20 * grid.flatten()[[0, 2, 3]].max()
+
+
+# --- Owen values ------------------------------------------------------------------------------------------------------
+
+
+def owen(worth, box):
+    """Owen values of the cells of a grid, as defined: the mean over all orders that keep the halves together."""
+
+    def orders(box):
+        lengths = [last - first for first, last in box]
+        if max(lengths) == 1:
+            return [[tuple(first for first, _ in box)]]
+        axis = lengths.index(max(lengths))
+        first, last = box[axis]
+        middle = (first + last) // 2
+        parts = [[*box[:axis], ends, *box[axis + 1 :]] for ends in ((first, middle), (middle, last))]
+        one, two = (orders(part) for part in parts)
+        return [a + b for x, y in ((one, two), (two, one)) for a in x for b in y]
+
+    everything = orders(box)
+    values = dict.fromkeys(everything[0], 0.0)
+    for order in everything:
+        for k, cell in enumerate(order):
+            values[cell] += (worth(order[: k + 1]) - worth(order[:k])) / len(everything)
+    return values
+
+
+@pytest.mark.parametrize(("shape", "cells"), [((1, 2, 9, 9), 3), ((1, 1, 12, 8), 2), ((1, 1, 6, 4, 4), 2)])
+def test_partition_values_are_owens_when_the_tree_is_spent(shape, cells):
+    model, x = Net(shape[1], len(shape) - 2), images(*shape)
+    base = baseline(x, "black", seeded(0))
+    dims = len(shape) - 2
+    sides = [length // cells for length in shape[2:]]
+    known = {}
+
+    def worth(shown):
+        key = frozenset(shown)
+        if key not in known:
+            picture = base.clone()
+            for cell in shown:
+                place = tuple(slice(c * side, (c + 1) * side) for c, side in zip(cell, sides, strict=True))
+                picture[(..., *place)] = x[(..., *place)]
+            known[key] = float(model(picture)[0, 1])
+        return known[key]
+
+    expected = owen(worth, [(0, cells)] * dims)
+    found = run(shap_partition, model, x, samples=5000, cells=cells, baseline="black")
+    for cell, value in expected.items():
+        place = tuple(slice(c * side, (c + 1) * side) for c, side in zip(cell, sides, strict=True))
+        assert float(found.values[0][place].sum()) == pytest.approx(value, abs=1e-5)
+
+
+@pytest.mark.parametrize("samples", [4, 5, 30, 301])
+def test_partition_sums_to_the_gain_at_any_budget(samples):
+    model, x = Net(1, 2), images(2, 1, 23, 17)
+    found = run(shap_partition, model, x, samples=samples)
+    assert model.rows == 2 * (samples // 2 * 2)
+    gain = (model(x) - model(baseline(x, "mean", seeded(0)).clone()))[:, 1]
+    assert torch.allclose(found.values.flatten(1).sum(1), gain, atol=1e-5)
+    assert (found.checks["completeness_error"] < 1e-6).all()
+
+
+def test_partition_opens_what_matters():
+    """One bright spot counts: only what holds it is opened, once for each context."""
+    model, x = Linear(1, 64, 64), torch.ones(1, 1, 64, 64)
+    model.weight.data = torch.zeros(1, 64, 64)
+    model.weight.data[0, 38:40, 20:22] = 1
+    found = run(shap_partition, model, x, first, samples=60, baseline="zero").values[0]
+    assert (found[38:40, 20:22] > 0).all()
+    assert (found > 1e-6).sum() <= 64 * 64 / 8
+    spent = run(shap_partition, model, x, first, samples=60, cells=4, baseline="zero").values[0]
+    assert torch.allclose(spent[32:48, 16:32], torch.tensor(4 / 256))
+
+
+# --- KernelSHAP with other players ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("spatial", "segments"), [((20, 24, 16), 30), ((12, 12, 12), 8), ((30, 20, 25), 100)])
+def test_lattice_cells_belong_to_their_nearest_point(spatial, segments):
+    labels = coalitions._lattice(spatial, segments)
+    count = int(labels.max()) + 1
+    assert labels.unique().tolist() == list(range(count))
+    assert 0.6 * segments <= count <= 1.4 * segments
+
+
+def test_nearest_lattice_point_by_search():
+    axes = [torch.rand(6, generator=seeded(k), dtype=torch.float64) * 4 for k in range(3)]
+    found = coalitions._nearest(axes)
+    points = [p for p in itertools.product(range(-2, 7), repeat=3) if sum(p) % 2 == 0]
+    table = torch.tensor(points, dtype=torch.float64)
+    at = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, 2)
+    nearest = torch.cdist(at, table).argmin(1)
+    same, expected = (one.flatten()[:, None] == one.flatten() for one in (found, nearest))
+    assert torch.equal(same, expected)
+
+
+def test_supervoxels_share_the_gain_by_kernel_shap():
+    model, x = Linear(1, 8, 9, 10), images(2, 1, 8, 9, 10)
+    found = run(kernel_shap_supervoxels, model, x, first, samples=200, segments=12, baseline="zero")
+    labels = coalitions._lattice((8, 9, 10), 12)
+    for i in range(2):
+        parts = (model.weight * x[i])[0].flatten()
+        sums = torch.zeros(int(labels.max()) + 1).index_add_(0, labels.flatten(), parts)
+        assert torch.allclose(found.values[i], sums[labels], atol=1e-4)
+
+
+def test_organ_units_are_the_labels_of_the_model():
+    class Segmenter(nn.Module):
+        """Marks 1 where the image is above 1 and 2 where it is below -1; each pixel also sees the whole image."""
+
+        def forward(self, x):
+            return torch.cat([1 - x.abs(), x - 0.5, -x - 0.5], 1) + x.mean((1, 2, 3), keepdim=True)
+
+    x = torch.zeros(1, 1, 8, 10)
+    x[..., :3, :4], x[..., 5:, 6:] = 2.0, -2.0
+    region = x[0, 0] > 1
+    found = run(
+        kernel_shap_organ_units, Segmenter(), x, lambda out, _: out[:, 1][:, region].sum(1), baseline="zero"
+    ).values[0]
+    assert found.unique().numel() == 3
+    size = int(region.sum())
+    share = size / 80 * size
+    assert float(found[0, 0]) == pytest.approx(2 * size + 2 * share, abs=1e-4)
+    assert float(found[7, 9]) == pytest.approx(-2 * int((x < 0).sum()) / 80 * size, abs=1e-4)
+    assert float(found[0, 9]) == pytest.approx(0, abs=1e-4)
+
+
+def test_organ_units_of_a_model_that_marks_nothing():
+    class Nothing(nn.Module):
+        def forward(self, x):
+            return torch.cat([x * 0 + 9, x], 1)
+
+    found = run(kernel_shap_organ_units, Nothing(), images(1, 1, 8, 8), lambda out, _: out[:, 1].flatten(1).sum(1))
+    assert "marks nothing" in found.cautions[-1]
+    assert found.values.unique().numel() == 1
+
+
+# --- RISE in colours, RELAX -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("colour", ["all", "bright", "channel 2"])
+def test_mc_rise_against_a_slow_second_writing(colour):
+    """Masks at full resolution are drawn once and applied one by one."""
+    model, x = Net(2, 2), images(1, 2, 8, 8)
+    found = run(mc_rise, model, x, masks=60, cells=8, colour=colour, probability=0.4, seed=3)
+    draw = seeded(3)
+    painted = torch.rand((60, 9, 9), generator=draw) < 0.4
+    paint = torch.randint(4, (60, 9, 9), generator=draw)
+    low, high = x[0].flatten(1).amin(1), x[0].flatten(1).amax(1)
+    colours = [low, high, torch.stack([high[0], low[1]]), torch.stack([low[0], high[1]])]
+    scores, kinds = [], []
+    for n in range(60):  # a cell is a pixel, and there is no room to shift
+        kind = torch.where(painted[n], paint[n] + 1, 0)[:8, :8]
+        picture = x.clone()
+        for r, c in itertools.product(range(8), range(8)):
+            if kind[r, c]:
+                picture[0, :, r, c] = colours[int(kind[r, c]) - 1]
+        scores.append(float(model(picture)[0, 1]))
+        kinds.append(kind)
+    scores, kinds = torch.tensor(scores), torch.stack(kinds)
+    expected = torch.zeros(4, 8, 8)
+    for r, c in itertools.product(range(8), range(8)):
+        own = [scores[kinds[:, r, c] == k] for k in range(5)]
+        means = [float(s.mean()) if len(s) else float(scores.mean()) for s in own]
+        expected[:, r, c] = torch.tensor([means[0] - means[k] for k in range(1, 5)])
+    wanted = expected.mean(0) if colour == "all" else expected[{"bright": 1, "channel 2": 3}[colour]]
+    assert torch.allclose(found.values[0], wanted, atol=1e-4)
+
+
+def test_mc_rise_tells_the_colours_apart_and_batch_is_single():
+    """The score counts brightness in one corner: painting it dark lowers the score, painting it bright raises it."""
+    model = Linear(1, 16, 16)
+    model.weight.data = torch.zeros(1, 16, 16)
+    model.weight.data[0, :4, :4] = 1
+    x = images(2, 1, 16, 16)
+    dark, bright = (run(mc_rise, model, x, first, masks=400, colour=c).values for c in ("dark", "bright"))
+    assert (dark[:, :4, :4] > 0).all()
+    assert (bright[:, :4, :4] < 0).all()
+    assert dark[:, 9:, 9:].abs().mean() < 0.2 * dark[:, :4, :4].mean()
+    alone = run(mc_rise, model, x[1:], first, masks=400, colour="dark", batch_size=7).values
+    assert torch.allclose(alone, dark[1:], atol=1e-5)
+    with pytest.raises(TargetError, match="dark or bright"):
+        run(mc_rise, model, x, first, colour="red")
+    with pytest.raises(TargetError, match="probability = 0"):
+        run(mc_rise, model, x, first, probability=0.0)
+
+
+def test_relax_is_rise_on_the_likeness_of_codes():
+    class Coder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 5, 3, padding=1)
+            self.head = nn.Linear(5, 3)
+
+        def code(self, x):
+            return self.conv(x).relu().mean((2, 3))
+
+        def forward(self, x):
+            return self.head(self.code(x))
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = Coder().eval()
+    x, given = images(2, 1, 16, 16) + 1, {"masks": 30, "cells": 4}
+    found = run(relax, model, x, profile=profile(model, x), **given)
+    whole = model.code(x).detach()
+
+    def likeness(outputs, rows):
+        return F.cosine_similarity(outputs, whole[rows], dim=1)
+
+    class Inside(nn.Module):
+        def forward(self, x):
+            return model.code(x)
+
+    expected = run(rise, Inside(), x, likeness, **given)
+    assert torch.allclose(found.values, expected.values, atol=1e-5)
+    assert "same for every target" in found.cautions[0]
+    other = run(relax, model, x, lambda out, _: out[:, 2], profile=profile(model, x), **given)
+    assert torch.equal(found.values, other.values)
