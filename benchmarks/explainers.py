@@ -1,25 +1,26 @@
 """Every explainer beside the model passes it needs by definition and beside peers, in one run.
 
-    python benchmarks/explainers.py [--models densenet121] [--methods grad_cam lime] [--repeats 3] [--memory]
+    python benchmarks/explainers.py [--models densenet121] [--methods grad_cam lime] [--repeats 3] [--jobs 2]
 
 ``passes`` is the model alone on as many images, forwards and backwards, in chunks of the same size: ours / passes is
 what everything else costs. Peers run at settings that ask for the same work; those that are not installed are left
 out, and one that raises is shown with its error. Seconds are CPU seconds of one thread, which a busy machine does not
-lengthen; profiling is done once per model and timed by itself. ``--memory`` adds the peak of each explanation, in a
-process of its own, in units of one chunk forwards and backwards.
+lengthen. Every method runs in a process of its own, ``--jobs`` of them at a time; its peak memory is told in units of
+the peak of one chunk forwards and backwards.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import multiprocessing
 import resource
 import statistics
+import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,20 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "vit": (lambda: ViT((224, 224), width=64, depth=4), (1, 224, 224)),
     "unet2d": (lambda: UNet(2, 1, 2, (8, 16, 32, 64), (2, 2, 2), act="relu"), (1, 224, 224)),
 }
+LONG = 5.0
+"""Seconds from which a call is timed once."""
 CHUNK = 16
 """Images at a time, for us and for the peers that take a number."""
 Calls = dict[str, Callable[[], object]]
 
 
 def seconds(call: Callable[[], object], repeats: int) -> float:
-    """The median CPU time of a call, after one to warm up."""
+    """The median CPU time of a call, after one to warm up; that of the first where it takes long."""
+    start = time.process_time()
     call()
+    first = time.process_time() - start
+    if first > LONG:
+        return first
     times = []
     for _ in range(repeats):
         start = time.process_time()
@@ -257,85 +264,84 @@ def peers(model: nn.Module, x: Tensor) -> dict[str, Calls]:
         try:
             found[name] = calls(model, x)
         except ImportError as error:
-            print(f"{name} is left out: {error}")
+            print(f"{name} is left out: {error}", file=sys.stderr)
         except Exception as error:  # noqa: BLE001 (a peer may raise anything; its words are the result)
-            print(f"{name} fails on this model: {type(error).__name__}: {str(error)[:100]}")
+            print(f"{name} fails on this model: {type(error).__name__}: {str(error)[:100]}", file=sys.stderr)
     return found
 
 
-def peak(call: Callable[[], object]) -> float:
-    """Peak memory of a call in a process of its own, above what the process had before, in bytes."""
+def peak_so_far() -> int:
+    """Return the most memory this process ever had, in bytes."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    def child(pipe: Any) -> None:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        call()
-        pipe.send(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
 
-    context = multiprocessing.get_context("fork")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=child, args=(there,))
-    process.start()
-    there.close()
+def line_of(name: str, method: str, repeats: int) -> str:
+    """Measure one method on one model, or ``chunk``: the model alone on one chunk."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    make, shape = MODELS[name]
+    torch.manual_seed(0)
+    model, x = make().eval().requires_grad_(False), torch.rand(1, *shape)
+    reference = x.flip(-1).repeat(4, *[1] * (x.ndim - 1))
+    wired = profile(model, x)
+    before = peak_so_far()
+    if method == "chunk":
+        passes(model, x, CHUNK, CHUNK, CHUNK)
+        return f"{peak_so_far() - before}"
+    if unmet(method.partition(":")[0], wired, reference=reference):
+        return ""
+    target = None if wired.task == "segmentation" else 0
+    method, _, steps = method.partition(":")  # integrated_gradients:300 shows that memory does not grow with steps
+    given: dict[str, Any] = {"steps": int(steps)} if steps else {}
+    call = functools.partial(explain, model, x, method, target, known=wired, reference=reference, **given)
     try:
-        return float(here.recv())
-    except EOFError:
-        return float("nan")
-    finally:
-        process.join()
+        found = call()
+    except RequirementError:
+        return ""
+    except AtlasError as error:
+        return f"{method:32}{str(error)[:80]}"
+    peak = peak_so_far() - before
+    rows, back = found.passes["forward"] - 1, found.passes["backward"]
+    chunk = int(found.parameters.get("batch_size", max(back, 1)))
+    alone = seconds(functools.partial(passes, model, x, rows + 1, back, chunk), repeats)
+    ours = seconds(call, repeats)
+    line = f"{method + (steps and f' ({steps})'):32}{f'{rows}+{back}':>12}{ours:>9.2f}{ours / alone:>7.2f}{peak / 2**20:>8.0f} "
+    model.requires_grad_(True)  # noqa: FBT003 (some peers need it)
+    for peer, calls in peers(model, x).items():
+        if method in calls and not steps:
+            try:
+                line += f" {peer} {seconds(calls[method], repeats) / ours:.2f}"
+            except Exception as error:  # noqa: BLE001 (a peer may raise anything; its type is the result)
+                line += f" {peer} {type(error).__name__}"
+    return line
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--models", nargs="*", choices=MODELS, default=["densenet121"])
-    parser.add_argument("--methods", nargs="*", default=sorted(explainers))
-    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--methods", nargs="*", default=[*sorted(explainers), "integrated_gradients:300"])
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--one", nargs=2, help="measure one method on one model in this process")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
+    if arguments.one:
+        print(line_of(*arguments.one, arguments.repeats))
+        return
+
+    def apart(name: str, method: str) -> str:
+        command = [sys.executable, __file__, "--one", name, method, "--repeats", str(arguments.repeats)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (this file)
+        shown = done.stdout.strip() or (done.stderr.strip().splitlines() or [""])[-1]
+        if shown and method != "chunk":
+            print(shown, flush=True)
+        return shown
+
     for name in arguments.models:
-        make, shape = MODELS[name]
-        torch.manual_seed(0)
-        model, x = make().eval().requires_grad_(False), torch.rand(1, *shape)
-        reference = x.flip(-1).repeat(4, *[1] * (x.ndim - 1))
-        start = time.process_time()
-        wired = profile(model, x)
-        print(f"\n{name}: profiling, once, {time.process_time() - start:.2f} s")
-        others = peers(model, x)
-        target = None if name == "unet2d" else 0
-        if arguments.memory:
-            one = peak(lambda model=model, x=x: passes(model, x, CHUNK, CHUNK, CHUNK))
-            long = peak(lambda model=model, x=x, target=target: explain(
-                model, x, "integrated_gradients", target, steps=300, batch_size=CHUNK))  # fmt: skip
-            print(f"integrated gradients, 300 steps: peak memory x{long / one:.2f} of one chunk of {CHUNK}")
-        print(f"{'method':30}{'passes':>12}{'seconds':>9}{'ours':>7}  peers, in units of ours")
-        for method in arguments.methods:
-            if unmet(method, wired, reference=reference):
-                continue
-            call = functools.partial(explain, model, x, method, target, known=wired, reference=reference)
-            try:
-                found = call()
-            except RequirementError:
-                continue
-            except AtlasError as error:
-                print(f"{method:30}{str(error)[:80]}")
-                continue
-            rows, back = found.passes["forward"] - 1, found.passes["backward"]
-            chunk = int(found.parameters.get("batch_size", 1))
-            if "batch_size" not in found.parameters and back > 1:
-                chunk = back
-            alone = seconds(functools.partial(passes, model, x, rows + 1, back, chunk), arguments.repeats)
-            ours = seconds(call, arguments.repeats)
-            line = f"{method:30}{f'{rows}+{back}':>12}{ours:>9.3f}{ours / alone:>7.2f} "
-            for peer, calls in others.items():
-                if method in calls:
-                    try:
-                        line += f" {peer} {seconds(calls[method], arguments.repeats) / ours:.2f}"
-                    except Exception as error:  # noqa: BLE001 (a peer may raise anything; its type is the result)
-                        line += f" {peer} {type(error).__name__}"
-            if arguments.memory:
-                line += f"  memory x{peak(call) / one:.2f}"
-            print(line, flush=True)
+        chunk = int(apart(name, "chunk"))
+        print(f"\n{name}; one chunk of {CHUNK}, forwards and backwards: {chunk / 2**20:.0f} MiB")
+        print(f"{'method':32}{'passes':>12}{'seconds':>9}{'ours':>7}{'MiB':>8}  peers, in units of ours", flush=True)
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            list(pool.map(functools.partial(apart, name), arguments.methods))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor, nn
 
 from runners.checks import outside_body, rank_correlation, sentences, variation
@@ -127,6 +129,8 @@ def explain(
         RequirementError: the model lacks something the method needs; all gaps are named.
         ImageError, TargetError, ModelError: the input, the target or the model does not fit.
     """
+    if method in left_out():
+        raise RequirementError(method, [Gap("explainer", f"it is not run here: {left_out()[method]}")])
     if method not in explainers:
         raise UnknownIdError(method, explainers, "explainer")
     function = explainers[method]
@@ -336,6 +340,13 @@ def _joined(parts: Sequence[Explanation]) -> Explanation:
         passes={key: sum(part.passes[key] for part in parts) for key in parts[0].passes},
         seconds=sum(part.seconds for part in parts),
     )
+
+
+@cache
+def left_out() -> dict[str, str]:
+    """Return the methods that give a map and have no explainer here, with the reason."""
+    found: dict[str, str] = yaml.safe_load((Path(__file__).parent / "left_out.yaml").read_text("utf-8"))
+    return found
 
 
 @cache

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from toys import TOYS, images, make
 
 from runners import Similarity, explain, explainers, measure, metrics, profile, unmet
+from runners.gate import left_out
 from runners.registry import INJECTED, helps, injected, parameters
 from taxonomy import RequirementError, load_kb
 
@@ -260,6 +263,18 @@ def test_every_explainer_is_a_method_with_its_branch() -> None:
         assert kb.methods[method].output == "map"
         assert kb.branch(method) == "visualization"
         assert not kb.methods[method].umbrella
+
+
+def test_every_method_that_gives_a_map_runs_or_says_why_not() -> None:
+    kb = load_kb()
+    maps = {one for one, m in kb.methods.items() if kb.branch(one) == "visualization" and m.output == "map"}
+    maps -= {one for one in maps if kb.methods[one].umbrella}
+    assert left_out().keys() | explainers.keys() == maps
+    assert not left_out().keys() & explainers.keys()
+    for why in left_out().values():
+        assert re.fullmatch(r"[a-zA-Z].{20,150}\.", why), why
+    with pytest.raises(RequirementError, match="b_cos cannot explain this model: it is not run here: the network must"):
+        explain(make("cnn2d"), images("cnn2d"), "b_cos")
 
 
 @pytest.mark.parametrize("method", sorted(explainers))
