@@ -381,7 +381,21 @@ def _options(name: str, function: Callable[..., Any], options: Mapping[str, Any]
     return known | dict(options)
 
 
-POSITIVE = frozenset(("steps", "samples", "masks", "segments", "batch_size", "cells", "window", "stride", "channels", "orders", "designs"))
+POSITIVE = frozenset(
+    (
+        "steps",
+        "samples",
+        "masks",
+        "segments",
+        "batch_size",
+        "cells",
+        "window",
+        "stride",
+        "channels",
+        "orders",
+        "designs",
+    )
+)
 """Parameters that count something."""
 
 
