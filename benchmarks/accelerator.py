@@ -153,9 +153,7 @@ def volume() -> None:
         torch.cuda.reset_peak_memory_stats()
         start = time.perf_counter()
         try:
-            explain(model, x, method, batch_size=1, **given, **quick) if "batch_size" in str(
-                explainers[method].__kwdefaults__
-            ) else explain(model, x, method, **given, **quick)
+            explain(model, x, method, **given, **quick)
         except RequirementError:
             continue
         except AtlasError as error:

@@ -305,7 +305,8 @@ def line_of(name: str, method: str, repeats: int) -> str:
     chunk = int(found.parameters.get("batch_size", max(back, 1)))
     alone = seconds(functools.partial(passes, model, x, rows + 1, back, chunk), repeats)
     ours = seconds(call, repeats)
-    line = f"{method + (steps and f' ({steps})'):32}{f'{rows}+{back}':>12}{ours:>9.2f}{ours / alone:>7.2f}{peak / 2**20:>8.0f} "
+    shown = f"{method} ({steps})" if steps else method
+    line = f"{shown:32}{f'{rows}+{back}':>12}{ours:>9.2f}{ours / alone:>7.2f}{peak / 2**20:>8.0f} "
     model.requires_grad_(True)  # noqa: FBT003 (some peers need it)
     for peer, calls in peers(model, x).items():
         if method in calls and not steps:
