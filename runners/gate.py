@@ -508,26 +508,10 @@ def _options(
 
 
 POSITIVE = frozenset(
-<<<<<<< HEAD
     """
     steps samples masks segments batch_size cells window stride channels references layers parts pool groups positions
     input_samples orders designs
     """.split()
-=======
-    (
-        "steps",
-        "samples",
-        "masks",
-        "segments",
-        "batch_size",
-        "cells",
-        "window",
-        "stride",
-        "channels",
-        "orders",
-        "designs",
-    )
->>>>>>> b2337d0a582f61e5d370d0a8fbab61a9816bf2c9
 )
 """Parameters that count something."""
 
