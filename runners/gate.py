@@ -456,6 +456,8 @@ def _mask_like(mask: Tensor, x: Tensor) -> Tensor:
     return mask
 
 
+MOST_MEMORY = 4 * 2**30
+"""Bytes that a chunk may take, however much is free: more does not make it faster."""
 VALUES_AT_A_TIME = 16 * 3 * 256 * 256
 """Input values that go through the model at a time by default: 16 colour images, or one volume of 146³ voxels."""
 
@@ -466,11 +468,12 @@ def _chunk(usual: int, x: Tensor, wired: Wired) -> int:
     An accelerator takes more at once; large volumes go one at a time.
     """
     if x.is_cuda:
-        most, free = 8 * usual, torch.cuda.mem_get_info(x.device)[0]
+        most, free = min(8 * usual, 8 * VALUES_AT_A_TIME // x[0].numel()), torch.cuda.mem_get_info(x.device)[0]
     else:
         most, free = min(usual, VALUES_AT_A_TIME // x[0].numel()), _free_memory()
     needed = 2 * wired.bytes_per_image  # as much again for gradients
-    return max(1, min(most, free // 2 // needed) if needed and free else most)
+    room = min(free // 2, MOST_MEMORY)
+    return max(1, min(most, room // needed) if needed and free else most)
 
 
 def _free_memory() -> int:

@@ -197,7 +197,7 @@ def completeness(model: nn.Module, x: Tensor, start: Tensor, score: Score, value
     """Check how far the sum of a map is from the difference of the scores it should add up to."""
     rows = torch.arange(len(x))
     with torch.no_grad():
-        here, there = score(run(model, torch.cat([x, start])), rows.repeat(2)).chunk(2)
+        here, there = (score(run(model, images.clone()), rows) for images in (x, start))
     return {"completeness_error": completeness_error(values, here - there)}
 
 
