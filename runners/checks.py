@@ -54,7 +54,7 @@ CHECKS: dict[str, Check] = {
     ),
     "outside_body": Check(
         0.25,
-        "{value:.0%} of the attribution lies in the empty background around the body.",
+        "{value:.0%} of the attribution lies in the uniform background that touches the image's border.",
     ),
     "random_model": Check(
         0.5,

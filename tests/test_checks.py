@@ -52,7 +52,7 @@ def test_share_outside_the_body() -> None:
 def test_numbers_become_sentences() -> None:
     notes, cautions = sentences({"completeness_error": (0.01, 0.02), "outside_body": (math.nan, 0.4)})
     assert notes == ("Completeness: the map sums to the change of the score from the baseline within 2.00%.",)
-    assert cautions == ("40% of the attribution lies in the empty background around the body.",)
+    assert cautions == ("40% of the attribution lies in the uniform background that touches the image's border.",)
     assert sentences({"variation": (0.0, 0.5)})[1] == (CHECKS["variation"].caution,)
     assert sentences({"outside_body": (math.nan,)}) == ((), ())
     error = completeness_error(torch.tensor([[1.0, 2.0]]), torch.tensor([4.0]))
