@@ -197,7 +197,7 @@ def times() -> None:
             continue
         found = explain(model, x, method, 0)
         chunk = int(found.parameters.get("batch_size", 1))
-        own = seconds(lambda f=found, c=chunk: passes(f.passes["forward"] - 1, c, f.passes["backward"] > 0))
+        own = seconds(lambda f=found, c=chunk: passes(f.passes["forward"], c, f.passes["backward"] > 0))
         line = (
             f"{method:24s} {found.passes} chunk {chunk}: x{seconds(lambda m=method: explain(model, x, m, 0)) / own:.2f}"
         )

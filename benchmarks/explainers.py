@@ -301,9 +301,9 @@ def line_of(name: str, method: str, repeats: int) -> str:
     except AtlasError as error:
         return f"{method:32}{str(error)[:80]}"
     peak = peak_so_far() - before
-    rows, back = found.passes["forward"] - 1, found.passes["backward"]
+    rows, back = found.passes["forward"], found.passes["backward"]
     chunk = int(found.parameters.get("batch_size", max(back, 1)))
-    alone = seconds(functools.partial(passes, model, x, rows + 1, back, chunk), repeats)
+    alone = seconds(functools.partial(passes, model, x, rows, back, chunk), repeats)
     ours = seconds(call, repeats)
     shown = f"{method} ({steps})" if steps else method
     line = f"{shown:32}{f'{rows}+{back}':>12}{ours:>9.2f}{ours / alone:>7.2f}{peak / 2**20:>8.0f} "

@@ -86,9 +86,8 @@ __all__ = [
 def runnable() -> tuple[str, ...]:
     """Return the ids of all methods with an explainer, read from the decorators, without importing torch."""
     folder = Path(__file__).parent
-    found = (
-        re.findall(r'^@explainer\("(\w+)"\)', (folder / f"{name}.py").read_text("utf-8"), re.M) for name in _REGISTERING
-    )
+    decorator = re.compile(r'^@explainer\("(\w+)"[,)]', re.M)
+    found = (decorator.findall((folder / f"{name}.py").read_text("utf-8")) for name in _REGISTERING)
     return tuple(sorted(method for names in found for method in names))
 
 

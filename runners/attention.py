@@ -60,11 +60,11 @@ def _laid(row: Tensor, wired: Wired, x: Tensor, how: str) -> tuple[Tensor, str]:
     return upsample(maps, tuple(x.shape[2:])), note
 
 
-@explainer("attention_rollout")
+@explainer("attention_rollout", looks_first=True)
 def attention_rollout(
     model: nn.Module,
     x: Tensor,
-    score: Score,  # noqa: ARG001
+    score: Score,
     *,
     heads: str = "mean",
     discard: float = 0.0,
@@ -75,7 +75,7 @@ def attention_rollout(
     Args:
         model: a transformer with one token sequence through all blocks.
         x: ``(B, C, *spatial)``.
-        score: not used; the map does not depend on the target.
+        score: the map does not depend on it.
         heads: how heads are joined: mean, max or min.
         discard: share of the weakest attention to drop in each row, 0 to 0.99.
         profile: the wired profile.
@@ -85,7 +85,7 @@ def attention_rollout(
     with torch.no_grad():
         mode = Attention()
         with mode:
-            run(model, x.clone())
+            score(run(model, x.clone()), torch.arange(len(x)))
         matrices = []
         for weights in mode.attentions:
             per_head = _heads(weights, len(x))
@@ -99,12 +99,12 @@ def attention_rollout(
     return Found(values, (note,), (caution,), signed=False)
 
 
-@explainer("raw_attention")
+@explainer("raw_attention", looks_first=True)
 @torch.no_grad()
 def raw_attention(
     model: nn.Module,
     x: Tensor,
-    score: Score,  # noqa: ARG001
+    score: Score,
     *,
     block: int = -1,
     profile: Wired,
@@ -114,13 +114,13 @@ def raw_attention(
     Args:
         model: a transformer with one token sequence through all blocks.
         x: ``(B, C, *spatial)``.
-        score: not used; the map does not depend on the target.
+        score: the map does not depend on it.
         block: which block, from 0; negative numbers count from the last.
         profile: the wired profile.
     """
     mode = Attention()
     with mode:
-        run(model, x.clone())
+        score(run(model, x.clone()), torch.arange(len(x)))
     count = len(mode.attentions)
     if not -count <= block < count:
         raise TargetError(
@@ -152,7 +152,7 @@ def _weighted(model: nn.Module, x: Tensor, score: Score) -> list[Tensor]:
     ]
 
 
-@explainer("gradient_attention_rollout")
+@explainer("gradient_attention_rollout", looks_first=True)
 def gradient_attention_rollout(model: nn.Module, x: Tensor, score: Score, *, profile: Wired) -> Found:
     """Attention rollout with the positive part of attention times its gradient in place of attention.
 
@@ -175,7 +175,7 @@ def gradient_attention_rollout(model: nn.Module, x: Tensor, score: Score, *, pro
     return Found(values, (note,), signed=False)
 
 
-@explainer("generic_attention")
+@explainer("generic_attention", looks_first=True)
 def generic_attention(model: nn.Module, x: Tensor, score: Score, *, profile: Wired) -> Found:
     """Attention times its gradient, positive part per head, accumulated through the blocks (arXiv 2103.15679).
 
@@ -191,7 +191,7 @@ def generic_attention(model: nn.Module, x: Tensor, score: Score, *, profile: Wir
     return Found(values, (note,), signed=False)
 
 
-@explainer("chefer_lrp")
+@explainer("chefer_lrp", looks_first=True)
 def chefer_lrp(model: nn.Module, x: Tensor, score: Score, *, profile: Wired) -> Found:
     """Transformer relevance: attention gradients times attention relevance, rolled out (arXiv 2012.09838).
 
@@ -226,7 +226,7 @@ def chefer_lrp(model: nn.Module, x: Tensor, score: Score, *, profile: Wired) -> 
     return Found(values.detach(), (note,), signed=False)
 
 
-@explainer("grad_sam")
+@explainer("grad_sam", looks_first=True)
 def grad_sam(model: nn.Module, x: Tensor, score: Score, *, profile: Wired) -> Found:
     """Attention times the positive part of its gradient, averaged over blocks, heads and tokens (arXiv 2204.11073).
 
@@ -241,7 +241,7 @@ def grad_sam(model: nn.Module, x: Tensor, score: Score, *, profile: Wired) -> Fo
     return Found(values, (note,), signed=False)
 
 
-@explainer("ag_cam")
+@explainer("ag_cam", looks_first=True)
 def ag_cam(model: nn.Module, x: Tensor, score: Score, *, profile: Wired) -> Found:
     """Attention Guided CAM: positive gradients of attention times its sigmoid scores, summed (arXiv 2402.04563).
 
@@ -315,7 +315,7 @@ def legrad(model: nn.Module, x: Tensor, score: Score, *, profile: Wired) -> Foun
     return Found(values, (note,), signed=False)
 
 
-@explainer("beyond_intuition")
+@explainer("beyond_intuition", looks_first=True)
 def beyond_intuition(
     model: nn.Module,
     x: Tensor,
@@ -372,12 +372,12 @@ UNITS = 1_000_000
 """Whole units of flow that stand for an attention of 1."""
 
 
-@explainer("attention_flow")
+@explainer("attention_flow", looks_first=True)
 @torch.no_grad()
 def attention_flow(
     model: nn.Module,
     x: Tensor,
-    score: Score,  # noqa: ARG001
+    score: Score,
     *,
     tokens: int = 200,
     profile: Wired,
@@ -392,14 +392,14 @@ def attention_flow(
     Args:
         model: a transformer with one token sequence through all blocks.
         x: ``(B, C, *spatial)``.
-        score: not used; the map does not depend on the target.
+        score: the map does not depend on it.
         tokens: largest number of image tokens, or of cells of them, between which flows are computed.
         profile: the wired profile.
         progress: told after every image.
     """
     mode = Attention()
     with mode:
-        run(model, x.clone())
+        score(run(model, x.clone()), torch.arange(len(x)))
     grid = profile.token_grid or ()
     cells, side = _cells(grid, tokens)
     belongs = torch.cat([torch.arange(profile.prefix), profile.prefix + _cell_of(grid, side).flatten()])

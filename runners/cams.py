@@ -74,10 +74,12 @@ def features_and_gradients(
     return at_places(model, x, score, (place,), rows)[0]
 
 
-def features_of(model: nn.Module, x: Tensor, place: Place) -> Tensor:
-    """Return the features ``(B, C, *grid)`` of a place."""
+def features_of(model: nn.Module, x: Tensor, place: Place, score: Score | None = None) -> Tensor:
+    """Return the features ``(B, C, *grid)`` of a place; the score, if given, sees the outputs."""
     with torch.no_grad(), captured(model, place) as kept:
-        run(model, x.clone())
+        outputs = run(model, x.clone())
+        if score is not None:
+            score(outputs, torch.arange(len(x)))
     return place.fold(kept[-1])
 
 
@@ -151,7 +153,7 @@ def _strongest(features: Tensor) -> Tensor:
     return found
 
 
-@explainer("grad_cam")
+@explainer("grad_cam", looks_first=True)
 def grad_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
     """Features weighted by their mean gradient, positive part (arXiv 1610.02391).
 
@@ -165,7 +167,7 @@ def grad_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = N
     return _cam(model, x, score, profile, layer, _by_mean)
 
 
-@explainer("cam")
+@explainer("cam", looks_first=True)
 def cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
     """Features weighted as the linear head weights their averages; negative where it counts against (arXiv 1512.04150).
 
@@ -184,7 +186,7 @@ def cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, 
     return Found(upsample(maps, tuple(x.shape[2:])), notes, cautions)
 
 
-@explainer("grad_cam_pp")
+@explainer("grad_cam_pp", looks_first=True)
 def grad_cam_pp(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
     """Grad-CAM++: positive gradients weighted by position, for an exponential of the score (arXiv 1710.11063).
 
@@ -193,7 +195,7 @@ def grad_cam_pp(model: nn.Module, x: Tensor, score: Score, *, layer: str | None 
     return _cam(model, x, score, profile, layer, _by_position)
 
 
-@explainer("hirescam")
+@explainer("hirescam", looks_first=True)
 def hirescam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
     """HiResCAM: gradient times features at each position, positive part of the sum (arXiv 2011.08891).
 
@@ -202,7 +204,7 @@ def hirescam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = N
     return _cam(model, x, score, profile, layer, lambda a, g: (g * a).sum(1))
 
 
-@explainer("layer_cam")
+@explainer("layer_cam", looks_first=True)
 def layer_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
     """LayerCAM: positive gradient times features at each position, positive part (10.1109/TIP.2021.3089943).
 
@@ -211,7 +213,7 @@ def layer_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = 
     return _cam(model, x, score, profile, layer, lambda a, g: (g.clamp(min=0) * a).sum(1))
 
 
-@explainer("xgrad_cam")
+@explainer("xgrad_cam", looks_first=True)
 def xgrad_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
     """XGrad-CAM: features weighted by their gradients averaged with the features as weights (arXiv 2008.02312).
 
@@ -220,7 +222,7 @@ def xgrad_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = 
     return _cam(model, x, score, profile, layer, _by_share)
 
 
-@explainer("eigen_grad_cam")
+@explainer("eigen_grad_cam", looks_first=True)
 def eigen_grad_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
     """EigenGradCAM: gradient times features, projected on its first principal direction (arXiv 2008.00299).
 
@@ -231,7 +233,7 @@ def eigen_grad_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | No
     return replace(found, cautions=(caution, *found.cautions))
 
 
-@explainer("guided_grad_cam")
+@explainer("guided_grad_cam", looks_first=True)
 def guided_grad_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
     """Guided backpropagation inside what Grad-CAM marks, the product of the two (arXiv 1610.02391).
 
@@ -241,24 +243,24 @@ def guided_grad_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | N
     return Found(where.values * fine.values, where.notes, fine.cautions + where.cautions, signed=False)
 
 
-@explainer("eigen_cam")
-def eigen_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:  # noqa: ARG001
+@explainer("eigen_cam", looks_first=True)
+def eigen_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
     """EigenCAM: projection of the features on their first principal direction (arXiv 2008.00299).
 
     Args:
         model: the model.
         x: ``(B, C, *spatial)``.
-        score: not used; the map does not depend on the target.
+        score: the map does not depend on it.
         layer: module to take the features from; None lets the profile choose.
         profile: the wired profile.
     """
     place, notes = find_place(profile, layer)
-    maps = _strongest(features_of(model, x, place)).clamp(min=0)
+    maps = _strongest(features_of(model, x, place, score)).clamp(min=0)
     caution = "It does not depend on the target: it shows the strongest pattern among the features, whatever the label."
     return Found(upsample(maps, tuple(x.shape[2:])), notes, (caution, *coarse(place, x)), signed=False)
 
 
-@explainer("finer_cam")
+@explainer("finer_cam", looks_first=True)
 def finer_cam(
     model: nn.Module,
     x: Tensor,
@@ -347,7 +349,7 @@ def smooth_grad_cam_pp(
     return Found(upsample(maps, tuple(x.shape[2:])), notes, coarse(place, x), signed=False)
 
 
-@explainer("shapley_cam")
+@explainer("shapley_cam", looks_first=True)
 def shapley_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
     """ShapleyCAM: features weighted by the mean of gradient less half the curvature along them (arXiv 2501.06261).
 
@@ -378,7 +380,7 @@ def shapley_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None 
     return Found(upsample(maps, tuple(x.shape[2:])), notes, cautions, signed=False)
 
 
-@explainer("relevance_cam")
+@explainer("relevance_cam", looks_first=True)
 def relevance_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
     """Relevance-CAM: features weighted by the relevance that reaches them, summed over positions (CVPR 2021).
 
@@ -403,7 +405,7 @@ def relevance_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | Non
     return Found(upsample(maps, tuple(x.shape[2:])), notes, coarse(place, x))
 
 
-@explainer("refine_cam")
+@explainer("refine_cam", looks_first=True)
 def refine_cam(model: nn.Module, x: Tensor, score: Score, *, layers: int = 3, profile: Wired) -> Found:
     """RefineCAM: the product of Grad-CAM++ maps of several resolutions, each with maximum 1 (arXiv 2605.14641).
 
@@ -426,12 +428,12 @@ def refine_cam(model: nn.Module, x: Tensor, score: Score, *, layers: int = 3, pr
 _UNAIMED = "It does not depend on the target: it shows where the features are strong, whatever the label."
 
 
-@explainer("fem")
+@explainer("fem", looks_first=True)
 @torch.no_grad()
 def fem(
     model: nn.Module,
     x: Tensor,
-    score: Score,  # noqa: ARG001
+    score: Score,
     *,
     layer: str | None = None,
     sigmas: float = 2.0,
@@ -442,24 +444,24 @@ def fem(
     Args:
         model: the model.
         x: ``(B, C, *spatial)``.
-        score: not used; the map does not depend on the target.
+        score: the map does not depend on it.
         layer: module to take the features from; None lets the profile choose.
         sigmas: a feature is strong above its mean plus so many of its standard deviations.
         profile: the wired profile.
     """
     place, notes = find_place(profile, layer)
-    a = features_of(model, x, place)
+    a = features_of(model, x, place, score)
     mean, spread = a.mean(_space(a), keepdim=True), a.std(_space(a), correction=0, keepdim=True)
     maps = (mean * (a >= mean + sigmas * spread) * (spread > 0)).sum(1).clamp(min=0)
     return Found(upsample(maps, tuple(x.shape[2:])), notes, (_UNAIMED, *coarse(place, x)), signed=False)
 
 
-@explainer("kpca_cam")
+@explainer("kpca_cam", looks_first=True)
 @torch.no_grad()
 def kpca_cam(
     model: nn.Module,
     x: Tensor,
-    score: Score,  # noqa: ARG001
+    score: Score,
     *,
     layer: str | None = None,
     kernel: str = "sigmoid",
@@ -470,7 +472,7 @@ def kpca_cam(
     Args:
         model: the model.
         x: ``(B, C, *spatial)``.
-        score: not used; the map does not depend on the target.
+        score: the map does not depend on it.
         layer: module to take the features from; None lets the profile choose.
         kernel: sigmoid or rbf, each with a width of one over the number of features.
         profile: the wired profile.
@@ -478,7 +480,7 @@ def kpca_cam(
     if kernel not in ("sigmoid", "rbf"):
         raise TargetError(f"kpca_cam: kernel={kernel!r} was given; sigmoid or rbf is allowed")
     place, notes = find_place(profile, layer)
-    a, block = in_blocks(features_of(model, x, place).double(), MOST_POSITIONS)
+    a, block = in_blocks(features_of(model, x, place, score).double(), MOST_POSITIONS)
     flat = a.flatten(2)
     centred = (flat - flat.mean(2, keepdim=True)).transpose(1, 2)  # (B, P, C)
     if kernel == "sigmoid":
@@ -511,7 +513,7 @@ def in_blocks(features: Tensor, most: int) -> tuple[Tensor, int]:
     return pool(features, tuple(min(side, n) for n in features.shape[2:]), ceil_mode=True), side
 
 
-@explainer("deep_feature_factorization")
+@explainer("deep_feature_factorization", looks_first=True)
 def deep_feature_factorization(
     model: nn.Module,
     x: Tensor,
@@ -572,7 +574,7 @@ def _factorised(a: Tensor, parts: int, generator: torch.Generator) -> tuple[Tens
     return mixtures.expand(batch, -1, -1), maps.expand(batch, -1, -1)
 
 
-@explainer("seg_grad_cam")
+@explainer("seg_grad_cam", looks_first=True)
 def seg_grad_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
     """Seg-Grad-CAM: Grad-CAM of the summed logits of a region (arXiv 2002.11434).
 
@@ -581,7 +583,7 @@ def seg_grad_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None
     return _cam(model, x, score, profile, layer, _by_mean)
 
 
-@explainer("seg_grad_cam_pp")
+@explainer("seg_grad_cam_pp", looks_first=True)
 def seg_grad_cam_pp(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
     """Seg-Grad-CAM++: Grad-CAM++ of the summed logits of a region (10.3390/s21227741).
 
@@ -590,7 +592,7 @@ def seg_grad_cam_pp(model: nn.Module, x: Tensor, score: Score, *, layer: str | N
     return _cam(model, x, score, profile, layer, _by_position)
 
 
-@explainer("seg_hires_grad_cam")
+@explainer("seg_hires_grad_cam", looks_first=True)
 def seg_hires_grad_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
     """Seg-HiRes-Grad CAM: HiResCAM of the summed logits of a region (arXiv 2409.20287).
 
@@ -599,7 +601,7 @@ def seg_hires_grad_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str 
     return _cam(model, x, score, profile, layer, lambda a, g: (g * a).sum(1))
 
 
-@explainer("seg_xres_cam")
+@explainer("seg_xres_cam", looks_first=True)
 def seg_xres_cam(
     model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, pool: int = 2, profile: Wired
 ) -> Found:
@@ -624,7 +626,7 @@ def seg_xres_cam(
     return _cam(model, x, score, profile, layer, join)
 
 
-@explainer("seg_eigen_cam")
+@explainer("seg_eigen_cam", looks_first=True)
 def seg_eigen_cam(model: nn.Module, x: Tensor, score: Score, *, layer: str | None = None, profile: Wired) -> Found:
     """Seg-Eigen-CAM: magnitude of the gradient times features, centred, on its first direction (10.3390/app15137562).
 

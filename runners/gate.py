@@ -28,8 +28,10 @@ from runners.registry import (
     Found,
     MetricResult,
     Progress,
+    Score,
     explainers,
     injected,
+    looking_first,
     metrics,
     no_progress,
     parameters,
@@ -58,7 +60,8 @@ class Explanation:
         channels: float32 ``(B, C, *spatial)``, the map of every input channel (sequence, colour, stain) where the
             method tells them apart and there are several; ``values`` is their sum.
         checks: numbers per image of the checks in ``runners.checks``; those out of bounds are among the cautions.
-        passes: images that went through the model forwards and backwards, profiling not included.
+        passes: images that went through the model forwards and backwards for the map; profiling, and the pass in which
+            the target is found where the method does not look at the images themselves first, not included.
         seconds: wall time of the explainer. versions: of the packages involved.
     """
 
@@ -148,7 +151,7 @@ def explain(
     if layer is not None:
         used["layer"] = layer
     if getattr(model, "one_by_one", False) and len(x) > 1:  # one call per image would reach hooks and modes piecemeal
-        _first_look(model, x, target, task)  # a target that does not fit the batch is told as such
+        _Look(model, x, target, task).now()  # a target that does not fit the batch is told as such
         parts = [
             explain(
                 model,
@@ -170,13 +173,17 @@ def explain(
         ]
         return _joined(parts)
     counts = {"forward": 0, "backward": 0}
-    with preserved(model, seed), _counted(model, counts), _faster(model, method, x, autocast, compiled):
-        resolved, outputs = _first_look(model, x, target, task)
+    look = _Look(model, x, target, task)
+    with preserved(model, seed), _faster(model, method, x, autocast, compiled):
+        # boxes and functions of the user's want the outputs as they are, outside of any mode
+        if method not in looking_first or wired.task == "detection" or callable(target):
+            look.now()
         extra = {"profile": wired, "generator": seeded(seed), "progress": progress or no_progress, **given}
         start = time.perf_counter()
-        found = _call(function, method, model, x.clone(), resolved, {**used, **_wanted(function, extra)})
+        with _counted(model, counts):
+            found = _call(function, method, model, x.clone(), look.score, {**used, **_wanted(function, extra)})
         seconds = time.perf_counter() - start
-        scores = resolved.score(outputs, torch.arange(len(x))).detach().float().cpu()
+        resolved, scores = look.now()
     if "layer" in used and used["layer"] is None and wired.place is not None:
         used["layer"] = wired.place.name  # the record says which features were taken
     values = _checked(found.values, x, method)
@@ -211,7 +218,7 @@ def explain(
         values=values,
         method=method,
         target=resolved.text,
-        target_scores=scores,
+        target_scores=scores.float().cpu(),
         signed=found.signed,
         notes=(*wired.notes, *found.notes, *notes, *_shares(channels, getattr(card, "sequences", ()))),
         cautions=tuple(cautions),
@@ -427,7 +434,7 @@ def measure(
     wired = profile(model, x, target if needed_to_look(target) else None, task=task)
     used = _options(metric, function, options, x, wired)
     with preserved(model, seed):
-        resolved, _ = _first_look(model, x, target, task)
+        resolved, _ = _Look(model, x, target, task).now()
         extra = {
             "profile": wired,
             "generator": seeded(seed),
@@ -523,23 +530,55 @@ def _wanted(function: Callable[..., Any], extra: Mapping[str, Any]) -> dict[str,
     return {name: extra[name] for name in injected(function) if name in extra}
 
 
-def _first_look(model: nn.Module, x: Tensor, target: Target, task: str | None) -> tuple[Resolved, Any]:
-    card = getattr(model, "card", None)
-    with torch.no_grad():
-        outputs = run(model, x.clone())
-    if not callable(target) and found_by(outputs, x.shape[2:]) is None:
-        output = primary(outputs)
-        if not torch.isfinite(output).all():
-            raise ModelError("the model's output is NaN or infinite on this image; there is nothing to explain")
-    labels = tuple(getattr(card, "labels", None) or ())
-    return resolve(target, outputs, x, task or getattr(card, "task", None), labels), outputs
+@dataclass
+class _Look:
+    """The target, resolved on the model's answer to the images themselves: at once, or when the score is first asked.
+
+    Attributes:
+        model: the model. x: the images. target: the target. task: the task, if known better than the shape tells.
+        found: the resolved target and its scores on the images, ``(B,)``.
+    """
+
+    model: nn.Module
+    x: Tensor
+    target: Target
+    task: str | None
+    found: tuple[Resolved, Tensor] | None = None
+
+    def now(self) -> tuple[Resolved, Tensor]:
+        """Return the resolved target and its scores on the images, with a pass of its own if there was none."""
+        if self.found is None:
+            with torch.no_grad():
+                outputs = run(self.model, self.x.clone())
+            self._resolve(outputs)
+        assert self.found is not None
+        return self.found
+
+    def score(self, outputs: Any, rows: Tensor) -> Tensor:
+        """Score outputs; the first ones are those on the images where nothing was resolved before."""
+        if self.found is None:
+            assert rows[: len(self.x)].tolist() == list(range(len(self.x)))
+            self._resolve(primary(outputs).detach()[: len(self.x)])
+        assert self.found is not None
+        return self.found[0].score(outputs, rows)
+
+    @torch.no_grad()
+    def _resolve(self, outputs: Any) -> None:
+        card = getattr(self.model, "card", None)
+        if not callable(self.target) and found_by(outputs, self.x.shape[2:]) is None:
+            output = primary(outputs)
+            if not torch.isfinite(output).all():
+                raise ModelError("the model's output is NaN or infinite on this image; there is nothing to explain")
+        labels, task = tuple(getattr(card, "labels", None) or ()), self.task or getattr(card, "task", None)
+        resolved = resolve(self.target, outputs, self.x, task, labels)
+        self.found = resolved, resolved.score(outputs, torch.arange(len(self.x))).detach()
 
 
 def _call(
-    function: Callable[..., Any], method: str, model: nn.Module, x: Tensor, resolved: Resolved, keywords: dict[str, Any]
+    function: Callable[..., Any], method: str, model: nn.Module, x: Tensor, score: Score, keywords: dict[str, Any]
 ) -> Found:
     try:
-        result = function(model, x, resolved.score, **keywords)
+        result = function(model, x, score, **keywords)
     except AtlasError:
         raise
     except MemoryError as error:

@@ -83,21 +83,21 @@ def accumulate(
     return total
 
 
-@explainer("vanilla_gradient")
+@explainer("vanilla_gradient", looks_first=True)
 def vanilla_gradient(model: nn.Module, x: Tensor, score: Score) -> Found:
     """Magnitude of the gradient, largest over the channels (simonyan: arXiv 1312.6034)."""
     grad, _ = gradient(model, x, score)
     return Found(magnitude(grad), signed=False)
 
 
-@explainer("input_x_gradient")
+@explainer("input_x_gradient", looks_first=True)
 def input_x_gradient(model: nn.Module, x: Tensor, score: Score) -> Found:
     """Input times gradient, summed over the channels (arXiv 1605.01713)."""
     grad, _ = gradient(model, x, score)
     return by_channel(x * grad)
 
 
-@explainer("fullgrad")
+@explainer("fullgrad", looks_first=True)
 def fullgrad(model: nn.Module, x: Tensor, score: Score) -> Found:
     """Input times gradient and every bias times its gradient, each layer scaled, added up (arXiv 1905.00780).
 
@@ -252,7 +252,7 @@ class Draws:
         return torch.stack([made[int(s)] for s in steps])
 
 
-@explainer("guided_backprop")
+@explainer("guided_backprop", looks_first=True)
 def guided_backprop(model: nn.Module, x: Tensor, score: Score) -> Found:
     """Gradient with only positive parts passed back at each ReLU; its magnitude (arXiv 1412.6806)."""
     grad, _ = gradient(model, x, score, inside=Guided())
@@ -262,7 +262,7 @@ def guided_backprop(model: nn.Module, x: Tensor, score: Score) -> Found:
 _EDGES = "Known to change little when the model's weights or the target change: it shows edges as much as evidence."
 
 
-@explainer("deconvnet")
+@explainer("deconvnet", looks_first=True)
 def deconvnet(model: nn.Module, x: Tensor, score: Score) -> Found:
     """Gradient cut to its positive part at every ReLU, whatever came through there; magnitude (arXiv 1311.2901)."""
     grad, _ = gradient(model, x, score, inside=Deconvolved())

@@ -74,6 +74,8 @@ class MetricResult:
 
 explainers: dict[str, Callable[..., Tensor | Found]] = {}
 """Method id to function."""
+looking_first: set[str] = set()
+"""Explainers that were registered with ``looks_first``."""
 metrics: dict[str, Callable[..., MetricResult]] = {}
 """Metric id to function."""
 
@@ -81,13 +83,21 @@ _E = TypeVar("_E", bound=Callable[..., Tensor | Found])
 _M = TypeVar("_M", bound=Callable[..., MetricResult])
 
 
-def explainer(method_id: str) -> Callable[[_E], _E]:
-    """Register a function as the explainer of a method of the knowledge base."""
+def explainer(method_id: str, *, looks_first: bool = False) -> Callable[[_E], _E]:
+    """Register a function as the explainer of a method of the knowledge base.
+
+    Args:
+        method_id: the method.
+        looks_first: the first that it asks the score about is the model's answer on ``x`` itself, row by row, further
+            rows behind them; the target is then found there, which saves a pass.
+    """
 
     def register(function: _E) -> _E:
         if method_id in explainers:
             raise ValueError(f"explainer {method_id!r} is registered twice")
         explainers[method_id] = function
+        if looks_first:
+            looking_first.add(method_id)
         return function
 
     return register

@@ -57,7 +57,7 @@ def _positive_epsilon(method: str, epsilon: float) -> None:
         raise TargetError(f"{method}: epsilon={epsilon} was given; a number above 0 is needed")
 
 
-@explainer("lrp")
+@explainer("lrp", looks_first=True)
 def lrp(model: nn.Module, x: Tensor, score: Score, *, epsilon: float = 1e-6) -> Found:
     """Layer-wise relevance propagation, composite epsilon-plus (Bach et al. 2015, 10.1371/journal.pone.0130140).
 
@@ -74,7 +74,7 @@ def lrp(model: nn.Module, x: Tensor, score: Score, *, epsilon: float = 1e-6) -> 
     return by_channel(_relevance(model, x, score, composites()["epsilon_plus"], epsilon))
 
 
-@explainer("lrp_epsilon")
+@explainer("lrp_epsilon", looks_first=True)
 def lrp_epsilon(model: nn.Module, x: Tensor, score: Score, *, epsilon: float = 1e-6, profile: Wired) -> Found:
     """Layer-wise relevance propagation, epsilon rule in all layers (Bach et al. 2015, 10.1371/journal.pone.0130140).
 
@@ -98,7 +98,7 @@ def lrp_epsilon(model: nn.Module, x: Tensor, score: Score, *, epsilon: float = 1
     )
 
 
-@explainer("lrp_alpha_beta")
+@explainer("lrp_alpha_beta", looks_first=True)
 def lrp_alpha_beta(
     model: nn.Module, x: Tensor, score: Score, *, alpha: float = 2.0, beta: float = 1.0, epsilon: float = 1e-6
 ) -> Found:
@@ -123,7 +123,7 @@ def lrp_alpha_beta(
     return by_channel(_relevance(model, x, score, Composite(rule, rule, last=mirrored(rule)), epsilon))
 
 
-@explainer("lrp_composite")
+@explainer("lrp_composite", looks_first=True)
 def lrp_composite(
     model: nn.Module,
     x: Tensor,
@@ -160,7 +160,7 @@ def lrp_composite(
     )
 
 
-@explainer("deep_taylor")
+@explainer("deep_taylor", looks_first=True)
 def deep_taylor(model: nn.Module, x: Tensor, score: Score, *, epsilon: float = 1e-9) -> Found:
     """Deep Taylor decomposition: z-plus rule inside, z-box rule at the image (arXiv 1512.02479).
 
@@ -197,7 +197,7 @@ def _excitation(model: nn.Module, x: Tensor, score: Score, composite: Composite,
     return values
 
 
-@explainer("excitation_backprop")
+@explainer("excitation_backprop", looks_first=True)
 def excitation_backprop(model: nn.Module, x: Tensor, score: Score, *, epsilon: float = 1e-9) -> Found:
     """Excitation backprop: a winner's probability is shared among what excites it (arXiv 1608.00507).
 
@@ -214,7 +214,7 @@ def excitation_backprop(model: nn.Module, x: Tensor, score: Score, *, epsilon: f
     return _unsigned(_excitation(model, x, score, composite, epsilon))
 
 
-@explainer("contrastive_excitation_backprop")
+@explainer("contrastive_excitation_backprop", looks_first=True)
 def contrastive_excitation_backprop(model: nn.Module, x: Tensor, score: Score, *, epsilon: float = 1e-9) -> Found:
     """Excitation backprop of the explained output minus that of its opposite, the last weights negated (1608.00507).
 
@@ -232,7 +232,7 @@ def contrastive_excitation_backprop(model: nn.Module, x: Tensor, score: Score, *
     return by_channel(_excitation(model, x, score, composite, epsilon))
 
 
-@explainer("contrastive_lrp")
+@explainer("contrastive_lrp", looks_first=True)
 def contrastive_lrp(model: nn.Module, x: Tensor, score: Score, *, dual: str = "others", epsilon: float = 1e-9) -> Found:
     """Relevance of the explained label minus that of its dual, of the same sum (arXiv 1812.02100).
 
@@ -273,7 +273,7 @@ def _input_times(model: nn.Module, x: Tensor, score: Score, mode: Frozen) -> Fou
     return by_channel(x * grad, cautions=(noisy,))
 
 
-@explainer("attnlrp")
+@explainer("attnlrp", looks_first=True)
 def attnlrp(model: nn.Module, x: Tensor, score: Score, *, gamma: float = 0.0) -> Found:
     """AttnLRP: relevance through softmax, products and normalisation of transformers (arXiv 2402.05602).
 
@@ -292,7 +292,7 @@ def attnlrp(model: nn.Module, x: Tensor, score: Score, *, gamma: float = 0.0) ->
     return _input_times(model, x, score, Frozen(taylor=True, gamma=gamma))
 
 
-@explainer("conservative_lrp")
+@explainer("conservative_lrp", looks_first=True)
 def conservative_lrp(model: nn.Module, x: Tensor, score: Score) -> Found:
     """Conservative propagation: input times gradient, attention weights and normalisation held (arXiv 2202.07304).
 
@@ -322,7 +322,7 @@ def _contributions(model: nn.Module, x: Tensor, reference: Tensor, score: Score,
     return (x - reference) * grad[: len(x)], (here - there).detach()
 
 
-@explainer("deeplift")
+@explainer("deeplift", looks_first=True)
 def deeplift(
     model: nn.Module,
     x: Tensor,

@@ -305,7 +305,7 @@ def is_cam(
     return Found(found.values, found.notes, (caution, *found.cautions), signed=False)
 
 
-@explainer("group_cam")
+@explainer("group_cam", looks_first=True)
 def group_cam(
     model: nn.Module,
     x: Tensor,

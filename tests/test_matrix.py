@@ -11,7 +11,8 @@ from toys import TOYS, images, make
 
 from runners import Similarity, explain, explainers, measure, metrics, profile, unmet
 from runners.gate import left_out
-from runners.registry import INJECTED, helps, injected, parameters
+from runners.registry import INJECTED, helps, injected, looking_first, parameters
+from runners.targets import primary, resolve
 from taxonomy import RequirementError, load_kb
 
 FAST = {
@@ -290,7 +291,7 @@ def test_cost_in_the_knowledge_base_is_the_measured_one(method: str) -> None:
     toy = home(method)
     owned = {key: value for key, value in options(method, toy).items() if key in (*INJECTED, "target")}
     passes = explain(make(toy), images(toy, 1), method, **owned).passes
-    measured = passes["forward"] - 1 + passes["backward"]  # one forward pass resolves the target
+    measured = passes["forward"] + passes["backward"]
     if method == "single_patch_perturbation":  # tiles of the image
         assert stated is None
         assert measured == 16
@@ -304,6 +305,21 @@ def test_cost_in_the_knowledge_base_is_the_measured_one(method: str) -> None:
         assert measured == 4 * len(owned["reference"])
     else:
         assert measured == stated
+
+
+@pytest.mark.parametrize("method", sorted(looking_first))
+def test_the_target_is_found_in_the_pass_that_looks_at_the_images_first(method: str) -> None:
+    """Beside one that is known before: the same map, target and scores, and no further pass."""
+    model, x = make(home(method)), images(home(method))
+    asked: list[torch.Tensor] = []
+    model.register_forward_hook(lambda _module, _inputs, outputs: asked.append(primary(outputs).detach()))
+    wired = profile(model, x)
+    asked.clear()
+    found = explain(model, x, method, known=wired, **options(method, home(method)))
+    assert sum(map(len, asked)) == found.passes["forward"]
+    resolved = resolve(options(method, home(method)).get("target"), primary(model(x)), x)
+    assert found.target == resolved.text
+    assert torch.allclose(found.target_scores, resolved.score(model(x), torch.arange(len(x))), rtol=1e-4)
 
 
 @pytest.mark.parametrize("toy", ["cnn2d", "vit_fused", "unet2d"])
