@@ -35,10 +35,10 @@ def at_places(
     model: nn.Module, x: Tensor, score: Score, places: Sequence[Place], rows: Tensor | None = None
 ) -> list[tuple[Tensor, Tensor]]:
     """Return the features ``(B, C, *grid)`` of each place and the gradient of the score with respect to them."""
-    _, entry = leaf(x)
+    alone = len(places) == 1  # else the gradient goes through one place to another
     with torch.enable_grad(), contextlib.ExitStack() as stack:
-        kept = [stack.enter_context(captured(model, place)) for place in places]
-        scores = score(run(model, entry), torch.arange(len(x)) if rows is None else rows)
+        kept = [stack.enter_context(captured(model, place, cut=alone)) for place in places]
+        scores = score(run(model, x.clone() if alone else leaf(x)[1]), torch.arange(len(x)) if rows is None else rows)
         grads = torch.autograd.grad(scores.sum(), [outputs[-1] for outputs in kept])
     return [
         (place.fold(outputs[-1].detach()), place.fold(grad))

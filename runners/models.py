@@ -146,31 +146,36 @@ def preserved(model: nn.Module, seed: int = 0) -> Iterator[None]:
     Restored: modes, ``requires_grad``, ``.grad``, buffers, hooks, and the random state of torch, NumPy and Python.
     """
     modules = list(model.modules())
-    modes = [m.training for m in modules]
-    hooks = [{key: dict(getattr(m, key)) for key in _HOOKS if hasattr(m, key)} for m in modules]
+    training = [m for m in modules if m.training]
+    hooks = {(id(hooked), key) for hooked in _hooked_in(modules) for key in hooked}
     parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]
     buffers = [(b, None if b.is_inference() else b._version, b.detach().clone()) for b in model.buffers()]
     states = (torch.get_rng_state(), np.random.get_state(), random.getstate())
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
     try:
-        for m in modules:
+        for m in training:
             m.training = False  # not .eval(): exported graphs refuse it
-        for p, _, _ in parameters:
-            p.requires_grad_(False)
+        for p, required, _ in parameters:
+            if required:
+                p.requires_grad_(False)
         _reseed(seed)
         with torch.inference_mode(False):  # the caller may be inside torch.inference_mode()
             yield
     finally:
-        for m, mode, saved in zip(modules, modes, hooks, strict=True):
-            m.training = mode
-            for key, entries in saved.items():
-                current = getattr(m, key)
-                # a model may hook itself in its first forward pass, once and for all; such hooks stay
-                for extra in [k for k in current if k not in entries and _ours(current[k])]:
-                    del current[extra]
+        for m in modules:
+            if m.training:
+                m.training = False
+        for m in training:
+            m.training = True
+        for hooked in _hooked_in(modules):
+            # a model may hook itself in its first forward pass, once and for all; such hooks stay
+            for extra in [k for k in hooked if (id(hooked), k) not in hooks and _ours(hooked[k])]:
+                del hooked[extra]
         for p, required, grad in parameters:
-            p.requires_grad_(required)
-            p.grad = grad
+            if p.requires_grad is not required:
+                p.requires_grad_(required)
+            if p.grad is not grad:
+                p.grad = grad
         with torch.no_grad():
             for buffer, version, before in buffers:
                 if version is None or buffer._version != version:  # comparing the values would wait for a device
@@ -190,6 +195,11 @@ _HOOKS = (
     "_backward_hooks",
     "_backward_pre_hooks",
 )
+
+
+def _hooked_in(modules: Sequence[nn.Module]) -> list[dict[int, Any]]:
+    """Return the modules' dictionaries of hooks that are not empty."""
+    return [hooks for m in modules for key in _HOOKS if (hooks := m.__dict__.get(key))]
 
 
 def _ours(hook: Any) -> bool:
@@ -783,10 +793,18 @@ def watched(model: nn.Module, place: Place, act: Callable[[Tensor], Tensor | Non
 
 
 @contextlib.contextmanager
-def captured(model: nn.Module, place: Place) -> Iterator[list[Tensor]]:
-    """Collect the output of a place during one forward pass: the list's last entry."""
+def captured(model: nn.Module, place: Place, *, cut: bool = False) -> Iterator[list[Tensor]]:
+    """Collect the output of a place during one forward pass: the list's last entry.
+
+    With ``cut`` gradients end there: nothing is kept for a backward pass through what comes before.
+    """
     kept: list[Tensor] = []
-    with watched(model, place, kept.append):
+
+    def start(features: Tensor) -> Tensor:
+        kept.append(features.detach().requires_grad_().clone())  # no leaf: what follows may work in place
+        return kept[-1]
+
+    with watched(model, place, start if cut else kept.append):
         yield kept
 
 
