@@ -563,15 +563,20 @@ class _Reader:
         for width in (3, 2):
             for first in range(len(self.tokens) - width, -1, -1):
                 window = self.tokens[first : first + width]
+                if first + width > len(self.tokens):  # a correction before made it shorter
+                    continue
                 key = self._key(first, first + width)
                 if key is None or not key.isalpha() or _CJK.search(key) or not _tolerance(key):
                     continue
                 known = [t.word in self.lexicon.parts for t in window]
                 if any(t.corrected or t.word in words.STOP for t in window) or all(known) or not any(known):
                     continue
+                limit = _tolerance(key)
                 if not any(self._unknown(t.word) for t in window):
-                    continue
-                best = self._nearest(key, _tolerance(key))
+                    if not any(t.word in LOOKALIKES for t in window):
+                        continue
+                    limit = 1  # "shapely values": a word of its own, but not beside that one
+                best = self._nearest(key, limit)
                 if best and best in self.lexicon.names:
                     start, end = window[0].start, window[-1].end
                     self.tokens[first : first + width] = [
@@ -617,7 +622,7 @@ class _Reader:
         while before > 0 and self.tokens[before].word in words.ARTICLES - words.ADDRESSING:
             before -= 1
         after = "".join(t.word for t in self.tokens[last : last + 4])
-        return (before >= 0 and self.tokens[before].word in words.ADDRESSING) or bool(words.UNDERSTAND.search(after))
+        return (before >= 0 and self.tokens[before].word in words.ADDRESSING) or bool(words.PEOPLE_DO.match(after))
 
     def _sizes(self) -> None:
         """Take "B/16" as part of "ViT-B/16"."""
@@ -666,6 +671,8 @@ class _Reader:
         """A short name in lower case counts before "images", a task or a model, or in a row with names of its kind."""
         if self.tokens[match.first].word in ("scanner", "scanners"):  # French for CT, English for any machine
             return match.first > 0 and self.tokens[match.first - 1].word in words.FRENCH_ARTICLES
+        if match.last == len(self.tokens) == 1 and self.tokens[0].typed.istitle():
+            return True  # "Anchors", and nothing else
         after = self.tokens[match.last] if match.last < len(self.tokens) else None
         kinds = {n.kind for n in match.names}
         if after and "modality" in kinds and _GLUE.fullmatch(self.text[self.tokens[match.last - 1].end : after.start]):
@@ -867,6 +874,8 @@ class _Reader:
         for match, name in self._named((kind,), negated):
             if not name.exact and any((n.kind == kind and n.exact) or n.kind == "goal" for n in match.names):
                 continue  # an alias gives way to a name, and to the wish that is said in the same words
+            if kind == "method" and any(n.kind == "task" for n in match.names):
+                continue  # "report generation" is what the model does
             if span and name.id not in found:
                 self._span(span, match.first, match.last)
             found[name.id] = None
@@ -916,7 +925,7 @@ class _Reader:
         order = order or [f for f in found if f[1].id != "where"] or found
         match, name = min(order, key=lambda f: (not f[1].exact, f[0].first))
         if families and name.id == "where":
-            return None
+            return self._goal_of(families, implied)
         self._span("goal", match.first, match.last)
         return name.id
 

@@ -381,8 +381,11 @@ ARTICLES = _set(
     "the a an my our their these meine meinen unsere unseren einen einem die den les un une los nos mes mis el la una"
 )
 
-UNDERSTAND = re.compile(r"understand|follow|verst(?:eh|and)|compren|entend|entiend|理解|看懂|能懂")
-"""What people do after "patients" when they are the audience."""
+PEOPLE_DO = re.compile(
+    r"(?:can|could|should|will|would|also|often)*(?:understand|follow|ask|wonder|want|verst(?:eh|and)|frag|wollen|compren|demand"
+    r"|veulent|entend|entiend|pregunt|quieren)|能?理解|能?看懂|能懂|问|想知道"
+)
+"""What people do after "patients" when they are the audience, joined without spaces."""
 
 FRENCH_ARTICLES = _set("le un au du par de des les aux d l sur ce cet cette mes nos ses leurs")
 """What stands before "scanner" where it means CT."""
@@ -452,6 +455,7 @@ GOALS = {
     ),
     "uncertainty": _cues(
         rf"""
+        \b(?:which|where)\b[^.?!]{{0,25}}\b(?:unsure|uncertain|unreliable|doubtful|shaky|untrustworthy)\b
         \bhow (?:\w+ )?(?:sure|certain|uncertain|confident|unsure)\b
         \b(?:is|are|am) (?:the |my |our |this )?{_IT} (?:\w+ )?(?:sure|certain|confident|unsure|uncertain)\b
         \bhow much (?:can|should|do) (?:i|we|you|one|they) trust (?:the |this |its |each )?(?:\w+ )?(?:prediction|output|result|segmentation|diagnosis|contour|score)\b
@@ -497,7 +501,7 @@ GOALS = {
         rf"""
         \b(?:cheat|cheats|cheating|spurious\w*|shortcuts?|clever[- ]hans|confound\w*)\b
         \bwhy\b[^.?!]{{0,40}}\b(?:fail|fails|failed|failing|wrong|misclassif\w*|mistakes?|errors?|false (?:positives?|negatives?))\b
-        \b(?:rely|relies|relying|depends?|picks? up) (?:on|up)? ?(?:the |some |an? )?(?:wrong|artefacts?|artifacts?|text markers?|markers?|rulers?|background|burned|labels?|tags?|tokens?|scanner|hospital|site)\b
+        \b(?:rel(?:y|ies|ied|ying)|depend(?:s|ing)?|based|pick(?:s|ed|ing)? up|latch\w*) (?:on|up|onto)? ?(?:\w+ ){{0,3}}(?:artefacts?|artifacts?|markers?|rulers?|background|borders?|labels?|tags?|tokens?|annotations?|stickers?|letters?)\b
         \b(?:right|wrong) (?:answers? |predictions? )?(?:for the )?(?:right |wrong )?reasons?\b
         \b(?:warum|wieso|weshalb)\b[^.?!]{{0,40}}\b(?:falsch|fehler|scheitert|irrt|versagt)\b
         \bpourquoi\b[^.?!]{{0,40}}\b(?:trompe|echoue|erreurs?|faux)\b
@@ -523,7 +527,7 @@ _GOOD = (
 )
 JUDGING = _cues(
     rf"""
-    \b(?:is|are|was|isn['’]?t|aren['’]?t)\s+(?:it (?:\w+ )?to (?:trust|use|rely on|apply) )?(?:the |a |plain |vanilla |using |applying )?§
+    (?<!what )(?<!how )(?<!which )(?<!where )\b(?:is|are|was|isn['’]?t|aren['’]?t)\s+(?:it (?:\w+ )?to (?:trust|use|rely on|apply) )?(?:the |a |plain |vanilla |using |applying )?§
     (?<!how )(?<!how to )\b(?:does|do|can|could|will|would|doesn['’]?t)\s+(?:the )?§[^.?!;]*\b(?:work|works|help|suit|fit|make sense|hold|apply|reflect|tell|show|highlight|capture|explain|handle|find|localis\w+|localiz\w+|be trusted|be used|be relied|be applied)\b
     \b(?:can|could|should|may|shall|do|would|dare) (?:i|we|you|one|they|radiologists|clinicians|doctors|pathologists) (?:\w+ )?{_TRUST}\s+(?:the |a |on |plain )?(?:\w+ )?§
     \bhow (?:well|good|reliable|trustworthy|faithful|robust|accurate|useful|valid|stable|suitable|safe|bad|credible|sound)\b[^.?!;]*§
@@ -534,7 +538,7 @@ JUDGING = _cues(
     \b(?:ist|sind|taugt|taugen|eignet sich|eignen sich|funktioniert|funktionieren|hilft|bringt|lohnt sich|stimmt|passt)\s+(?:denn |das |die )?§
     \bwie (?:gut|zuverlassig|verlasslich|treu|robust|aussagekraftig|vertrauenswurdig|sinnvoll|geeignet|genau|brauchbar|sicher)\b[^.?!;]{{0,40}}§
     \b(?:kann|darf|soll|sollte|konnen|sollten|durfen)\s+(?:ich|man|wir)\b[^.?!;]{{0,30}}§[^.?!;]*\b(?:trauen|vertrauen|verlassen|nutzen|verwenden|nehmen|einsetzen|glauben|empfehlen|anwenden)
-    \bwarum (?:nicht|kein) §|\bwas (?:spricht|taugt|halt|haltst|halten|ist)\b[^.?!;]{{0,25}}§|\b(?:zuverlassigkeit|nachteile|schwachen|grenzen|vorteile|verlasslichkeit|aussagekraft) (?:von|der|des) §
+    \bwarum (?:nicht|kein) §|\bwas (?:spricht|taugt|halt|haltst|halten)\b[^.?!;]{{0,25}}§|\b(?:zuverlassigkeit|nachteile|schwachen|grenzen|vorteile|verlasslichkeit|aussagekraft) (?:von|der|des) §
     §\s+(?:uberhaupt |wirklich )?(?:zuverlassig|verlasslich|geeignet|sinnvoll|brauchbar|vertrauenswurdig|gut)
     §,?\s*(?:est|sont|marche|fonctionne|convient)\b|\best[- ]ce que §|\bpeut-?\s?on\b[^.?!;]{{0,40}}§|\bque vau[tx]\b[^.?!;]{{0,10}}§|\bpourquoi (?:ne )?pas (?:utiliser )?§|\b(?:fiabilite|limites|faiblesses|qualite|inconvenients|avantages) (?:de|du|d['’]) ?(?:la )?§|\bfaut-il\b[^.?!;]{{0,30}}§|\bpuis-je\b[^.?!;]{{0,40}}§
     \b(?:es|son|sirve|sirven|funciona|funcionan|vale|conviene|resulta)\b[^.?!;]{{0,25}}§|\bque tal\b[^.?!;]{{0,20}}§|\b(?:se puede|puedo|podemos|debo|deberia)\b[^.?!;]{{0,30}}§|\bpor que no (?:usar )?§|\b(?:fiabilidad|limitaciones|desventajas|ventajas|calidad|problemas) (?:de|del|con) §
