@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -173,8 +174,10 @@ class _Lexicon:
     """Single words of names."""
     known: set[str] = field(default_factory=set)
     """Words of plain language and of the knowledge base's own prose: never taken for typos."""
-    by_length: dict[int, list[tuple[str, int]]] = field(default_factory=dict)
-    """Candidates for typos with their letter sets, by length."""
+    by_length: dict[tuple[int, str], list[tuple[str, int]]] = field(default_factory=dict)
+    """Candidates for typos with their letter sets, by length and first letter."""
+    ordered: list[str] = field(default_factory=list)
+    """All that windows of words are looked up for, sorted."""
     goal_ids: frozenset[str] = frozenset()
     goals: dict[str, str] = field(default_factory=dict)
     """Family, or umbrella of one, to the goal that it serves before all."""
@@ -216,6 +219,11 @@ class _Lexicon:
                 return found
         plain = _VERSION.sub("", key)
         return [n for n in self.names.get(plain, ()) if n.kind == "architecture"] if plain != key else []
+
+    def begins(self, start: str) -> bool:
+        """True when a name starts so."""
+        at = bisect_left(self.ordered, start)
+        return at < len(self.ordered) and self.ordered[at].startswith(start)
 
     def pair(self, name: str) -> None:
         """Let "PET/CT" mean both, when both are modalities of their own."""
@@ -298,7 +306,8 @@ def _build(kb: KB) -> _Lexicon:
     candidates = lexicon.names.keys() | {p for p in lexicon.parts if len(p) > 4} | {w for w in words.STOP if len(w) > 5}
     for candidate in sorted(candidates):
         if len(candidate) > 3 and not _CJK.search(candidate):
-            lexicon.by_length.setdefault(len(candidate), []).append((candidate, _letters(candidate)))
+            lexicon.by_length.setdefault((len(candidate), candidate[0]), []).append((candidate, _letters(candidate)))
+    lexicon.ordered = sorted({*lexicon.names, *words.NOT_NEGATING, *words.NO_NAMES})
     return lexicon
 
 
@@ -469,9 +478,20 @@ class _Reader:
         return "".join(t.word for t in self.tokens[first:last])
 
     def _windows(self, widest: int = _WIDEST) -> Iterator[tuple[int, int, str]]:
-        """Yield all windows of words, the widest first."""
-        for width in range(min(widest, len(self.tokens)), 0, -1):
-            for first in range(len(self.tokens) - width + 1):
+        """Yield the windows of words that may be a name, the widest first."""
+        by_width: dict[int, list[int]] = {}
+        for first in range(len(self.tokens)):
+            start = singular = ""
+            for last in range(first + 1, min(first + widest, len(self.tokens)) + 1):
+                token = self.tokens[last - 1]
+                if start and not _GLUE.fullmatch(self.text[self.tokens[last - 2].end : token.start]):
+                    break
+                by_width.setdefault(last - first, []).append(first)
+                start, singular = start + token.word, singular + token.word.removesuffix("s")
+                if not (self.lexicon.begins(start) or self.lexicon.begins(singular)):
+                    break  # no name goes on like this; the last word itself may have an ending
+        for width in sorted(by_width, reverse=True):
+            for first in by_width[width]:
                 key = self._key(first, first + width)
                 if key is not None:
                     yield first, first + width, key
@@ -536,10 +556,9 @@ class _Reader:
     def _nearest(self, word: str, limit: int) -> str | None:
         mask, found, least = _letters(word), list[str](), limit + 1
         for length in range(len(word) - limit, len(word) + limit + 1):
-            for candidate, letters in self.lexicon.by_length.get(length, ()):
+            # a typo rarely hits the first letter, and most lookalikes differ there
+            for candidate, letters in self.lexicon.by_length.get((length, word[0]), ()):
                 if (mask ^ letters).bit_count() > 2 * limit or _tolerance(candidate) < 1:
-                    continue
-                if candidate[0] != word[0]:  # a typo rarely hits the first letter, and most lookalikes differ there
                     continue
                 distance = _distance(word, candidate, min(least, limit))
                 if distance < least:
@@ -585,7 +604,7 @@ class _Reader:
 
     def _quiet_phrases(self) -> None:
         for first, last, key in self._windows():
-            if key in words.NOT_NEGATING:
+            if key in words.NOT_NEGATING or key in words.NO_NAMES:
                 self._use(first, last)
 
     def _names(self) -> None:

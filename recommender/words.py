@@ -47,6 +47,34 @@ STOP = _set(
     whats whatever when where wherever whether which while who whole whom whose why widely will wish with within
     without wont word words work working works worse worst would write wrong yes yet you your yours yourself
     """
+    # what people say around a question
+    """
+    alternative alternatives anyway app asked asks bought box check checked checking colleague colleagues come confused
+    count counts curious deciding decided decides deploy deployed device during everywhere experience explore fail fails
+    failed fine finish generate generated generating guess hate heard hey hint hints intention interested issue issues
+    job lab laptop lead leads let lets love matter matters meant mind money newbie noob oops opinion opinions phone
+    plan planning plus possibility pros cons question ready reading reliable reliability safe saw score scores scoring
+    sees sense sorry speed step stuff super suspect switch team thesis thought thoughts told total train trains
+    trusted trustworthy tuned unsure used valid wait wonder wondering worth wrote year years yes
+    """
+    # German and other tongues, the same
+    """
+    achtet achten aktuell arbeite arbeiten aufgabe begrunden begrundung bekommen beste braucht brauchen brauchte
+    entscheidet entscheiden entscheidungen erklare erklaren erklart fall falls fallen frage fragen funktioniert
+    genau glauben gucken hatten helfen herausfinden hersteller klappt kommt kommen liegt liegen macht machen moglich
+    nachvollziehen nachvollziehbar nehmen probleme pro projekt richtig sagen sagt schauen schaut sehen sicher sieht
+    taugt trauen verlassen verlasslich versteht vertrauen warum welch weiss weshalb wissen worauf wodurch wozu wurde
+    wurden zahlt zuverlassig zwei
+    affiche aider aidez besoin cas certaines chercher cherche comprendre confiance connaitre conseil conseils croire
+    devrais devrait disponible donne donner essayer existe fiable fiables fier fournir fournit heure hopital marche
+    montre moyen necessaire obtenir patients possible pourrais pourrait presenter prend probleme projet regarde
+    regardent savoir serait servir simplement souvent temps travail travaille travaillons trouver utilisation utilisons
+    verifier vrai
+    ayuda ayudar buscar busco comprender confiar confianza conocer consejo cree decir dice dio ejemplo entender entiende
+    esto existe fiable fiables forma funcionan gusta hago hacemos hospital intento mira miran mirar mostrar necesita
+    necesitamos obtener parece pide piden posible problema proyecto puedan pueden queremos quiere quieren saber sabe
+    servir siempre sistema sistemas tener tiempo trabaja trabajo trabajamos tratar util ver verdad vez
+    """
     # the domain's own small talk
     """
     ai algorithm algorithms analyse analysis analyze answer answers application artificial art bild clinical
@@ -117,7 +145,8 @@ STOP_CJK = _set(
     判断 任务 问题 我们 我 你 您 他 她 它 这个 那个 这 那 是 的 了 吗 呢 吧 和 与 或者 或
     还是 以及 及 对于 对 在 中 上 下 里 给 让 把 被 从 到 为 用 做 有 要 想 会 能 好 个
     种 一 些 并 而 但是 但 而是 不 没 没有 无 非 之 其 所 进行 关于 时 啊 基于 分析 看
-    哪里 看到 生成 哪
+    哪里 看到 生成 哪 只 性 张 以内 之内 内 重要 重 可靠 可信 谁 很 也 都 就 吧 该 请教 帮忙 帮 求 各位 大家 一下 有没有 是否
+    能否 这样 这张 那张 来 去 时候 现在 目前 希望 觉得 时间 情况 里面 真的 相关 具体 其他 别的 它们 他们 患者 病人
     """
 )
 """Chinese stop words, cut out of what is left between matches."""
@@ -162,6 +191,14 @@ FILL = _set(
 HAVE = _set("have has with got given own possess habe haben mit avec avons ai con tengo tenemos 有 我有 拥有")
 """Cues that the asker has what is named next."""
 
+NO_NAMES = _set(
+    """
+    vesselocclusion vesselsocclusion veinocclusion arteryocclusion arterialocclusion venousocclusion vascularocclusion
+    coronaryocclusion bowelocclusion intestinalocclusion aorticocclusion carotidocclusion
+    """
+)
+"""Findings that hold the name of a method, joined without spaces."""
+
 CORRECTING = _set(
     """
     imean imeant meant sorry sorrymeant nowait wait oops correction makethat scratchthat orrather ormore actually
@@ -172,9 +209,11 @@ CORRECTING = _set(
 """Cues that what comes next replaces what was said just before, joined without spaces."""
 
 NOT_AFTER = re.compile(
-    r"\W*(?:(?:is|are|was|were)\s+(?:not|no longer)|(?:is|are|was|were)n['’]?t)\s+(?:what\b|an? option|wanted|allowed|possible"
+    r"\W*(?:(?:is|are|was|were)\s+(?:not|no longer)|(?:is|are|was|were)n['’]?t)\s+(?:what\b|an? option|wanted"
+    r"|allowed|possible"
     r"|an? choice|the (?:one|right))|\W*(?:is|are) (?:out of the question|ruled out|excluded|off the table)"
-    r"|\W*(?:kommt|kommen) nicht in ?frage|\W*(?:scheidet|scheiden|fallt) (?:aus|weg)|\W*(?:ist|sind) nicht (?:was|gewunscht|gemeint|erlaubt)"
+    r"|\W*(?:kommt|kommen) nicht in ?frage|\W*(?:scheidet|scheiden|fallt) (?:aus|weg)|\W*(?:ist|sind) nicht (?:was"
+    r"|gewunscht|gemeint|erlaubt)"
     r"|\W*n['’]est pas (?:ce que|une option|possible)|\W*(?:est|sont) exclue?s?\b"
     r"|\W*no es (?:lo que|una opcion|posible)|\W*(?:esta|queda)n? descartad[oa]s?"
     r"|(?:不行|不可以|不能用|除外)"
@@ -229,7 +268,8 @@ ONLY_OUTPUTS = re.compile(
     r"|\b(?:predictions?|outputs?|probabilities|scores?)[\s-]only\b"
     r"|\b(?:only|just)\s+(?:\w+\s+){0,4}?(?:predict|inference|docker|endpoint|executable|binary)\b"
     r"|\b(?:can(?:not|['’]?t)|unable to|no way to) (?:look|see|get|peek) (?:inside|into)\b"
-    r"|\bsend\w* (?:\w+ ){0,4}and (?:\w+ ){0,2}(?:gets?|receives?) (?:\w+ ){0,3}(?:scores?|labels?|probabilit\w+|outputs?)\b"
+    r"|\bsend\w* (?:\w+ ){0,4}and (?:\w+ ){0,2}(?:gets?|receives?) (?:\w+ ){0,3}(?:scores?|labels?|probabilit\w+"
+    r"|outputs?)\b"
     r"|\bnur (?:\w+ ){0,4}(?:vorhersage|ausgabe|wahrscheinlichkeit|ergebnisse?)\b"
     r"|(?:只有|仅有|只能|仅能|只).{0,5}(?:预测|输出|概率)"
 )
@@ -297,20 +337,31 @@ _UNIT = (
 )
 _AT_MOST = (
     r"(?:\b(?:(?:under|below|within|in|less than|at most|max|maximum|maximum of|up to|no more than|not more than"
-    r"|no longer than|not longer than|faster than|shorter than|budget|budget of|budget is|limit|limit of|limit is|have"
-    r"|have only|only have|have about|got|unter|innerhalb|innerhalb von|weniger als|hochstens|maximal|langstens|binnen"
-    r"|habe|haben|moins de|au plus|au maximum|pas plus de|avons|menos de|dentro de|en|como maximo|como mucho|a lo sumo"
+    r"|no longer than|not longer than|faster than|shorter than|budget|budget of|budget is|limit|limit of|limit is"
+    r"|have"
+    r"|have only|only have|have about|got|unter|innerhalb|innerhalb von|weniger als|hochstens|maximal|langstens"
+    r"|binnen"
+    r"|habe|haben|moins de|au plus|au maximum|pas plus de|avons|menos de|dentro de|en|como maximo|como mucho"
+    r"|a lo sumo"
     r"|maximo|maximo de|no mas de|tengo|tenemos)\b|(?:moins|pas plus) d['’])|<=?|≤|不超过|少于|低于|不到|小于|最多)"
 )
 _AFTER = (
-    r"(?:(?:per|/|for each|for one) ?(?:image|explanation|scan|case|slide|volume|frame|study|patient|exam|picture)|each|at most"
+    r"(?:(?:per|/|for each|for one) ?(?:image|explanation|scan|case|slide|volume|frame|study|patient|exam|picture)"
+    r"|each|at most"
     r"|or less|max|maximum|tops|limit|budget|(?:pro|je) (?:bild|aufnahme|fall|scan|volumen)|hochstens|maximal|maximum"
-    r"|par (?:image|cas|volume|examen|coupe)|au (?:plus|maximum)|por (?:imagen|caso|volumen|estudio)|como (?:maximo|mucho)"
+    r"|par (?:image|cas|volume|examen|coupe)|au (?:plus|maximum)|por (?:imagen|caso|volumen|estudio)|como (?:maximo"
+    r"|mucho)"
     r"|(?:之|以)?内|一张|每张)"
+)
+_NOT_A_TIME = (
+    r"(?!\s*(?:of|long|windows?|clips?|experiments?|steps?|stages?|phases?|readers?|opinions?|models?|networks?"
+    r"|scans?|data\w*"
+    r"|stud(?:y|ies)|sets?|tests?|trials?|rounds?|looks?|views?|sites?|cent(?:er|re)s?|hospitals?|annotators?"
+    r"|radiologists?)\b)"
 )
 BUDGET = (
     re.compile(
-        rf"{_AT_MOST}\s*:?\s*(?:about |circa |ca\.? |etwa |environ |unos |~\s*)?{_NUMBER}\s*-?{_UNIT}(?!\s*(?:of|long|windows?|clips?)\b)"
+        rf"{_AT_MOST}\s*:?\s*(?:about |circa |ca\.? |etwa |environ |unos |~\s*)?{_NUMBER}\s*-?{_UNIT}{_NOT_A_TIME}"
     ),
     re.compile(rf"(?<![a-z]){_NUMBER}\s*-?{_UNIT}\s*(?={_AFTER})"),
 )
@@ -382,7 +433,8 @@ ARTICLES = _set(
 )
 
 PEOPLE_DO = re.compile(
-    r"(?:can|could|should|will|would|also|often)*(?:understand|follow|ask|wonder|want|verst(?:eh|and)|frag|wollen|compren|demand"
+    r"(?:can|could|should|will|would|also|often)*(?:understand|follow|ask|wonder|want|verst(?:eh|and)|frag|wollen"
+    r"|compren|demand"
     r"|veulent|entend|entiend|pregunt|quieren)|能?理解|能?看懂|能懂|问|想知道"
 )
 """What people do after "patients" when they are the audience, joined without spaces."""
@@ -400,8 +452,8 @@ SUPPORT = _set(
 
 
 def _cues(text: str) -> re.Pattern[str]:
-    """One pattern of the lines of a text, on folded words."""
-    return re.compile("|".join(line.strip() for line in text.strip().splitlines()))
+    """One pattern of alternatives, one a line, on folded text; a line that begins with "|" goes on with the last."""
+    return re.compile("|".join(line.strip() for line in text.strip().splitlines()).replace("||", "|"))
 
 
 _IT = r"(?:model|network|net|it|ai|algorithm|cnn|classifier|detector|u-?net|transformer|vit|resnet|system|machine|software)"
@@ -413,9 +465,12 @@ _THING = r"(?:heat-?maps?|maps?|explanations?|saliency|attributions?|explainers?
 GOALS = {
     "where": _cues(
         rf"""
-        \b(?:what|where)\b[^.?!]{{0,40}}\b{_IT}\b[^.?!]{{0,25}}\b(?:look(?:s|ed|ing)?(?! like)|focus\w*|attend\w*|pay\w* attention)\b
-        \b(?:looks?|looked|looking|focus\w*|attends?|attending) (?:at|on|to) (?:the right|the correct|the actual|in the image)\b
-        \b(?:worauf|wohin|wo)\b[^.?!]{{0,40}}\b(?:schaut|schauen|achtet|blickt|hinschaut|hinsieht|fokussiert|konzentriert|guckt|sieht)\b
+        \b(?:what|where)\b[^.?!]{{0,40}}\b{_IT}\b[^.?!]{{0,25}}\b(?:look(?:s|ed|ing)?(?! like)|focus\w*|attend\w*
+        |pay\w* attention)\b
+        \b(?:looks?|looked|looking|focus\w*|attends?|attending) (?:at|on|to) (?:the right|the correct|the actual
+        |in the image)\b
+        \b(?:worauf|wohin|wo)\b[^.?!]{{0,40}}\b(?:schaut|schauen|achtet|blickt|hinschaut|hinsieht|fokussiert
+        |konzentriert|guckt|sieht)\b
         \b(?:ou|que|quoi)\b[^.?!]{{0,12}}\b(?:regarde(?:nt)?|se concentre(?:nt)?|se focalise(?:nt)?)\b
         \b(?:donde|en que|que)\b[^.?!]{{0,15}}\b(?:mira|miran|se fija|se fijan|se centra|se enfoca|esta mirando)\b
         (?:看|关注|注意)(?:的|到|了|着|的是)*(?:哪|什么地方|什么位置|什么区域)|(?:看|关注)的是什么
@@ -423,7 +478,8 @@ GOALS = {
     ),
     "which_concept": _cues(
         r"""
-        \bwhich (?:\w+ ){0,2}(?:concepts|features|attributes|criteria|findings|signs|characteristics|properties|biomarkers)\b
+        \bwhich (?:\w+ ){0,2}(?:concepts|features|attributes|criteria|findings|signs|characteristics|properties
+        |biomarkers)\b
         \b(?:welche[nrs]?) (?:\w+ ){0,2}(?:konzepte|merkmale|kriterien|eigenschaften|befunde)\b
         \bquel(?:le)?s (?:\w+ ){0,1}(?:concepts|criteres|signes|caracteristiques|attributs)\b
         \bque (?:\w+ ){0,1}(?:conceptos|criterios|signos|caracteristicas|rasgos|atributos|hallazgos)\b
@@ -432,18 +488,25 @@ GOALS = {
     ),
     "like_what": _cues(
         r"""
-        \b(?:similar|comparable|nearest|closest|look-?alike) (?:\w+[ -]){0,3}(?:cases?|images?|patients?|examples?|scans?|slides?|exams?|lesions?|x-rays?|mammograms?|neighbou?rs?)\b
-        \b(?:cases?|images?|patients?|examples?|scans?|slides?|lesions?)(?: \w+){0,3} (?:that |which )?(?:looks?|looked|are|is) (?:\w+ ){0,2}(?:like\b|alike\b|similar\b)
+        \bthis looks like that\b
+        \b(?:similar|comparable|nearest|closest|look-?alike) (?:\w+[ -]){0,3}(?:cases?|images?|patients?|examples?
+        |scans?|slides?|exams?|lesions?|x-rays?|mammograms?|neighbou?rs?)\b
+        \b(?:cases?|images?|patients?|examples?|scans?|slides?|lesions?)(?: \w+){0,3} (?:that |which )?(?:looks?
+        |looked|are|is) (?:\w+ ){0,2}(?:like\b|alike\b|similar\b)
         \b(?:ahnlich|vergleichbar)\w* (?:\w+ ){0,2}(?:falle?n?|bildern?|patient\w*|aufnahmen?|beispiele?|schnitte?)\b
-        \b(?:cas|images?|exemples?|patients?|lames?)(?: \w+){0,2} (?:similaires?|semblables?|comparables?|proches?|analogues?)\b
-        \b(?:casos?|imagen(?:es)?|ejemplos?|pacientes?)(?: \w+){0,2} (?:similar(?:es)?|parecid[oa]s?|semejantes?|comparables?)\b
+        \b(?:cas|images?|exemples?|patients?|lames?)(?: \w+){0,2} (?:similaires?|semblables?|comparables?|proches?
+        |analogues?)\b
+        \b(?:casos?|imagen(?:es)?|ejemplos?|pacientes?)(?: \w+){0,2} (?:similar(?:es)?|parecid[oa]s?|semejantes?
+        |comparables?)\b
         (?:相似|类似|相近|典型)的?(?:既往|训练|历史)?(?:病例|图像|案例|病人|患者|样本|例子|影像|切片)
         """
     ),
     "what_would_change": _cues(
         rf"""
-        \bwhat\b[^.?!]{{0,40}}\b(?:would|must|needs? to|has to|have to|had to|could|should)\b[^.?!]{{0,40}}\b(?:changed?|different|flip\w*|turn\w*|alter\w*|modif\w*)\b
-        \b(?:flip|flips|flipping|changes?|changing|alters?|altering|turn|turns|overturn|reverse|switch)\b[^.?!]{{0,25}}\b(?:decision|prediction|diagnosis|output|verdict|result|call|label)\b
+        \bwhat\b[^.?!]{{0,40}}\b(?:would|must|needs? to|has to|have to|had to|could
+        |should)\b[^.?!]{{0,40}}\b(?:changed?|different|flip\w*|turn\w*|alter\w*|modif\w*)\b
+        \b(?:flip|flips|flipping|changes?|changing|alters?|altering|turn|turns|overturn|reverse
+        |switch)\b[^.?!]{{0,25}}\b(?:decision|prediction|diagnosis|output|verdict|result|call|label)\b
         \b(?:smallest|minimal|minimum|least|tiny) (?:\w+ )?(?:change|edit|modification|alteration)s?\b
         \bfrom (?:sick|diseased|malignant|abnormal|positive|pathological) to (?:healthy|benign|normal|negative)\b
         \bwhat if\b
@@ -458,7 +521,8 @@ GOALS = {
         \b(?:which|where)\b[^.?!]{{0,25}}\b(?:unsure|uncertain|unreliable|doubtful|shaky|untrustworthy)\b
         \bhow (?:\w+ )?(?:sure|certain|uncertain|confident|unsure)\b
         \b(?:is|are|am) (?:the |my |our |this )?{_IT} (?:\w+ )?(?:sure|certain|confident|unsure|uncertain)\b
-        \bhow much (?:can|should|do) (?:i|we|you|one|they) trust (?:the |this |its |each )?(?:\w+ )?(?:prediction|output|result|segmentation|diagnosis|contour|score)\b
+        \bhow much (?:can|should|do) (?:i|we|you|one|they) trust (?:the |this |its |each )?(?:\w+ )?(?:prediction
+        |output|result|segmentation|diagnosis|contour|score)\b
         \b(?:wie|ob)\b[^.?!]{{0,20}}\b(?:un)?sicher\b[^.?!]{{0,30}}\b(?:ist|sind|sich)\b|\bwie (?:un)?sicher\b
         \b(?:a quel point|est|suis)\b[^.?!]{{0,25}}\bsure?s?\b
         \b(?:que tan|cuan|como de|tan)\b[^.?!]{{0,12}}\bsegur[oa]s?\b
@@ -468,8 +532,10 @@ GOALS = {
     "which_modality": _cues(
         rf"""
         \bhow much\b[^.?!]{{0,60}}\b(?:contribut\w*|count\w*|matter\w*|adds?|weigh\w*)\b
-        \b(?:contributions?|importance|weight|influence|share) of (?:each|every|the|single|individual|all) (?:\w+ ){{0,2}}(?:modalit(?:y|ies)|sequences?|channels?|views?|inputs?|contrasts?|phases?)\b
-        \bwhich (?:of (?:the|these|my|our) )?(?:\w+ ){{0,2}}(?:sequences?|modalit(?:y|ies)|channels?|views?|inputs?|contrasts?|phases?)\b
+        \b(?:contributions?|importance|weight|influence|share) of (?:each|every|the|single|individual
+        |all) (?:\w+ ){{0,2}}(?:modalit(?:y|ies)|sequences?|channels?|views?|inputs?|contrasts?|phases?)\b
+        \bwhich (?:of (?:the|these|my|our) )?(?:\w+ ){{0,2}}(?:sequences?|modalit(?:y|ies)|channels?|views?|inputs?
+        |contrasts?|phases?)\b
         \bwelche[rs]? (?:\w+ ){{0,2}}(?:sequenz(?:en)?|modalitat(?:en)?|kanal|kanale|eingabe|ansicht)\b
         \bquelles? (?:\w+ ){{0,2}}(?:sequences?|modalites?|canal|canaux|entrees?)\b
         \bque (?:\w+ )?(?:secuencias?|modalidad(?:es)?|canal(?:es)?|entradas?)\b
@@ -478,9 +544,11 @@ GOALS = {
     ),
     "text": _cues(
         r"""
-        \bin (?:plain|simple|clear|everyday|lay|normal|natural|human|easy|ordinary|own|a few) (?:words?|terms?|language|english|sentences?|speech|prose)\b
+        \bin (?:plain|simple|clear|everyday|lay|normal|natural|human|easy|ordinary|own|a few) (?:words?|terms?
+        |language|english|sentences?|speech|prose)\b
         \bin (?:words|sentences|prose|writing)\b
-        \b(?:written|verbal|textual|worded|spoken)(?: out)? (?:explanations?|justifications?|rationales?|reasons?|descriptions?)\b
+        \b(?:written|verbal|textual|worded|spoken)(?: out)? (?:explanations?|justifications?|rationales?|reasons?
+        |descriptions?)\b
         \bin (?:\w+ )?(?:worten|satzen|textform|sprache)\b
         \ben (?:mots|langage|langue|phrases|toutes lettres)\b|\bavec des (?:mots|phrases)\b
         \b(?:en|con) (?:palabras|frases|lenguaje)\b
@@ -489,19 +557,28 @@ GOALS = {
     ),
     "evaluate_maps": _cues(
         rf"""
-        \b(?:evaluat|measur|quantif|validat|verif|assess|judg|test|check|benchmark|scor|rank)(?:e|es|ed|ing|y|ies|s)?\b[^.?!]{{0,30}}\b{_THING}\b
-        \b(?:is|are|was|were)\b (?:this|these|those|the|my|our|such|its) (?:\w+ ){{0,2}}{_THING}(?: \w+){{0,3}} (?:correct|right|faithful|trustworthy|reliable|accurate|valid|meaningful|good|plausible|true|honest|stable)\b
-        \b(?:can|should|may|do) (?:i|we|you|they|one) (?:really )?(?:trust|believe|rely on) (?:this|these|those|the|my|our|such|its) (?:\w+ ){{0,2}}{_THING}\b
-        \bhow (?:good|correct|right|faithful|trustworthy|reliable|accurate|valid|stable|robust) (?:is|are) (?:this|these|those|the|my|our|such|its) (?:\w+ ){{0,2}}{_THING}\b
-        \bhow (?:do|can|would|could|should) (?:i|we|you|one) (?:know|tell|see|be sure) (?:if|whether|that) [^.?!]{{0,30}}{_THING}\b
+        \b(?:evaluat|measur|quantif|validat|verif|assess|judg|test|check|benchmark|scor|rank)(?:e|es|ed|ing|y|ies
+        |s)?\b[^.?!]{{0,30}}\b{_THING}\b
+        \b(?:is|are|was|were)\b (?:this|these|those|the|my|our|such
+        |its) (?:\w+ ){{0,2}}{_THING}(?: \w+){{0,3}} (?:correct|right|faithful|trustworthy|reliable|accurate|valid
+        |meaningful|good|plausible|true|honest|stable)\b
+        \b(?:can|should|may|do) (?:i|we|you|they|one) (?:really )?(?:trust|believe|rely on) (?:this|these|those|the
+        |my|our|such|its) (?:\w+ ){{0,2}}{_THING}\b
+        \bhow (?:good|correct|right|faithful|trustworthy|reliable|accurate|valid|stable|robust) (?:is|are) (?:this
+        |these|those|the|my|our|such|its) (?:\w+ ){{0,2}}{_THING}\b
+        \bhow (?:do|can|would|could|should) (?:i|we|you|one) (?:know|tell|see|be sure) (?:if|whether
+        |that) [^.?!]{{0,30}}{_THING}\b
         \bsanity[- ]checks?\b|\brandomi[sz]ation tests?\b
         """
     ),
     "debug": _cues(
         rf"""
         \b(?:cheat|cheats|cheating|spurious\w*|shortcuts?|clever[- ]hans|confound\w*)\b
-        \bwhy\b[^.?!]{{0,40}}\b(?:fail|fails|failed|failing|wrong|misclassif\w*|mistakes?|errors?|false (?:positives?|negatives?))\b
-        \b(?:rel(?:y|ies|ied|ying)|depend(?:s|ing)?|based|pick(?:s|ed|ing)? up|latch\w*) (?:on|up|onto)? ?(?:\w+ ){{0,3}}(?:artefacts?|artifacts?|markers?|rulers?|background|borders?|labels?|tags?|tokens?|annotations?|stickers?|letters?)\b
+        \bwhy\b[^.?!]{{0,40}}\b(?:fail|fails|failed|failing|wrong|misclassif\w*|mistakes?|errors?
+        |false (?:positives?|negatives?))\b
+        \b(?:rel(?:y|ies|ied|ying)|depend(?:s|ing)?|based|pick(?:s|ed|ing)? up|latch\w*) (?:on|up
+        |onto)? ?(?:\w+ ){{0,3}}(?:artefacts?|artifacts?|markers?|rulers?|background|borders?|labels?|tags?|tokens?
+        |annotations?|stickers?|letters?)\b
         \b(?:right|wrong) (?:answers? |predictions? )?(?:for the )?(?:right |wrong )?reasons?\b
         \b(?:warum|wieso|weshalb)\b[^.?!]{{0,40}}\b(?:falsch|fehler|scheitert|irrt|versagt)\b
         \bpourquoi\b[^.?!]{{0,40}}\b(?:trompe|echoue|erreurs?|faux)\b
@@ -513,36 +590,61 @@ GOALS = {
 """Turns of phrase for a goal that no fixed name covers; read on folded text, from what names have left."""
 
 ALTERNATIVES = re.compile(
-    r"\b(?:or|vs|versus|oder|ou|o|u|better|worse|best|compar\w*|differ\w*|prefer\w*|outperform\w*|beats?|than|pros and cons|besser"
-    r"|beste[nrs]?|vergleich\w*|unterschied\w*|mieux|meilleure?s?|difference|mejor(?:es)?|diferencia\w*|entre|between|against"
+    r"\b(?:or|vs|versus|oder|ou|o|u|better|worse|best|compar\w*|differ\w*|prefer\w*|outperform\w*|beats?|than"
+    r"|pros and cons|besser"
+    r"|beste[nrs]?|vergleich\w*|unterschied\w*|mieux|meilleure?s?|difference|mejor(?:es)?|diferencia\w*|entre"
+    r"|between|against"
     r"|which one|gegen|contra|contre)\b|还是|哪个|哪一个|哪种|更好|比较|对比|相比|区别|优缺点|或"
 )
 """Words that set two named methods against each other."""
 
 _TRUST = r"(?:trust|rely on|depend on|believe|use|recommend|apply|prefer|go (?:with|for)|suggest|deploy|present|show)"
 _GOOD = (
-    r"(?:reliab\w*|trust\w*|good|bad|any good|valid|faithful\w*|accurate|robust\w*|stable|suitable|suited|appropriate|ok|okay|useful|safe"
-    r"|worth\w*|meaningful|sound|credible|sensible|recommended|enough|sufficient|wise|helpful|misleading|plausible|correct|flawed|adequate"
+    r"(?:reliab\w*|trust\w*|good|bad|any good|valid|faithful\w*|accurate|robust\w*|stable|suitable|suited"
+    r"|appropriate|ok|okay|useful|safe"
+    r"|worth\w*|meaningful|sound|credible|sensible|recommended|enough|sufficient|wise|helpful|misleading|plausible"
+    r"|correct|flawed|adequate"
     r"|overrated|acceptable|usable|justified|fit|legit|convincing)"
 )
 JUDGING = _cues(
     rf"""
-    (?<!what )(?<!how )(?<!which )(?<!where )\b(?:is|are|was|isn['’]?t|aren['’]?t)\s+(?:it (?:\w+ )?to (?:trust|use|rely on|apply) )?(?:the |a |plain |vanilla |using |applying )?§
-    (?<!how )(?<!how to )\b(?:does|do|can|could|will|would|doesn['’]?t)\s+(?:the )?§[^.?!;]*\b(?:work|works|help|suit|fit|make sense|hold|apply|reflect|tell|show|highlight|capture|explain|handle|find|localis\w+|localiz\w+|be trusted|be used|be relied|be applied)\b
-    \b(?:can|could|should|may|shall|do|would|dare) (?:i|we|you|one|they|radiologists|clinicians|doctors|pathologists) (?:\w+ )?{_TRUST}\s+(?:the |a |on |plain )?(?:\w+ )?§
-    \bhow (?:well|good|reliable|trustworthy|faithful|robust|accurate|useful|valid|stable|suitable|safe|bad|credible|sound)\b[^.?!;]*§
-    \b(?:what|anything|something)\b[^.?!;]{{0,20}}\b(?:wrong|problems?|limitations?|weakness\w*|drawbacks?|downsides?|issues?|criticis\w*|caveats?|speaks|known|evidence|against|say\w*|think)\b[^.?!;]*§
-    \b(?:why|why is it) not (?:use |just |simply |go with )*§|\bwhy (?:shouldn['’]?t|should) (?:i|we|one|you) (?:not )?(?:just |simply )?(?:use |apply |trust |recommend )*§
-    §\W{{0,3}}(?:(?:a |any |really |that )*{_GOOD}(?: idea| choice| enough)?|yes or no|pros and cons|worth it)\b(?! alternative)
-    \b(?:reliability|validity|trustworthiness|faithfulness|fidelity|robustness|quality|accuracy|usefulness|limitations|limits|weaknesses|drawbacks|downsides|strengths|pros and cons|advantages|disadvantages|evidence|criticism|opinions?|thoughts|caveats|problems|pitfalls|experiences?)\b (?:\w+ )?(?:of|on|about|for|against|with|behind)(?: the| using)? §
-    \b(?:ist|sind|taugt|taugen|eignet sich|eignen sich|funktioniert|funktionieren|hilft|bringt|lohnt sich|stimmt|passt)\s+(?:denn |das |die )?§
-    \bwie (?:gut|zuverlassig|verlasslich|treu|robust|aussagekraftig|vertrauenswurdig|sinnvoll|geeignet|genau|brauchbar|sicher)\b[^.?!;]{{0,40}}§
-    \b(?:kann|darf|soll|sollte|konnen|sollten|durfen)\s+(?:ich|man|wir)\b[^.?!;]{{0,30}}§[^.?!;]*\b(?:trauen|vertrauen|verlassen|nutzen|verwenden|nehmen|einsetzen|glauben|empfehlen|anwenden)
-    \bwarum (?:nicht|kein) §|\bwas (?:spricht|taugt|halt|haltst|halten)\b[^.?!;]{{0,25}}§|\b(?:zuverlassigkeit|nachteile|schwachen|grenzen|vorteile|verlasslichkeit|aussagekraft) (?:von|der|des) §
+    (?<!what )(?<!how )(?<!which )(?<!where )\b(?:is|are|was|isn['’]?t|aren['’]?t)\s+(?:it (?:\w+ )?to (?:trust|use
+    |rely on|apply) )?(?:the |a |plain |vanilla |using |applying )?§
+    (?<!how )(?<!how to )\b(?:does|do|can|could|will|would|doesn['’]?t)\s+(?:the )?§[^.?!;]*\b(?:work|works|help
+    |suit|fit|make sense|hold|apply|reflect|tell|show|highlight|capture|explain|handle|find|localis\w+|localiz\w+
+    |be trusted|be used|be relied|be applied)\b
+    \b(?:can|could|should|may|shall|do|would|dare) (?:i|we|you|one|they|radiologists|clinicians|doctors
+    |pathologists) (?:\w+ )?{_TRUST}\s+(?:the |a |on |plain )?(?:\w+ )?§
+    \bhow (?:well|good|reliable|trustworthy|faithful|robust|accurate|useful|valid|stable|suitable|safe|bad|credible
+    |sound)\b[^.?!;]*§
+    \b(?:what|anything|something)\b[^.?!;]{{0,20}}\b(?:wrong|problems?|limitations?|weakness\w*|drawbacks?
+    |downsides?|issues?|criticis\w*|caveats?|speaks|known|evidence|against|say\w*|think)\b[^.?!;]*§
+    \b(?:why|why is it) not (?:use |just |simply |go with )*§|\bwhy (?:shouldn['’]?t|should) (?:i|we|one
+    |you) (?:not )?(?:just |simply )?(?:use |apply |trust |recommend )*§
+    §\W{{0,3}}(?:(?:a |any |really |that )*{_GOOD}(?: idea| choice| enough)?|yes or no|pros and cons
+    |worth it)\b(?! alternative)
+    \b(?:reliability|validity|trustworthiness|faithfulness|fidelity|robustness|quality|accuracy|usefulness
+    |limitations|limits|weaknesses|drawbacks|downsides|strengths|pros and cons|advantages|disadvantages|evidence
+    |criticism|opinions?|thoughts|caveats|problems|pitfalls|experiences?)\b (?:\w+ )?(?:of|on|about|for|against
+    |with|behind)(?: the| using)? §
+    \b(?:ist|sind|taugt|taugen|eignet sich|eignen sich|funktioniert|funktionieren|hilft|bringt|lohnt sich|stimmt
+    |passt)\s+(?:denn |das |die )?§
+    \bwie (?:gut|zuverlassig|verlasslich|treu|robust|aussagekraftig|vertrauenswurdig|sinnvoll|geeignet|genau
+    |brauchbar|sicher)\b[^.?!;]{{0,40}}§
+    \b(?:kann|darf|soll|sollte|konnen|sollten|durfen)\s+(?:ich|man|wir)\b[^.?!;]{{0,30}}§[^.?!;]*\b(?:trauen
+    |vertrauen|verlassen|nutzen|verwenden|nehmen|einsetzen|glauben|empfehlen|anwenden)
+    \bwarum (?:nicht|kein) §|\bwas (?:spricht|taugt|halt|haltst|halten)\b[^.?!;]{{0,25}}§|\b(?:zuverlassigkeit
+    |nachteile|schwachen|grenzen|vorteile|verlasslichkeit|aussagekraft) (?:von|der|des) §
     §\s+(?:uberhaupt |wirklich )?(?:zuverlassig|verlasslich|geeignet|sinnvoll|brauchbar|vertrauenswurdig|gut)
-    §,?\s*(?:est|sont|marche|fonctionne|convient)\b|\best[- ]ce que §|\bpeut-?\s?on\b[^.?!;]{{0,40}}§|\bque vau[tx]\b[^.?!;]{{0,10}}§|\bpourquoi (?:ne )?pas (?:utiliser )?§|\b(?:fiabilite|limites|faiblesses|qualite|inconvenients|avantages) (?:de|du|d['’]) ?(?:la )?§|\bfaut-il\b[^.?!;]{{0,30}}§|\bpuis-je\b[^.?!;]{{0,40}}§
-    \b(?:es|son|sirve|sirven|funciona|funcionan|vale|conviene|resulta)\b[^.?!;]{{0,25}}§|\bque tal\b[^.?!;]{{0,20}}§|\b(?:se puede|puedo|podemos|debo|deberia)\b[^.?!;]{{0,30}}§|\bpor que no (?:usar )?§|\b(?:fiabilidad|limitaciones|desventajas|ventajas|calidad|problemas) (?:de|del|con) §
-    §[^。？！.?!]{{0,25}}(?:可靠|可信|好吗|好用|有效|靠谱|合适|适合|行吗|怎么样|准确|能用|有用|如何)|(?:能|可以|应该|该)不?(?:能|可以)?(?:信任|相信|使用|用|信)§|为什么不(?:使)?用?§|§的?(?:缺点|局限|可靠性|优缺点|问题)
+    §,?\s*(?:est|sont|marche|fonctionne|convient)\b|\best[- ]ce que §|\bpeut-?\s?on\b[^.?!;]{{0,40}}§
+    |\bque vau[tx]\b[^.?!;]{{0,10}}§|\bpourquoi (?:ne )?pas (?:utiliser )?§|\b(?:fiabilite|limites|faiblesses
+    |qualite|inconvenients|avantages) (?:de|du|d['’]) ?(?:la )?§|\bfaut-il\b[^.?!;]{{0,30}}§
+    |\bpuis-je\b[^.?!;]{{0,40}}§
+    \b(?:es|son|sirve|sirven|funciona|funcionan|vale|conviene|resulta)\b[^.?!;]{{0,25}}§
+    |\bque tal\b[^.?!;]{{0,20}}§|\b(?:se puede|puedo|podemos|debo|deberia)\b[^.?!;]{{0,30}}§
+    |\bpor que no (?:usar )?§|\b(?:fiabilidad|limitaciones|desventajas|ventajas|calidad|problemas) (?:de|del|con) §
+    §[^。？！.?!]{{0,25}}(?:可靠|可信|好吗|好用|有效|靠谱|合适|适合|行吗|怎么样|准确|能用|有用|如何)|(?:能|可以|应该|该)不?(?:能|可以)?(?:信任|相信|使用|用|信)§
+    |为什么不(?:使)?用?§|§的?(?:缺点|局限|可靠性|优缺点|问题)
     """
 )
 """Turns of phrase that ask whether the one method § is good."""
