@@ -49,8 +49,10 @@ STOP = _set(
     """
     # what people say around a question
     """
-    alternative alternatives anyway app asked asks bought box check checked checking colleague colleagues come confused
-    count counts curious deciding decided decides deploy deployed device during everywhere experience explore fail fails
+    alternative alternatives anyway app asked asks bought box check checked checking colleague colleagues come
+    confused
+    count counts curious deciding decided decides deploy deployed device during everywhere experience explore fail
+    fails
     failed fine finish generate generated generating guess hate heard hey hint hints intention interested issue issues
     job lab laptop lead leads let lets love matter matters meant mind money newbie noob oops opinion opinions phone
     plan planning plus possibility pros cons question ready reading reliable reliability safe saw score scores scoring
@@ -68,9 +70,11 @@ STOP = _set(
     affiche aider aidez besoin cas certaines chercher cherche comprendre confiance connaitre conseil conseils croire
     devrais devrait disponible donne donner essayer existe fiable fiables fier fournir fournit heure hopital marche
     montre moyen necessaire obtenir patients possible pourrais pourrait presenter prend probleme projet regarde
-    regardent savoir serait servir simplement souvent temps travail travaille travaillons trouver utilisation utilisons
+    regardent savoir serait servir simplement souvent temps travail travaille travaillons trouver utilisation
+    utilisons
     verifier vrai
-    ayuda ayudar buscar busco comprender confiar confianza conocer consejo cree decir dice dio ejemplo entender entiende
+    ayuda ayudar buscar busco comprender confiar confianza conocer consejo cree decir dice dio ejemplo entender
+    entiende
     esto existe fiable fiables forma funcionan gusta hago hacemos hospital intento mira miran mirar mostrar necesita
     necesitamos obtener parece pide piden posible problema proyecto puedan pueden queremos quiere quieren saber sabe
     servir siempre sistema sistemas tener tiempo trabaja trabajo trabajamos tratar util ver verdad vez
@@ -145,7 +149,8 @@ STOP_CJK = _set(
     判断 任务 问题 我们 我 你 您 他 她 它 这个 那个 这 那 是 的 了 吗 呢 吧 和 与 或者 或
     还是 以及 及 对于 对 在 中 上 下 里 给 让 把 被 从 到 为 用 做 有 要 想 会 能 好 个
     种 一 些 并 而 但是 但 而是 不 没 没有 无 非 之 其 所 进行 关于 时 啊 基于 分析 看
-    哪里 看到 生成 哪 只 性 张 以内 之内 内 重要 重 可靠 可信 谁 很 也 都 就 吧 该 请教 帮忙 帮 求 各位 大家 一下 有没有 是否
+    哪里 看到 生成 哪 只 性 张 以内 之内 内 重要 重 可靠 可信 谁 很 也 都 就 吧 该 请教 帮忙 帮 求
+    各位 大家 一下 有没有 是否
     能否 这样 这张 那张 来 去 时候 现在 目前 希望 觉得 时间 情况 里面 真的 相关 具体 其他 别的 它们 他们 患者 病人
     """
 )
@@ -156,7 +161,8 @@ NOT = _set(
     not no non without except excluding exclude neither nor avoid avoiding cannot cant dont doesnt isnt wont
     didnt havent hasnt never insteadof ratherthan otherthan nolonger lack lacks lacking apartfrom nicht kein
     keine keinen keiner keinem keines ohne statt anstatt anstelle ausser weder pas sans sauf aulieu plutotque
-    hormis jamais sin excepto enlugarde envezde salvo ningun ninguna tampoco toutsauf todomenos everythingbut anythingbut
+    hormis jamais sin excepto enlugarde envezde salvo ningun ninguna tampoco toutsauf todomenos everythingbut
+    anythingbut
     allbut butnot arent wasnt shouldnt
     不是 不要 不用 不想 不使用 不能 不需要 并非 排除 除去 没有 无 无法 无需 非 除了 而不是 不
     """
@@ -201,9 +207,10 @@ NO_NAMES = _set(
 
 CORRECTING = _set(
     """
-    imean imeant meant sorry sorrymeant nowait wait oops correction makethat scratchthat orrather ormore actually
+    imean imeant meant sorry sorrymeant nowait wait oops correction makethat scratchthat orrather actually
     ichmeine ichmeinte meinte meine gemeint entschuldigung vielmehr bessergesagt halt pardon jeveuxdire jevoulaisdire
-    ouplutot enfin perdon quierodecir quisedecir digo mejordicho obien omasbien 我是说 应该是 不对 说错了 抱歉 更正 我的意思是
+    ouplutot enfin perdon quierodecir quisedecir digo mejordicho obien omasbien 我是说
+    应该是 不对 说错了 抱歉 更正 我的意思是
     """
 )
 """Cues that what comes next replaces what was said just before, joined without spaces."""
@@ -222,13 +229,15 @@ NOT_AFTER = re.compile(
 
 UNAVAILABLE = _set(
     """
-    unavailable inaccessible hidden impossible unzuganglich unmoglich indisponible indisponibles inaccessibles imposible
+    unavailable inaccessible hidden impossible unzuganglich unmoglich indisponible indisponibles inaccessibles
+    imposible
     inaccesible inaccesibles 不可用 不可见 不可能
     """
 )
 AVAILABLE = UNAVAILABLE | _set(
     """
-    available accessible exposed possible verfugbar zuganglich moglich disponible disponibles accesible accesibles posible
+    available accessible exposed possible verfugbar zuganglich moglich disponible disponibles accesible accesibles
+    posible
     可用 可见
     """
 )
@@ -238,7 +247,8 @@ BLACK_BOX = _set(
     """
     blackbox blackboxes apionly api apis restapi webservice webapi closedsource proprietary onnx onnxruntime
     tensorrt coreml openvino tflite modelagnostic inferenceonly forwardonly queryonly queryaccess gradientfree
-    derivativefree nondifferentiable notdifferentiable closedsoftware closedvendor closedproduct closedsystem closedmodel
+    derivativefree nondifferentiable notdifferentiable closedsoftware closedvendor closedproduct closedsystem
+    closedmodel
     vendorsoftware vendorproduct vendorsystem vendorblackbox commercialsoftware commercialproduct commercialsystem
     commercialtool commercialmodel commercialai commercialcad thirdpartysoftware thirdpartymodel apiaccess apiendpoint
     restendpoint cloudapi cloudservice webendpoint compiledmodel compiledbinary encryptedmodel executable
@@ -253,8 +263,10 @@ BLACK_BOX = _set(
 
 INSIDES = _set(
     """
-    gradients gradient gradienten gradientes weights checkpoint internals insides parameters layers activations backward
-    backpropagation backprop backpropagate backpropagating differentiate featuremaps backpropagieren ruckpropagation gewichte gewichten innere poids couches pesos capas retropropagation
+    gradients gradient gradienten gradientes weights checkpoint internals insides parameters layers activations
+    backward
+    backpropagation backprop backpropagate backpropagating differentiate featuremaps backpropagieren
+    ruckpropagation gewichte gewichten innere poids couches pesos capas retropropagation
     retropropagacion
     权重 参数 内部 梯度 反向传播 反传 求导
     """
@@ -277,7 +289,8 @@ ONLY_OUTPUTS = re.compile(
 DIMENSIONS = {
     "2d": _set(
         """
-        2d 2dimensional twodimensional singleslice slice slices slicewise slicebyslice zweidimensional 2dimensionale schicht
+        2d 2dimensional twodimensional singleslice slice slices slicewise slicebyslice zweidimensional
+        2dimensionale schicht
         schichten coupe coupes bidimensionnel bidimensionnelle corte cortes bidimensional 二维 切片
         """
     ),
@@ -411,9 +424,12 @@ DOMAIN = _set(
 
 NAMES_THAT_ARE_WORDS = _set(
     """
-    us pet mr rise oct ace tv cat mg pt nm cr dx ig dl scanner echo eco toe tee lus temp clip sam uni conch gat gloria dino
-    anchors anchor causal clue craft density dice dime eva fem focus graphite hippo ice lear milan relax rex simplex single
-    eg bt cw eb cot tis rap gig road roar green hive realism reco selectivity influence sic ros cas cd cout aic cem gae
+    us pet mr rise oct ace tv cat mg pt nm cr dx ig dl scanner echo eco toe tee lus temp clip sam uni conch gat
+    gloria dino
+    anchors anchor causal clue craft density dice dime eva fem focus graphite hippo ice lear milan relax rex
+    simplex single
+    eg bt cw eb cot tis rap gig road roar green hive realism reco selectivity influence sic ros cas cd cout aic
+    cem gae
     inception flamingo mil
     """
 )
@@ -444,7 +460,8 @@ FRENCH_ARTICLES = _set("le un au du par de des les aux d l sur ce cet cette mes 
 
 SUPPORT = _set(
     """
-    image images imaging scan scans slice slices classifier video clip clips loop loops view views study studies volume volumes data frame frames video videos probe examination
+    image images imaging scan scans slice slices classifier video clip clips loop loops view views study studies
+    volume volumes data frame frames video videos probe examination
     exam machine scanner bild bilder aufnahmen examen imagen imagenes
     """
 )
@@ -456,10 +473,10 @@ def _cues(text: str) -> re.Pattern[str]:
     return re.compile("|".join(line.strip() for line in text.strip().splitlines()).replace("||", "|"))
 
 
-_IT = r"(?:model|network|net|it|ai|algorithm|cnn|classifier|detector|u-?net|transformer|vit|resnet|system|machine|software)"
-_ES = r"(?:modell|netz|netzwerk|ki|es|cnn|algorithmus|system|klassifikator|detektor)"
-_LE = r"(?:modele|reseau|il|ia|algorithme|cnn|classifieur|systeme|detecteur)"
-_EL = r"(?:modelo|red|ia|algoritmo|cnn|clasificador|sistema|detector)"
+_IT = (
+    r"(?:model|network|net|it|ai|algorithm|cnn|classifier|detector|u-?net|transformer|vit|resnet|system|machine"
+    r"|software)"
+)
 _THING = r"(?:heat-?maps?|maps?|explanations?|saliency|attributions?|explainers?|visuali[sz]ations?)"
 
 GOALS = {
@@ -502,18 +519,18 @@ GOALS = {
         """
     ),
     "what_would_change": _cues(
-        rf"""
-        \bwhat\b[^.?!]{{0,40}}\b(?:would|must|needs? to|has to|have to|had to|could
-        |should)\b[^.?!]{{0,40}}\b(?:changed?|different|flip\w*|turn\w*|alter\w*|modif\w*)\b
+        r"""
+        \bwhat\b[^.?!]{0,40}\b(?:would|must|needs? to|has to|have to|had to|could
+        |should)\b[^.?!]{0,40}\b(?:changed?|different|flip\w*|turn\w*|alter\w*|modif\w*)\b
         \b(?:flip|flips|flipping|changes?|changing|alters?|altering|turn|turns|overturn|reverse
-        |switch)\b[^.?!]{{0,25}}\b(?:decision|prediction|diagnosis|output|verdict|result|call|label)\b
+        |switch)\b[^.?!]{0,25}\b(?:decision|prediction|diagnosis|output|verdict|result|call|label)\b
         \b(?:smallest|minimal|minimum|least|tiny) (?:\w+ )?(?:change|edit|modification|alteration)s?\b
         \bfrom (?:sick|diseased|malignant|abnormal|positive|pathological) to (?:healthy|benign|normal|negative)\b
         \bwhat if\b
-        \bwas\b[^.?!]{{0,30}}\b(?:andern|anders|verandern)\b
-        \b(?:que|quoi)\b[^.?!]{{0,30}}\b(?:changer|changerait|modifier|modifie)\b
-        \bque\b[^.?!]{{0,30}}\b(?:cambiar|cambiara|cambiase|cambie|cambiaria|modificar)\b
-        (?:怎样|怎么|如何|什么|哪里|哪些)[^。？]{{0,12}}(?:改变|变成|变为|翻转)
+        \bwas\b[^.?!]{0,30}\b(?:andern|anders|verandern)\b
+        \b(?:que|quoi)\b[^.?!]{0,30}\b(?:changer|changerait|modifier|modifie)\b
+        \bque\b[^.?!]{0,30}\b(?:cambiar|cambiara|cambiase|cambie|cambiaria|modificar)\b
+        (?:怎样|怎么|如何|什么|哪里|哪些)[^。？]{0,12}(?:改变|变成|变为|翻转)
         """
     ),
     "uncertainty": _cues(
@@ -530,16 +547,16 @@ GOALS = {
         """
     ),
     "which_modality": _cues(
-        rf"""
-        \bhow much\b[^.?!]{{0,60}}\b(?:contribut\w*|count\w*|matter\w*|adds?|weigh\w*)\b
+        r"""
+        \bhow much\b[^.?!]{0,60}\b(?:contribut\w*|count\w*|matter\w*|adds?|weigh\w*)\b
         \b(?:contributions?|importance|weight|influence|share) of (?:each|every|the|single|individual
-        |all) (?:\w+ ){{0,2}}(?:modalit(?:y|ies)|sequences?|channels?|views?|inputs?|contrasts?|phases?)\b
-        \bwhich (?:of (?:the|these|my|our) )?(?:\w+ ){{0,2}}(?:sequences?|modalit(?:y|ies)|channels?|views?|inputs?
+        |all) (?:\w+ ){0,2}(?:modalit(?:y|ies)|sequences?|channels?|views?|inputs?|contrasts?|phases?)\b
+        \bwhich (?:of (?:the|these|my|our) )?(?:\w+ ){0,2}(?:sequences?|modalit(?:y|ies)|channels?|views?|inputs?
         |contrasts?|phases?)\b
-        \bwelche[rs]? (?:\w+ ){{0,2}}(?:sequenz(?:en)?|modalitat(?:en)?|kanal|kanale|eingabe|ansicht)\b
-        \bquelles? (?:\w+ ){{0,2}}(?:sequences?|modalites?|canal|canaux|entrees?)\b
+        \bwelche[rs]? (?:\w+ ){0,2}(?:sequenz(?:en)?|modalitat(?:en)?|kanal|kanale|eingabe|ansicht)\b
+        \bquelles? (?:\w+ ){0,2}(?:sequences?|modalites?|canal|canaux|entrees?)\b
         \bque (?:\w+ )?(?:secuencias?|modalidad(?:es)?|canal(?:es)?|entradas?)\b
-        (?:哪|每)(?:一|种|个|些)*(?:输入)?(?:模态|序列|通道)|(?:模态|序列|通道)[^。？]{{0,8}}(?:贡献|重要|权重)
+        (?:哪|每)(?:一|种|个|些)*(?:输入)?(?:模态|序列|通道)|(?:模态|序列|通道)[^。？]{0,8}(?:贡献|重要|权重)
         """
     ),
     "text": _cues(
@@ -572,18 +589,18 @@ GOALS = {
         """
     ),
     "debug": _cues(
-        rf"""
+        r"""
         \b(?:cheat|cheats|cheating|spurious\w*|shortcuts?|clever[- ]hans|confound\w*)\b
-        \bwhy\b[^.?!]{{0,40}}\b(?:fail|fails|failed|failing|wrong|misclassif\w*|mistakes?|errors?
+        \bwhy\b[^.?!]{0,40}\b(?:fail|fails|failed|failing|wrong|misclassif\w*|mistakes?|errors?
         |false (?:positives?|negatives?))\b
         \b(?:rel(?:y|ies|ied|ying)|depend(?:s|ing)?|based|pick(?:s|ed|ing)? up|latch\w*) (?:on|up
-        |onto)? ?(?:\w+ ){{0,3}}(?:artefacts?|artifacts?|markers?|rulers?|background|borders?|labels?|tags?|tokens?
+        |onto)? ?(?:\w+ ){0,3}(?:artefacts?|artifacts?|markers?|rulers?|background|borders?|labels?|tags?|tokens?
         |annotations?|stickers?|letters?)\b
         \b(?:right|wrong) (?:answers? |predictions? )?(?:for the )?(?:right |wrong )?reasons?\b
-        \b(?:warum|wieso|weshalb)\b[^.?!]{{0,40}}\b(?:falsch|fehler|scheitert|irrt|versagt)\b
-        \bpourquoi\b[^.?!]{{0,40}}\b(?:trompe|echoue|erreurs?|faux)\b
-        \bpor que\b[^.?!]{{0,40}}\b(?:falla|fallan|equivoca|errores?|error)\b
-        为什么[^。？]{{0,12}}(?:错|失败|误判|出错)
+        \b(?:warum|wieso|weshalb)\b[^.?!]{0,40}\b(?:falsch|fehler|scheitert|irrt|versagt)\b
+        \bpourquoi\b[^.?!]{0,40}\b(?:trompe|echoue|erreurs?|faux)\b
+        \bpor que\b[^.?!]{0,40}\b(?:falla|fallan|equivoca|errores?|error)\b
+        为什么[^。？]{0,12}(?:错|失败|误判|出错)
         """
     ),
 }
