@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,13 +21,19 @@ from taxonomy import KB
 
 Dimension = Literal["2d", "3d"]
 
-_TOKEN = re.compile(r"\+\+|×|[a-z]+n['’]t\b|[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+")
+Asks = Literal["recommend", "compare", "judge"]
+
+_TOKEN = re.compile(r"\+\+|×|[a-z]+n['’]t\b|\b[a-z] ?& ?[a-z]\b|\b(?:e\.g|i\.e)\b|[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+")
 _GLUE = re.compile(r"[\s\-‐‑–—_/'’·^]*|\.")
 """What may stand between the words of one name."""
 _SENTENCE = re.compile(r"[,;:.!?()\[\]，。；：！？、（）]")
 _CJK = re.compile(r"[\u3400-\u9fff]")
 _DOUBLE = re.compile(r"(.)\1+")
 _WIDEST = 12
+_VERSION = re.compile(r"(?<=[a-z]{3})(?:v?\d+[a-z]?|b\d)$")
+"""What stands at the end of "ResNet50", "YOLOv8n" and "EfficientNetB4"."""
+_SIZE = re.compile(r"[a-z]?\d{1,3}[a-z]?|tiny|small|base|large|huge|nano|[tsblhgnmx]")
+"""What may follow the name of a network: "ViT-B/16", "DeiT-small", "YOLO v8"."""
 _ENDING_PAIRS = """
     ies>y scopic>scopy scopical>scopy graphic>graphy graphical>graphy graphically>graphy logic>logy logical>logy
     logically>logy gram>graphy grams>graphy graph>graphy graphs>graphy ers>er isation>ization ization>isation
@@ -65,6 +72,8 @@ class Query:
         lacks: Needs that the asker says are not.
         intrinsic: The asker would build the explanation into the model.
         corrections: Words as typed to the words they were taken for.
+        asks: "compare" when methods are named as alternatives, "judge" when the question is whether one named method is
+            any good, else "recommend".
     """
 
     text: str = ""
@@ -89,6 +98,7 @@ class Query:
     lacks: frozenset[str] = frozenset()
     intrinsic: bool = False
     corrections: Mapping[str, str] = field(default_factory=dict)
+    asks: Asks = "recommend"
     on_topic: bool = True
     """False when nothing but loose words was understood and nothing speaks of models or explanations."""
 
@@ -121,6 +131,7 @@ class Query:
             "spans": dict(self.spans),
             "implied": sorted(self.implied),
             "excluded": list(self.excluded),
+            "asks": self.asks,
         }
 
 
@@ -163,8 +174,11 @@ class _Lexicon:
     """Single words of names."""
     known: set[str] = field(default_factory=set)
     """Words of plain language and of the knowledge base's own prose: never taken for typos."""
-    by_length: dict[int, list[tuple[str, int]]] = field(default_factory=dict)
-    """Candidates for typos with their letter sets, by length."""
+    by_length: dict[tuple[int, str], list[tuple[str, int]]] = field(default_factory=dict)
+    """Candidates for typos with their letter sets, by length and first letter."""
+    ordered: list[str] = field(default_factory=list)
+    """All that windows of words are looked up for, sorted."""
+    goal_ids: frozenset[str] = frozenset()
     goals: dict[str, str] = field(default_factory=dict)
     """Family, or umbrella of one, to the goal that it serves before all."""
 
@@ -203,8 +217,22 @@ class _Lexicon:
             found = self.names.get(key[: len(key) - len(last)] + stem)
             if found:
                 return found
-        plain = key.rstrip("0123456789")  # "ResNet50"
+        plain = _VERSION.sub("", key)
         return [n for n in self.names.get(plain, ()) if n.kind == "architecture"] if plain != key else []
+
+    def begins(self, start: str) -> bool:
+        """True when a name starts so."""
+        at = bisect_left(self.ordered, start)
+        return at < len(self.ordered) and self.ordered[at].startswith(start)
+
+    def pair(self, name: str) -> None:
+        """Let "PET/CT" mean both, when both are modalities of their own."""
+        parts = re.split(r"[ /-]", name)
+        if len(parts) != 2 or not all(map(str.isupper, parts)):
+            return
+        both = [[n for n in self.names.get(part.lower(), ()) if n.kind == "modality"] for part in parts]
+        if all(both):
+            self.names["".join(parts).lower()] = [both[0][0]._replace(exact=False), both[1][0]._replace(exact=False)]
 
 
 _LEXICONS: WeakKeyDictionary[KB, _Lexicon] = WeakKeyDictionary()
@@ -245,6 +273,9 @@ def _build(kb: KB) -> _Lexicon:
                     lexicon.add(head, kind, entity_id)  # "US image": "US" is ultrasound where it is no other word
             for name in getattr(entity, "implied_by", ()):
                 lexicon.add(name, "implied", entity_id)
+    for modality in kb.modalities.values():
+        for name in (*modality.aliases, *sum(modality.translations.values(), [])):
+            lexicon.pair(name)
     for publication in kb.publications.values():
         if publication.study and publication.study.anatomy:
             for part in re.split(r"[;,()/]|\band\b", publication.study.anatomy):
@@ -264,6 +295,7 @@ def _build(kb: KB) -> _Lexicon:
     # "saliency map" is what people call any heatmap, not the wish for one family
     for phrase in ("saliency", "saliencymap", "saliencymaps"):
         lexicon.names[phrase] = [_Name("goal", "where", False)] if "where" in vocabulary.goals else []
+    lexicon.goal_ids = frozenset(vocabulary.goals)
     for goal_id, goal in vocabulary.goals.items():
         if goal.families and len(goal.outputs) < 3:
             lexicon.goals.setdefault(goal.families[0], goal_id)
@@ -274,7 +306,8 @@ def _build(kb: KB) -> _Lexicon:
     candidates = lexicon.names.keys() | {p for p in lexicon.parts if len(p) > 4} | {w for w in words.STOP if len(w) > 5}
     for candidate in sorted(candidates):
         if len(candidate) > 3 and not _CJK.search(candidate):
-            lexicon.by_length.setdefault(len(candidate), []).append((candidate, _letters(candidate)))
+            lexicon.by_length.setdefault((len(candidate), candidate[0]), []).append((candidate, _letters(candidate)))
+    lexicon.ordered = sorted({*lexicon.names, *words.NOT_NEGATING, *words.NO_NAMES})
     return lexicon
 
 
@@ -313,6 +346,7 @@ def _tokens(text: str) -> Iterator[tuple[str, int, int]]:
     """Yield folded words with their places; a Chinese character is a word."""
     for match in _TOKEN.finditer(_fold(text)):
         word = match[0].replace("'", "").replace("’", "").replace("ß", "ss")
+        word = word.replace("&", "and").replace(" ", "")
         yield {"++": "pp", "×": "x"}.get(word, word), match.start(), match.end()
 
 
@@ -401,9 +435,13 @@ class _Reader:
         self._correct_joined()
         self._quiet_phrases()
         self._names()
+        self._sizes()
         self._govern(words.NOT, "negated")
         self._govern(words.HAVE, "possessed")
         self._available()
+        self._refuse()
+        self._replace()
+        self._goal_cues()
 
     def _split(self, token: _Token) -> list[_Token]:
         """Split a German compound, or words written together, into known parts."""
@@ -412,9 +450,7 @@ class _Reader:
             return [token]
         for cut in range(len(word) - 3, 3, -1):
             left, right = word[:cut], word[cut:]
-            heads = (
-                [left] if left in self.lexicon.names else [s for s in (left.rstrip("s"),) if s in self.lexicon.names]
-            )
+            heads = [stem for stem in (left, *_stems(left)) if stem in self.lexicon.names]
             if (
                 heads
                 and len(heads[0]) > 3
@@ -441,10 +477,21 @@ class _Reader:
                 return None
         return "".join(t.word for t in self.tokens[first:last])
 
-    def _windows(self) -> Iterator[tuple[int, int, str]]:
-        """Yield all windows of words, the widest first."""
-        for width in range(min(_WIDEST, len(self.tokens)), 0, -1):
-            for first in range(len(self.tokens) - width + 1):
+    def _windows(self, widest: int = _WIDEST) -> Iterator[tuple[int, int, str]]:
+        """Yield the windows of words that may be a name, the widest first."""
+        by_width: dict[int, list[int]] = {}
+        for first in range(len(self.tokens)):
+            start = singular = ""
+            for last in range(first + 1, min(first + widest, len(self.tokens)) + 1):
+                token = self.tokens[last - 1]
+                if start and not _GLUE.fullmatch(self.text[self.tokens[last - 2].end : token.start]):
+                    break
+                by_width.setdefault(last - first, []).append(first)
+                start, singular = start + token.word, singular + token.word.removesuffix("s")
+                if not (self.lexicon.begins(start) or self.lexicon.begins(singular)):
+                    break  # no name goes on like this; the last word itself may have an ending
+        for width in sorted(by_width, reverse=True):
+            for first in by_width[width]:
                 key = self._key(first, first + width)
                 if key is not None:
                     yield first, first + width, key
@@ -485,10 +532,15 @@ class _Reader:
 
     def _correct(self) -> None:
         """Replace words that are close to exactly one word of a name."""
-        for token in self.tokens:
+        named: set[int] = set()  # "boîte noire" is no typo
+        for first, last, key in self._windows(widest=4):
+            if last - first > 1 and key in self.lexicon.names:
+                named.update(range(first, last))
+        for i, token in enumerate(self.tokens):
             limit = _tolerance(token.word)
             if (
                 token.used
+                or i in named
                 or not limit
                 or _CJK.match(token.word)
                 or not token.word.isalpha()
@@ -504,10 +556,9 @@ class _Reader:
     def _nearest(self, word: str, limit: int) -> str | None:
         mask, found, least = _letters(word), list[str](), limit + 1
         for length in range(len(word) - limit, len(word) + limit + 1):
-            for candidate, letters in self.lexicon.by_length.get(length, ()):
+            # a typo rarely hits the first letter, and most lookalikes differ there
+            for candidate, letters in self.lexicon.by_length.get((length, word[0]), ()):
                 if (mask ^ letters).bit_count() > 2 * limit or _tolerance(candidate) < 1:
-                    continue
-                if candidate[0] != word[0]:  # a typo rarely hits the first letter, and most lookalikes differ there
                     continue
                 distance = _distance(word, candidate, min(least, limit))
                 if distance < least:
@@ -531,15 +582,20 @@ class _Reader:
         for width in (3, 2):
             for first in range(len(self.tokens) - width, -1, -1):
                 window = self.tokens[first : first + width]
+                if first + width > len(self.tokens):  # a correction before made it shorter
+                    continue
                 key = self._key(first, first + width)
                 if key is None or not key.isalpha() or _CJK.search(key) or not _tolerance(key):
                     continue
                 known = [t.word in self.lexicon.parts for t in window]
                 if any(t.corrected or t.word in words.STOP for t in window) or all(known) or not any(known):
                     continue
+                limit = _tolerance(key)
                 if not any(self._unknown(t.word) for t in window):
-                    continue
-                best = self._nearest(key, _tolerance(key))
+                    if not any(t.word in LOOKALIKES for t in window):
+                        continue
+                    limit = 1  # "shapely values": a word of its own, but not beside that one
+                best = self._nearest(key, limit)
                 if best and best in self.lexicon.names:
                     start, end = window[0].start, window[-1].end
                     self.tokens[first : first + width] = [
@@ -548,7 +604,7 @@ class _Reader:
 
     def _quiet_phrases(self) -> None:
         for first, last, key in self._windows():
-            if key in words.NOT_NEGATING:
+            if key in words.NOT_NEGATING or key in words.NO_NAMES:
                 self._use(first, last)
 
     def _names(self) -> None:
@@ -556,14 +612,14 @@ class _Reader:
         for first, last, key in self._windows():
             if self._key(first, last) is None:  # used by a wider name meanwhile
                 continue
-            names = self.lexicon.find(key, self.tokens[last - 1].word)
+            names = self.lexicon.find(key, self.tokens[last - 1].word) or self._plural(first, last)
             if not names or (last - first == 1 and key == "where"):
                 continue
             match = _Match(first, last, names)
-            if last - first == 1 and key in words.NAMES_THAT_ARE_WORDS and not self._capitals(first):
+            if last - first == 1 and not self._capitals(first) and words.NAMES_THAT_ARE_WORDS & {key, *_stems(key)}:
                 doubtful.append(match)
                 continue
-            if key in words.ADDRESSED and (not first or self.tokens[first - 1].word not in words.ADDRESSING):
+            if key in words.ADDRESSED and not self._addressed(first, last):
                 continue
             self._accept(match)
             self._inside(match)
@@ -572,9 +628,36 @@ class _Reader:
                 self._accept(match)
         self.matches.sort(key=lambda m: m.first)
 
+    def _plural(self, first: int, last: int) -> list[_Name]:
+        """The names of words that are all in the plural, as in "lames virtuelles"."""
+        inner = [t.word for t in self.tokens[first:last]]
+        if not 1 < len(inner) < 5 or sum(word[-1] == "s" for word in inner) < 2:
+            return []
+        return self.lexicon.names.get("".join(word.removesuffix("s") for word in inner), [])
+
+    def _addressed(self, first: int, last: int) -> bool:
+        """True for "for the patients" and "patients understand it", not for "images of patients"."""
+        before = first - 1
+        while before > 0 and self.tokens[before].word in words.ARTICLES - words.ADDRESSING:
+            before -= 1
+        after = "".join(t.word for t in self.tokens[last : last + 4])
+        return (before >= 0 and self.tokens[before].word in words.ADDRESSING) or bool(words.PEOPLE_DO.match(after))
+
+    def _sizes(self) -> None:
+        """Take "B/16" as part of "ViT-B/16"."""
+        for match in self.matches:
+            if not any(n.kind == "architecture" for n in match.names):
+                continue
+            for i in range(match.last, min(match.last + 2, len(self.tokens))):
+                token = self.tokens[i]
+                between = self.text[self.tokens[i - 1].end : token.start]
+                if token.used or not _SIZE.fullmatch(token.word) or not re.fullmatch(r"[-/ ]?", between):
+                    break
+                token.used = True
+
     def _inside(self, outer: _Match) -> None:
         """Keep what a long name says beside itself: "which MRI sequence" the modality, "brain MRI" the organ."""
-        kinds = {"anatomy"} if any(n.kind != "goal" for n in outer.names) else {"anatomy", "modality"}
+        kinds = {"anatomy"} if any(n.kind != "goal" for n in outer.names) else {"anatomy", "modality", "dimension"}
         for first in range(outer.first, outer.last):
             for last in range(outer.last, first, -1):
                 if last - first < outer.last - outer.first:
@@ -595,7 +678,7 @@ class _Reader:
         """True for "US" but not for "us", "Us", "in the US" or a question all in capitals."""
         token = self.tokens[i]
         after = self.tokens[i + 1].word if i + 1 < len(self.tokens) else ""
-        if not any(map(str.isupper, token.typed)) or not token.typed.isupper() or self.shouting:
+        if sum(map(str.isupper, token.typed)) < 2 or self.shouting:  # "DiCE", "WSIs"
             return False
         country = token.word == "us" and i > 0 and self.tokens[i - 1].word == "the" and not self._content(after)
         return not (country or (token.word == "us" and after in ("fda", "hospital", "hospitals", "patients")))
@@ -605,8 +688,10 @@ class _Reader:
 
     def _supported(self, match: _Match) -> bool:
         """A short name in lower case counts before "images", a task or a model, or in a row with names of its kind."""
-        if self.tokens[match.first].word == "scanner":  # French for CT, English for any machine
-            return match.first > 0 and self.tokens[match.first - 1].word in ("le", "un", "au", "du", "par")
+        if self.tokens[match.first].word in ("scanner", "scanners"):  # French for CT, English for any machine
+            return match.first > 0 and self.tokens[match.first - 1].word in words.FRENCH_ARTICLES
+        if match.last == len(self.tokens) == 1 and self.tokens[0].typed.istitle():
+            return True  # "Anchors", and nothing else
         after = self.tokens[match.last] if match.last < len(self.tokens) else None
         kinds = {n.kind for n in match.names}
         if after and "modality" in kinds and _GLUE.fullmatch(self.text[self.tokens[match.last - 1].end : after.start]):
@@ -652,6 +737,60 @@ class _Reader:
                 match.negated = True
             else:
                 match.possessed = True
+
+    def _refuse(self) -> None:
+        """Read "Grad-CAM is not an option", which speaks of the name before it."""
+        folded = _fold(self.text)
+        for match in self.matches:
+            if not match.negated and words.NOT_AFTER.match(folded, self.tokens[match.last - 1].end):
+                match.negated = True
+
+    def _replace(self) -> None:
+        """Read "MRI, sorry, I meant CT": the second takes the place of the first."""
+        covered = {i for m in self.matches for i in range(m.first, m.last)}
+        for width in (3, 2, 1):
+            for first in range(1, len(self.tokens) - width):
+                last = first + width
+                if "".join(t.word for t in self.tokens[first:last]) not in words.CORRECTING:
+                    continue
+                if covered & set(range(first, last)):
+                    continue
+                after = [m for m in self.matches if last <= m.first <= last + 4 and not m.negated]
+                before = [m for m in self.matches if first - 6 <= m.last <= first and not m.negated]
+                # a cue alone ("actually") corrects only after a pause
+                if not after or not _PAUSE.search(self.text[self.tokens[first - 1].end : self.tokens[first].start]):
+                    continue
+                kinds = {n.kind: n.id for n in after[0].names}
+                for match in before:
+                    if any(n.kind in kinds and kinds[n.kind] != n.id for n in match.names):
+                        match.negated = True
+
+    def _goal_cues(self) -> None:
+        """Add the goals that turns of phrase say."""
+        folded = _fold(self.text)
+        for goal, pattern in words.GOALS.items():
+            found = pattern.search(folded) if goal in self.lexicon.goal_ids else None
+            if not found:
+                continue
+            inside = [i for i, t in enumerate(self.tokens) if t.start < found.end() and t.end > found.start()]
+            self.matches.append(_Match(inside[0], inside[-1] + 1, [_Name("goal", goal, False)]))
+            for i in (inside[0], inside[-1]):
+                self.tokens[i].used = True
+
+    def _asks(self, methods: tuple[str, ...]) -> Asks:
+        """What is asked about the methods that are named."""
+        if not methods:
+            return "recommend"
+        folded, end, text = _fold(self.text), 0, ""
+        for match in sorted(self.matches, key=lambda m: m.first):
+            start = self.tokens[match.first].start
+            if start >= end and not match.negated and any(n.kind == "method" and n.id in methods for n in match.names):
+                text += folded[end:start] + "§"
+                end = self.tokens[match.last - 1].end
+        text += folded[end:]
+        if len(methods) > 1 and words.ALTERNATIVES.search(text):
+            return "compare"
+        return "judge" if len(methods) == 1 and words.JUDGING.search(text) else "recommend"
 
     def _follow(self, cue: int, i: int, at: Mapping[int, _Match], mark: str) -> None:
         steps = 0
@@ -710,6 +849,7 @@ class _Reader:
                 budget = min(map(float, loose))
                 implied.add("budget")
         dimension = self._one("dimension") or self._dimension_inside()
+        methods = self._wanted("method", "methods")
         return Query(
             text=self.text,
             modality=modality,
@@ -720,7 +860,7 @@ class _Reader:
             audience=self._one("audience"),
             goal=self._goal(families, implied),
             budget=budget,
-            methods=self._wanted("method", "methods"),
+            methods=methods,
             unmatched=self._unmatched(),
             spans={k: ", ".join(dict.fromkeys(t for _, t in sorted(v))) for k, v in self.spans.items()},
             implied=frozenset(implied),
@@ -733,6 +873,7 @@ class _Reader:
             lacks=frozenset(lacks),
             intrinsic=bool(self._wanted("intrinsic")),
             corrections=self.corrections,
+            asks=self._asks(methods),
             on_topic=any(t.word in words.DOMAIN for t in self.tokens) or "解释" in self.text,
         )
 
@@ -752,6 +893,8 @@ class _Reader:
         for match, name in self._named((kind,), negated):
             if not name.exact and any((n.kind == kind and n.exact) or n.kind == "goal" for n in match.names):
                 continue  # an alias gives way to a name, and to the wish that is said in the same words
+            if kind == "method" and any(n.kind == "task" for n in match.names):
+                continue  # "report generation" is what the model does
             if span and name.id not in found:
                 self._span(span, match.first, match.last)
             found[name.id] = None
@@ -772,12 +915,13 @@ class _Reader:
         return name.id
 
     def _dimension_inside(self) -> str | None:
-        """The dimension inside the name of an architecture, such as "3D U-Net"."""
-        for match, _ in self._named(("architecture",), negated=False):
+        """The dimension inside a longer name, such as "3D U-Net" or "CT volume"."""
+        for match, _ in self._named(("architecture", "modality"), negated=False):
             for dimension, phrases in words.DIMENSIONS.items():
-                if self.tokens[match.first].word in phrases:
-                    self._span("dimension", match.first, match.first + 1)
-                    return dimension
+                for i in range(match.first, match.last):
+                    if self.tokens[i].word in phrases:
+                        self._span("dimension", i, i + 1)
+                        return dimension
         return None
 
     def _goal_of(self, families: tuple[str, ...], implied: set[str]) -> str | None:
@@ -795,10 +939,12 @@ class _Reader:
         found = list(self._named(("goal",), negated=False))
         if not found:
             return self._goal_of(families, implied)
-        order = [f for f in found if f[1].id not in ("where", "evaluate_maps")] or found
+        # a map is what is looked at, evaluated or explained in words: the wish around it counts
+        order = [f for f in found if f[1].id not in ("where", "evaluate_maps")]
+        order = order or [f for f in found if f[1].id != "where"] or found
         match, name = min(order, key=lambda f: (not f[1].exact, f[0].first))
         if families and name.id == "where":
-            return None
+            return self._goal_of(families, implied)
         self._span("goal", match.first, match.last)
         return name.id
 
@@ -836,11 +982,21 @@ class _Reader:
         return tuple(found)
 
 
+_PAUSE = re.compile(r"[^\w\s'’]|^[\u3400-\u9fff]?$")
 _LOOSE = frozenset({"cnn", "other"})
 """A U-Net or a detector is a CNN too; the more telling word counts."""
 _TASK_OF = {"unet": "segmentation", "detector": "detection", "mil": "classification"}
 """Tasks that an architecture's name gives away."""
-_QUIET = words.NOT | words.FILL | words.AND | words.HAVE | words.SUPPORT | words.DOMAIN | words.NAMES_THAT_ARE_WORDS
+_QUIET = (
+    words.NOT
+    | words.FILL
+    | words.AND
+    | words.HAVE
+    | words.SUPPORT
+    | words.DOMAIN
+    | words.NAMES_THAT_ARE_WORDS
+    | words.ADDRESSED
+)
 """Words that were read for what they do, or are plain words in this place."""
 _CJK_STOP = sorted(
     {*words.STOP_CJK, *(w for w in words.NOT | words.FILL | words.AND if _CJK.match(w))}, key=len, reverse=True

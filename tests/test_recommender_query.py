@@ -39,7 +39,7 @@ def kb() -> KB:
 
 def test_the_questions_are_many_and_in_five_languages() -> None:
     asked = [question["ask"] for question in QUESTIONS]
-    assert len(asked) == len(set(asked)) >= 80
+    assert len(asked) == len(set(asked)) >= 240
     assert sum(any("\u4e00" <= char <= "\u9fff" for char in text) for text in asked) >= 5
 
 
@@ -48,6 +48,7 @@ def test_question(kb: KB, question: dict[str, Any]) -> None:
     found = parse(question["ask"], kb).as_json()
     expected = {field: question.get(field, empty) for field, empty in FIELDS.items()}
     assert {field: found[field] for field in FIELDS} == expected
+    assert found["asks"] == question.get("asks", "recommend")
     if "unmatched" in question:
         assert found["unmatched"] == question["unmatched"]
 
@@ -139,6 +140,55 @@ def test_empty_means_nothing_to_rest_on(kb: KB) -> None:
         assert parse(text, kb).empty, text
     for text in ("CT", "segmentation", "Grad-CAM", "explain it to clinicians", "black box"):
         assert not parse(text, kb).empty, text
+
+
+@pytest.mark.parametrize(
+    ("text", "asks"),
+    [
+        ("Is Grad-CAM reliable for CT?", "judge"),
+        ("Can I trust Grad-CAM on CT?", "judge"),
+        ("Ist Grad-CAM bei CT zuverlässig?", "judge"),
+        ("Grad-CAM在CT上可靠吗？", "judge"),
+        ("How does Grad-CAM work?", "recommend"),
+        ("What is Grad-CAM?", "recommend"),
+        ("Is there anything better than Grad-CAM for CT?", "recommend"),
+        ("Is this CT heatmap reliable?", "recommend"),
+        ("Grad-CAM or LIME for CT?", "compare"),
+        ("I use Grad-CAM and LIME for CT", "recommend"),
+        ("not Grad-CAM or LIME, CT", "recommend"),
+    ],
+)
+def test_what_is_asked_about_named_methods(kb: KB, text: str, asks: str) -> None:
+    assert parse(text, kb).asks == parse(text, kb).as_json()["asks"] == asks
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "he told me that the echo of the toe was a clip",
+        "images from three scanners",
+        "e.g. the usual one",
+        "large vessel occlusion",
+        "a Dice of 0.85",
+        "a single dice",
+        "Uni hospital",
+    ],
+)
+def test_a_word_is_not_taken_for_a_name(kb: KB, text: str) -> None:
+    query = parse(text, kb)
+    assert (query.modality, query.methods, query.architecture) == ((), (), None)
+
+
+def test_typos_beside_each_other_are_read(kb: KB) -> None:
+    assert parse("what with grad camm grad camm grad camm", kb).methods == ("grad_cam",)
+
+
+def test_a_thousand_characters_are_read_at_once(kb: KB) -> None:
+    text = " ".join(question["ask"] for question in QUESTIONS)[:1000]
+    parse(text, kb)
+    start = time.perf_counter()
+    parse(text, kb)
+    assert time.perf_counter() - start < 0.5  # about 0.02 on a quiet machine
 
 
 def test_the_recommender_never_imports_torch() -> None:
