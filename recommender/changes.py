@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from recommender.query import Query
-from recommender.rank import Answer, Recommendation, answer
+from recommender.argue import Answer, answer
+from recommender.rank import Recommendation
 from taxonomy import KB
 
 TOP = 5
