@@ -6,9 +6,10 @@ compare a score with is ours and cites nothing.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Any, Final
 
 from recommender.compare import Comparison, Sentence, compared, in_words, place
@@ -18,7 +19,6 @@ from recommender.rank import (
     Points,
     Recommendation,
     RuledOut,
-    _bare,
     _Case,
     _case,
     _count,
@@ -28,11 +28,15 @@ from recommender.rank import (
     estimate,
 )
 from taxonomy import KB, Profile
-from taxonomy.questions import bearings, blanks, findings
-from taxonomy.schema import Criterion, Metric, Statement
+from taxonomy.graph import methods_of, relatives
+from taxonomy.questions import findings
+from taxonomy.schema import Criterion, Effect, Statement
 
 _CITED: Final = 8
 """Citations that one sentence names at most; the sentence tells the whole number."""
+
+_NEXT: Final = 8
+"""How far down the ranking the next method of the panel is looked for."""
 
 _CHECKS: Final[Mapping[str, tuple[str, str]]] = {
     "randomisation": (
@@ -55,7 +59,7 @@ _CHECKS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "segmentation": (
         "For a segmentation, measure {} too.",
-        "Compare with a random map on the same region.",
+        "Look at single images as well as at the whole set.",
     ),
     "complexity": (
         "Report {} beside the others, never alone.",
@@ -258,18 +262,19 @@ def _panel(case: _Case, found: Sequence[Recommendation]) -> list[Recommendation]
     chosen = [r for r in sorted(fitting, key=doubtful) if r.method in case.query.methods][:5]
     ready = [r for r in fitting if serves(r)]
     sure = [r for r in ready if not doubtful(r)]
-    weak: dict[str, set[str]] = {}
+    suffers = _sufferers(case)
+
+    def weaknesses(r: Recommendation) -> set[str]:
+        return set().union(*(suffers.get(one, ()) for one in (r.method, *case.families(case.kb.methods[r.method]))))
 
     def best(candidates: Sequence[Recommendation], new_family: bool) -> Recommendation | None:
         """The best ranked of them, less what it shares with those chosen."""
         taken = {c.family for c in chosen}
-        free = [r for r in candidates if r not in chosen and not (new_family and r.family in taken)][:_CITED]
+        weak = [challenge for c in chosen for challenge in weaknesses(c)]
+        free = [r for r in candidates if r not in chosen and not (new_family and r.family in taken)][:_NEXT]
 
         def worth(r: Recommendation) -> float:
-            for one in (r, *chosen):
-                weak.setdefault(one.method, _weaknesses(case, one.method))
-            shared = sum(len(weak[r.method] & weak[c.method]) for c in chosen)
-            return r.score - Points.CHALLENGE * shared
+            return r.score - Points.CHALLENGE * sum(map(weak.count, weaknesses(r)))
 
         return max(free, key=worth, default=None)
 
@@ -283,17 +288,19 @@ def _panel(case: _Case, found: Sequence[Recommendation]) -> list[Recommendation]
     return chosen
 
 
-def _weaknesses(case: _Case, method: str) -> set[str]:
-    """The challenges that a method or its family suffers from, general ones too."""
-    entity = case.kb.methods[method]
-    families = case.families(entity)
-    return {
-        challenge_id
-        for challenge_id, challenge in case.kb.challenges.items()
-        if challenge.general or challenge_id in case.challenges
-        for effect in challenge.worsened_by
-        if effect.method == method or effect.family in families
-    }
+def _sufferers(case: _Case) -> Mapping[str, set[str]]:
+    """Method or family to the challenges of the modality, and the general ones, that it suffers from."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for challenge_id in _concerning(case):
+        for effect in case.kb.challenges[challenge_id].worsened_by:
+            found[effect.method or effect.family or ""].add(challenge_id)
+    return found
+
+
+def _effect(case: _Case, effects: Iterable[Effect], method: str) -> Effect | None:
+    """The first effect that is said of a method or of its family."""
+    own = {method, *case.families(case.kb.methods[method])}
+    return next((e for e in effects if e.method in own or e.family in own), None)
 
 
 def _roles(case: _Case, chosen: Sequence[Recommendation], found: Sequence[Recommendation]) -> Iterator[Role]:
@@ -307,14 +314,15 @@ def _roles(case: _Case, chosen: Sequence[Recommendation], found: Sequence[Recomm
             parts.append(spared.text)
             cites += spared.cites
         inside = {"gradients", "spatial_features", "attention_weights"}
-        if before and not inside & set(case.kb.methods[one.method].requires.needs):
-            if all(inside & set(case.kb.methods[c.method].requires.needs) for c in before):
-                parts.append("it asks the model for its output alone, so it checks those that read its inside")
+        reads = [bool(inside & set(case.kb.methods[r.method].requires.needs)) for r in (one, *before)]
+        if before and not reads[0] and all(reads[1:]):
+            parts.append("it asks the model for its output alone, so it checks those that read its inside")
         told = next((r for r in one.reasons if r.cites and r.points > 0), None)
         silent = next((r for r in one.reasons if r.criterion == "evidence"), None)
         evidence = told or silent
         if evidence:
-            parts.append(evidence.text.rstrip("."))
+            text = evidence.text.rstrip(".")
+            parts.append(text if text[1:2].isupper() else text[:1].lower() + text[1:])
             cites += evidence.cites
         yield Role(one.method, _sentence("; ".join(parts)), tuple(dict.fromkeys(cites)))
 
@@ -341,17 +349,14 @@ def _difference(
 
 def _spared(case: _Case, one: Recommendation, before: Sequence[Recommendation]) -> Sentence | None:
     """A challenge of the modality that a method before it suffers from, and that it eases or is not known to share."""
-    families = case.families(case.kb.methods[one.method])
-    own = _weaknesses(case, one.method)
     for challenge_id in case.challenges:
         challenge = case.kb.challenges[challenge_id]
         name = _lower(challenge.name)
         for other in before:
-            theirs = case.families(case.kb.methods[other.method])
-            hurt = next((e for e in challenge.worsened_by if e.method == other.method or e.family in theirs), None)
-            if hurt is None or challenge_id in own:
+            hurt = _effect(case, challenge.worsened_by, other.method)
+            if hurt is None or _effect(case, challenge.worsened_by, one.method):
                 continue
-            ease = next((e for e in challenge.eased_by if e.method == one.method or e.family in families), None)
+            ease = _effect(case, challenge.eased_by, one.method)
             if ease:
                 return Sentence(f"it eases “{name}”, which {other.name} suffers from", (*ease.sources, *hurt.sources))
             text = f"nothing is known of it suffering from “{name}” as {other.name} does"
@@ -399,7 +404,9 @@ def _together(case: _Case, chosen: Sequence[Recommendation]) -> Step:
         rest = f", {len(each) - len(known)} of unknown cost not counted" if len(known) < len(each) else ""
         text += f" By the usual cost of a model pass that takes some {sum(known):.2g} s per image{rest}."
     disagree = case.kb.challenges.get("methods_disagree")
-    notes = [Sentence(_told_from(case, disagree.definition, disagree.sources), tuple(disagree.sources))] if disagree else []
+    notes = (
+        [Sentence(_told_from(case, disagree.definition, disagree.sources), tuple(disagree.sources))] if disagree else []
+    )
     return Step(text, notes=tuple(notes))
 
 
@@ -425,7 +432,9 @@ def _notes(case: _Case, metrics: Sequence[str], told: set[str]) -> Iterator[Sent
             if shown.metric in metrics and shown.text and shown.text not in told and number < 2:
                 told.add(shown.text)
                 number += 1
-                text = f"{kb.metrics[shown.metric].name}, for “{_lower(kb.challenges[challenge_id].name)}”: {shown.text}"
+                text = (
+                    f"{kb.metrics[shown.metric].name}, for “{_lower(kb.challenges[challenge_id].name)}”: {shown.text}"
+                )
                 yield Sentence(_told_from(case, text, shown.sources), tuple(shown.sources))
     for metric in metrics:
         for weakness in kb.metrics[metric].weaknesses:
@@ -466,11 +475,12 @@ def _cautions(case: _Case, chosen: Sequence[Recommendation]) -> Iterator[Stateme
             text = _told_from(case, f"{challenge.name}: {challenge.definition}", challenge.sources)
             yield Statement(text=text, sources=challenge.sources)
     for one in chosen:
-        general = [b for b in bearings(kb, one.method) if not b.eases and kb.challenges[b.challenge].general]
-        for bearing in general[:1]:
-            name = _lower(kb.challenges[bearing.challenge].name)
-            text = f"{one.name} is known for “{name}”: {bearing.effect.text}"
-            yield Statement(text=_told_from(case, text, bearing.effect.sources), sources=bearing.effect.sources)
+        for challenge in (kb.challenges[c] for c in _concerning(case) if c not in case.challenges):
+            effect = _effect(case, challenge.worsened_by, one.method)
+            if effect:
+                text = f"{one.name} is known for “{_lower(challenge.name)}”: {effect.text}"
+                yield Statement(text=_told_from(case, text, effect.sources), sources=effect.sources)
+                break
     yield from _overtrusted(case, chosen)
 
 
@@ -481,11 +491,12 @@ def _overtrusted(case: _Case, chosen: Sequence[Recommendation]) -> Iterator[Stat
     for one in chosen:
         for finding in findings(case.kb, one.method):
             claim = finding.claim
-            against = finding.side < 0 or (claim.outcome == "mixed" and one.method in claim.methods)
-            if claim.criterion in _TRUST and against and claim.text not in found:
+            doubted = one.method in claim.methods and (finding.side < 0 or claim.outcome == "mixed")
+            if claim.criterion in _TRUST and doubted and claim.text not in found:
                 publication = case.kb.publications[finding.publication]
                 near = order.index(case.places[finding.publication][0])
-                text = f"{one.name}: {in_words(case, publication, claim)}"
+                how = "mixed findings" if claim.outcome == "mixed" else "found against it"
+                text = f"{one.name}, {how}: {in_words(case, publication, claim)}"
                 rank = (near, _TRUST.index(claim.criterion), finding.publication)
                 found[claim.text] = (rank, Statement(text=text, sources=[finding.publication]))
     yield from (statement for _, statement in sorted(found.values(), key=lambda pair: pair[0])[:4])
@@ -513,14 +524,23 @@ def _unstudied(case: _Case, chosen: Sequence[Recommendation], found: Sequence[Re
     if case.query.modality and len(chosen) > 1:
         yield from _blank_pairs(case, chosen)
     for modality in case.query.modality[:1]:
-        untried = [r.method for r in found[:20] if (r.method, modality) not in kb.index.coverage]
-        for blank in blanks(kb, modality, untried[:4])[:2]:
-            if blank.elsewhere:
-                near = blank.elsewhere[:3]
-                names = ", ".join(f"{_lower(case.label(m))} ({_count(n, 'study')})" for m, _, n in near)
-                papers = [p for m, _, _ in near for p in kb.index.coverage.get((blank.method, m), ())[:2]]
-                text = f"Nobody has tried {kb.methods[blank.method].name} on {_lower(case.label(modality))}"
-                yield Sentence(f"{text}; it was tried on {names}.", tuple(dict.fromkeys(papers)))
+        yield from islice(_untried(case, modality, found), 2)
+
+
+def _untried(case: _Case, modality: str, found: Sequence[Recommendation]) -> Iterator[Sentence]:
+    """Methods that rank high here although nobody tried them on the modality, with where they were tried instead."""
+    coverage = case.kb.index.coverage
+    parts = [modality, *(m for m, one in case.kb.modalities.items() if one.parent == modality)]
+    others = [m for m, _ in relatives(case.kb, modality) if m not in parts]
+    for one in found[:20]:
+        if any((one.method, part) in coverage for part in parts):
+            continue
+        near = [(m, coverage[one.method, m]) for m in others if (one.method, m) in coverage][:3]
+        if near:
+            names = ", ".join(f"{_lower(case.label(m))} ({_count(len(papers), 'study')})" for m, papers in near)
+            cites = dict.fromkeys(paper for _, papers in near for paper in papers[:2])
+            text = f"No study tried {one.name} on {_lower(case.label(modality))}, though on {names}."
+            yield Sentence(text, tuple(cites))
 
 
 def _gone(kb: KB, publication: str) -> bool:
@@ -532,9 +552,7 @@ def _blank_families(
 ) -> Iterator[Sentence]:
     """Families of methods that could serve and that no study tried."""
     kb = case.kb
-    papers = set(studies)
-    tried = {m for m in kb.methods if papers.intersection(kb.index.by_method.get(m, ()))}
-    used = {kb.methods[m].family for m in tried}
+    used = {kb.methods[m].family for p in studies for m in methods_of(kb.publications[p])}
     names = [_lower(kb.vocabulary.families[f].name) for f in dict.fromkeys(r.family for r in found) if f not in used]
     if names:
         more = f" and {_count(len(names) - 6, 'further family')}" if len(names) > 6 else ""
@@ -554,7 +572,9 @@ def _blank_criteria(case: _Case, studies: Sequence[str], where: str, cites: tupl
         text = f"In none of the {_count(len(studies), 'study')} {where} are experts known to have judged explanations."
         yield Sentence(_one(text), cites)
     architecture = case.profile.architecture
-    if architecture and not any(s and s.architecture == architecture for s in (kb.publications[p].study for p in studies)):
+    if architecture and not any(
+        s and s.architecture == architecture for s in (kb.publications[p].study for p in studies)
+    ):
         name = kb.vocabulary.architectures[architecture].name
         text = f"None of the {_count(len(studies), 'study')} {where} is known to have explained such a model ({name})."
         yield Sentence(_one(text), cites)
@@ -562,7 +582,9 @@ def _blank_criteria(case: _Case, studies: Sequence[str], where: str, cites: tupl
 
 def _one(text: str) -> str:
     """Say "the only study" where a sentence speaks of one."""
-    return text.replace("None of the 1 study", "Not the only study").replace("In none of the 1 study", "Not in the only study")
+    return text.replace("None of the 1 study", "Not the only study").replace(
+        "In none of the 1 study", "Not in the only study"
+    )
 
 
 def _blank_pairs(case: _Case, chosen: Sequence[Recommendation]) -> Iterator[Sentence]:
@@ -587,6 +609,7 @@ def _blank_pairs(case: _Case, chosen: Sequence[Recommendation]) -> Iterator[Sent
 
 
 # --- the message -----------------------------------------------------------------------------------------------------
+
 
 def _message(
     case: _Case, found: Sequence[Recommendation], out: Sequence[RuledOut], chosen: Sequence[Recommendation]

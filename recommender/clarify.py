@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, cast
 
 from recommender.query import Dimension, Query
-from recommender.rank import ARCHITECTURES, Recommendation, _case, _lower, _rank
+from recommender.rank import ARCHITECTURES, Recommendation, _case, _rank
 from taxonomy import KB, Profile
 from taxonomy.graph import methods_of
 from taxonomy.schema import Publication

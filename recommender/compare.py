@@ -43,7 +43,7 @@ class Told:
         text: What was found, and where.
         criterion: By what.
         near: "same" for the modality that is asked about (or when none is), "near" for a relative, "far" for others.
-        side: For (1), against (-1) or neither (0), seen from the method it is listed under; 0 in a head-to-head finding.
+        side: For (1), against (-1) or neither (0) the method it is listed under; 0 in a head-to-head finding.
         favours: In a head-to-head finding, the compared methods that it puts first.
         self_reported: The authors judge their own method.
     """

@@ -863,7 +863,7 @@ CRITERIA: Final[tuple[Criterion, ...]] = (
 """All criteria; the score of a method is the sum of the points of what they yield."""
 
 
-# --- the ranking ---------------------------------------------------------------------------------------------------------
+# --- the ranking ------------------------------------------------------------------------------------------------------
 
 
 def recommend(

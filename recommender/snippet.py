@@ -45,15 +45,14 @@ def snippet(
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def _python(
-    kb: KB, methods: list[str], metrics: list[str], model: str | None, image: str, yours: bool
-) -> list[str]:
+def _python(kb: KB, methods: list[str], metrics: list[str], model: str | None, image: str, yours: bool) -> list[str]:
     needs = {need for m in methods for need in kb.methods[m].requires.needs}
     load = f"model = load_model({model or 'model.pt'!r})".replace("'", '"')
     lines = [
         f"from runners import explain, load_image, load_model{', measure' if metrics else ''}",
         "",
-        load + ("" if model else "  # YOUR MODEL: file, folder, timm:NAME, hf:NAME or a bundled one (xai-atlas models)"),
+        load
+        + ("" if model else "  # YOUR MODEL: file, folder, timm:NAME, hf:NAME or a bundled one (xai-atlas models)"),
         f'x = model.prepare(load_image("{image}"))' + ("  # YOUR IMAGE" if yours else ""),
     ]
     more = ", random_check=True"
@@ -64,7 +63,7 @@ def _python(
         "",
         f"for method in {_list(methods)}:",
         f"    found = explain(model, x, method{more})",
-        "    print(method, \"explains\", found.target, dict(found.checks))",
+        '    print(method, "explains", found.target, dict(found.checks))',
     ]
     if metrics:
         lines += [
@@ -74,7 +73,12 @@ def _python(
     words = ["xai-atlas", "explain", image, "--model", model or "model.pt"]
     words += [word for m in methods for word in ("--method", m)] + [word for m in metrics for word in ("--metric", m)]
     words += ["--reference", "other.png"] if needs & _REFERENCE else []
-    return [*lines, "", "# The same in the shell, with pictures and a report:", f"# {shlex.join(words)} --random-check --out explained"]
+    return [
+        *lines,
+        "",
+        "# The same in the shell, with pictures and a report:",
+        f"# {shlex.join(words)} --random-check --out explained",
+    ]
 
 
 def _list(ids: list[str]) -> str:
