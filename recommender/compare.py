@@ -133,7 +133,7 @@ def compared(case: _Case, methods: tuple[str, ...]) -> Comparison:
                 findings[method].append(_told(case, publication, claim, side=side(claim, called), via=via))
     order = list(_FAR)
     duel = tuple(sorted(duels.values(), key=lambda t: (order.index(t.near), t.self_reported, t.publication)))
-    criteria = list(case.kb.vocabulary.criteria)
+    criteria: list[str] = list(case.kb.vocabulary.criteria)
     sides = {
         method: tuple(
             sorted(found, key=lambda t: (criteria.index(t.criterion), order.index(t.near), -t.side, t.publication))
