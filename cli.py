@@ -272,19 +272,11 @@ def show(
 
 
 def _show_entity(kb: KB, entity_id: str, json_: bool) -> None:
-    from taxonomy.questions import bearings, neighbours
+    from taxonomy.questions import about
 
-    found, kind = kb.get(entity_id), kb.kind(entity_id)
-    fields: dict[str, Any] = {"id": entity_id, "kind": kind, **found.model_dump(mode="json")}
-    if kind == "methods":
-        fields |= {
-            "branch": kb.branch(entity_id),
-            "runnable": entity_id in runnable(),
-            "publications": list(kb.index.by_method.get(entity_id, ())),
-            "relatives": [n.method for n in neighbours(kb, entity_id)],
-            "eases": [b.challenge for b in bearings(kb, entity_id) if b.eases],
-            "suffers_from": [b.challenge for b in bearings(kb, entity_id) if not b.eases],
-        }
+    found, fields = kb.get(entity_id), about(kb, entity_id)
+    if entity_id in kb.methods:
+        fields["runnable"] = entity_id in runnable()
     if json_:
         as_json(fields)
         return
@@ -755,6 +747,17 @@ def kb_version(json_: AsJson = False) -> None:
         as_json({**kb.about.model_dump(mode="json"), "digest": kb.digest})
     else:
         out.print(f"{kb.about.title} {kb.about.version} ({kb.about.date}) sha256:{kb.digest}", markup=False)
+
+
+# --- for programs -----------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def mcp() -> None:
+    """Serve the knowledge base to assistants over the Model Context Protocol, on standard input and output."""
+    import mcp_server
+
+    mcp_server.serve()
 
 
 # --- explain ----------------------------------------------------------------------------------------------------------
