@@ -317,7 +317,7 @@ def _roles(case: _Case, chosen: Sequence[Recommendation], found: Sequence[Recomm
         reads = [bool(inside & set(case.kb.methods[r.method].requires.needs)) for r in (one, *before)]
         if before and not reads[0] and all(reads[1:]):
             parts.append("it asks the model for its output alone, so it checks those that read its inside")
-        told = next((r for r in one.reasons if r.cites and r.points > 0), None)
+        told = next((r for r in one.reasons if r.cites and r.points > 0 and r.criterion != "challenge"), None)
         silent = next((r for r in one.reasons if r.criterion == "evidence"), None)
         evidence = told or silent
         if evidence:
@@ -358,9 +358,12 @@ def _spared(case: _Case, one: Recommendation, before: Sequence[Recommendation]) 
                 continue
             ease = _effect(case, challenge.eased_by, one.method)
             if ease:
-                return Sentence(f"it eases “{name}”, which {other.name} suffers from", (*ease.sources, *hurt.sources))
-            text = f"nothing is known of it suffering from “{name}” as {other.name} does"
-            return Sentence(text, tuple(hurt.sources))
+                cites = (*ease.sources, *hurt.sources)
+                text = _told_from(case, f"it eases “{name}”, which {other.name} suffers from", cites)
+            else:
+                cites = tuple(hurt.sources)
+                text = _told_from(case, f"nothing is known of it suffering from “{name}” as {other.name} does", cites)
+            return Sentence(text.rstrip("."), cites)
     return None
 
 

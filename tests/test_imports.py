@@ -66,12 +66,13 @@ def test_everything_imported_is_declared() -> None:
         "import taxonomy; taxonomy.load_kb()",
         "import recommender, taxonomy; recommender.answer('ultrasound segmentation', taxonomy.load_kb())",
         "import runners; assert len(runners.runnable()) > 10",
+        "import mcp_server; mcp_server.ask('ultrasound segmentation')",
         "import sys; from cli import app; sys.argv = ['xai-atlas', 'ask', 'ultrasound segmentation', '--top', '1']\n"
         "try:\n    app()\nexcept SystemExit as end:\n    assert not end.code, end.code",
         "import sys; from cli import app; sys.argv = ['xai-atlas', 'show', 'grad_cam', '--json']\n"
         "try:\n    app()\nexcept SystemExit as end:\n    assert not end.code, end.code",
     ],
-    ids=["taxonomy", "recommender", "runnable", "ask", "show"],
+    ids=["taxonomy", "recommender", "runnable", "mcp", "ask", "show"],
 )
 def test_no_torch(code: str) -> None:
     heavy = "{'torch', 'monai', 'matplotlib', 'streamlit'}"
