@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations, islice
 from typing import Any, Final
 
-from recommender.compare import Comparison, Sentence, compared, in_words, place
+from recommender.comparing import Comparison, Sentence, compared, in_words, place
 from recommender.query import Query, parse
 from recommender.rank import (
     Measured,

@@ -1,4 +1,4 @@
-"""What an answer says beyond the ranking: every sentence has its sources and says how far they are from the question."""
+"""What an answer says beyond the ranking: each sentence has its sources and says how far they are from the question."""
 
 from __future__ import annotations
 
