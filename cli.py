@@ -120,7 +120,7 @@ def _print_answer(found: recommender.Answer, kb: KB, back: recommender.Clarifica
     for number, one in enumerate(found.recommendations, 1):
         _print_recommendation(number, one, kb, sources, full)
     if found.roles:
-        out.print("\n[bold]Run together:[/bold]")
+        out.print(f"\n[bold]Run together{'' if found.panel else ', with other tools'}:[/bold]")
     for role in found.roles:
         out.print(f"  • {escape(kb.methods[role.method].name)}: {escape(role.text)}{_cites(role.cites, sources)}")
     if found.protocol:
@@ -141,7 +141,7 @@ def _print_answer(found: recommender.Answer, kb: KB, back: recommender.Clarifica
         out.print(f"\n[bold]Ruled out[/bold] ({len(found.ruled_out)} methods{'' if full else '; the most promising'})")
         for ruled in found.ruled_out if full else found.ruled_out[:3]:
             out.print(f"  • {escape(ruled.gap)}")
-    if full and found.panel:
+    if full and found.roles:
         code = recommender.snippet(found, kb, runnable=(*runnable(), *measurable()))
         out.print("\n[bold]To copy and run[/bold]\n")
         out.print(code, markup=False)

@@ -41,8 +41,8 @@ _NEXT: Final = 8
 _CHECKS: Final[Mapping[str, tuple[str, str]]] = {
     "randomisation": (
         "Sanity first: measure {} on every method.",
-        "Drop a method whose map of the same model with random weights is about as like its map as one of the trained "
-        "model on a slightly disturbed image.",
+        "Drop a method whose map with random weights, or for a random class, is about as like its map as one of a "
+        "slightly disturbed image.",
     ),
     "faithfulness": (
         "Faithfulness: measure {} on several images, not on one.",
@@ -139,11 +139,12 @@ class Answer:
         query: What was understood.
         recommendations: All methods that can serve, best first.
         panel: Three to five complementary methods to run together; fewer where fewer fit.
-        roles: Why each of them is in the panel, in the same order.
+        roles: Why each of them is in the panel, in the same order. Where the panel is empty because nothing that fits
+            can be run here: the methods that other tools offer.
         ruled_out: Methods that cannot serve, the most promising of them first.
-        protocol: How to check the explanations.
-        cautions: What makes explaining hard in the modality, and where methods of the panel were trusted too much.
-        tools: Tools that implement the panel.
+        protocol: How to check the explanations of the methods in ``roles``.
+        cautions: What makes explaining hard in the modality, and where those methods were trusted too much.
+        tools: Tools that implement them.
         unstudied: What no publication of the knowledge base has looked at.
         comparison: What was found of the methods that are named, side by side; None when none is.
         message: Typos and implied words as they were read, named methods that cannot serve, or what is missing; None
@@ -205,11 +206,12 @@ def answer(
     query = parse(question, kb) if isinstance(question, str) else question
     case = _case(query, kb, profile, measured, runnable)
     found, out = _rank(case)
-    chosen = _panel(case, found)
+    panel = _panel(case, found, here=bool(case.runnable))
+    chosen = panel or _panel(case, found, here=False)
     return Answer(
         query=query,
         recommendations=tuple(found if top is None else found[:top]),
-        panel=tuple(r.method for r in chosen),
+        panel=tuple(r.method for r in panel),
         roles=tuple(_roles(case, chosen, found)),
         ruled_out=tuple(out),
         protocol=tuple(_protocol(case, chosen)),
@@ -217,15 +219,15 @@ def answer(
         tools=tuple(dict.fromkeys(t for r in chosen for t in r.tools)),
         unstudied=tuple(_unstudied(case, chosen, found)),
         comparison=compared(case, query.methods) if query.methods else None,
-        message=_message(case, found, out, chosen),
+        message=_message(case, found, out, panel),
     )
 
 
 # --- the panel -------------------------------------------------------------------------------------------------------
 
 
-def _panel(case: _Case, found: Sequence[Recommendation]) -> list[Recommendation]:
-    """Choose methods that complement each other.
+def _panel(case: _Case, found: Sequence[Recommendation], *, here: bool) -> list[Recommendation]:
+    """Choose methods that complement each other, of those that can be run here or of all.
 
     One of a family, at most four, then up to three a second of one; those first that share the fewest weaknesses with
     the ones chosen before. A fifth is added where it answers in another way than by a map.
@@ -233,7 +235,7 @@ def _panel(case: _Case, found: Sequence[Recommendation]) -> list[Recommendation]
 
     def fits(r: Recommendation) -> bool:
         method = case.kb.methods[r.method]
-        if case.runnable and not r.runnable:
+        if here and not r.runnable:
             return False
         if not (r.tools or r.runnable or r.method in case.query.methods):
             return False
@@ -405,7 +407,7 @@ def _together(case: _Case, chosen: Sequence[Recommendation]) -> Step:
     known = [seconds for seconds in each if seconds is not None]
     if known:
         rest = f", {len(each) - len(known)} of unknown cost not counted" if len(known) < len(each) else ""
-        text += f" By the usual cost of a model pass that takes some {sum(known):.2g} s per image{rest}."
+        text += f" By the usual cost of a model pass this takes some {sum(known):.2g} s per image{rest}."
     disagree = case.kb.challenges.get("methods_disagree")
     notes = (
         [Sentence(_told_from(case, disagree.definition, disagree.sources), tuple(disagree.sources))] if disagree else []
@@ -642,5 +644,8 @@ def _message(
     elif not found:
         parts.append("No method of the knowledge base can serve this; the reasons are listed under what is ruled out.")
     elif not chosen and case.runnable:
-        parts.append("None of the methods that can be run here serves this; the ranking names tools for those that do.")
+        limit = f" within your budget of {query.budget:g} s" if query.budget is not None else ""
+        parts.append(
+            f"None of the methods that can be run here serves this{limit}; the ranking names tools for those that do."
+        )
     return " ".join(parts) or None

@@ -19,7 +19,9 @@ _REFERENCE: Final = {"training_data", "reference_images"}
 def snippet(
     found: Answer, kb: KB, *, runnable: Collection[str], model: str | None = None, image: str | None = None
 ) -> str:
-    """Return Python that explains an image with the panel and checks the maps; it ends with the shell command.
+    """Return Python that explains an image with the methods of the answer's roles and checks the maps.
+
+    The shell command that does the same stands below it as a comment.
 
     Args:
         found: The answer.
@@ -29,10 +31,10 @@ def snippet(
         image: File of the image; None for a placeholder that fits the modality.
 
     Returns:
-        Code; only comments when no method of the panel can be run here. They name a tool for each that cannot.
+        Code; only comments when none of the methods can be run here. They name a tool for each that cannot.
     """
-    methods = [m for m in found.panel if m in runnable]
-    elsewhere = [m for m in found.panel if m not in runnable]
+    methods = [role.method for role in found.roles if role.method in runnable]
+    elsewhere = [role.method for role in found.roles if role.method not in runnable]
     metrics = [
         m
         for step in found.protocol

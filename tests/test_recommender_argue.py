@@ -86,7 +86,8 @@ def test_every_finding_says_how_far_it_is(kb: KB, answers: Sequence[Answer]) -> 
 
 def test_no_reason_without_data(answers: Sequence[Answer]) -> None:
     for found in answers:
-        assert [role.method for role in found.roles] == list(found.panel)
+        if found.panel:
+            assert [role.method for role in found.roles] == list(found.panel)
         assert all(caution.sources for caution in found.cautions)
         for role in found.roles:
             assert role.cites or "No study" in role.text or "no study" in role.text, role
@@ -118,7 +119,7 @@ def test_protocol_checks_sanity_before_faithfulness(answers: Sequence[Answer]) -
 def test_json_carries_all_of_it(answers: Sequence[Answer]) -> None:
     for found in answers[:5]:
         data = json.loads(json.dumps(found.as_json()))
-        assert [role["method"] for role in data["roles"]] == data["panel"]
+        assert [role["method"] for role in data["roles"]] == [role.method for role in found.roles]
         assert len(data["protocol"]) == len(found.protocol)
         assert data["unstudied"] == [one.as_json() for one in found.unstudied]
         assert all(one["cites"] for one in data["cautions"])
@@ -155,6 +156,16 @@ def test_panel_avoids_shared_weaknesses(kb: KB) -> None:
     papers = [paper(f"p{i}", ["best"]) for i in range(9)] + [paper("q", ["alike"])]
     toy = small(kb, methods, [*papers, paper("s", ["best"])], effects=effects)
     assert answer(ASK, toy).panel == ("best", "other", "alike")
+
+
+def test_what_cannot_be_run_here_is_argued_all_the_same(kb: KB) -> None:
+    toy = small(kb, [method("a"), method("flip", "counterfactual", output="counterfactual")])
+    found = answer(replace(ASK, goal="what_would_change"), toy, runnable=["a"])
+    assert found.panel == ()
+    assert [role.method for role in found.roles] == ["flip"]
+    assert found.tools == ("box",)
+    dear = answer(replace(ASK, budget=0.001), toy, runnable=["a"])
+    assert "within your budget of 0.001 s" in (dear.message or "")
 
 
 def test_a_fifth_answers_in_another_way(kb: KB) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image as Pillow
 
-from recommender import Answer, answer, snippet
+from recommender import Answer, Role, answer, snippet
 from runners import measurable, runnable
 from taxonomy import KB, load_kb
 
@@ -31,7 +31,7 @@ def fast(kb: KB) -> Answer:
     """An answer whose panel is cheap, so that its code runs in a test."""
     found = answer("Grad-CAM for a chest X-ray CNN classifier", kb, runnable=ABLE)
     assert found.panel[0] == "grad_cam"
-    return replace(found, panel=("grad_cam", "vanilla_gradient"))
+    return replace(found, roles=(Role("grad_cam", "."), Role("vanilla_gradient", ".")))
 
 
 def picture(folder: Path) -> Path:
@@ -55,7 +55,7 @@ def test_it_runs_on_a_bundled_model(kb: KB, fast: Answer, tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(fast.panel)
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == [role.method for role in fast.roles]
     metrics = {line.split()[0]: float(line.split()[-1].strip("tensor([])")) for line in lines if line.startswith(" ")}
     assert {"deletion", "insertion"} <= metrics.keys()
 
@@ -90,14 +90,15 @@ def test_placeholders_are_marked_and_fit(kb: KB, question: str, file: str) -> No
 
 
 def test_what_is_not_run_here_names_a_tool(kb: KB) -> None:
-    found = answer("concept-based explanation for dermoscopy", kb)
+    found = answer("concept-based explanation for dermoscopy", kb, runnable=ABLE)
     code = snippet(found, kb, runnable=ABLE)
     ast.parse(code)
     assert "import" not in code
-    for method in found.panel:
+    assert found.roles
+    for method in (role.method for role in found.roles):
         assert f"# {kb.methods[method].name} is not run here" in code
     assert "pip install" in code or "https://" in code
-    assert snippet(replace(found, panel=()), kb, runnable=ABLE) == ""
+    assert snippet(replace(found, roles=()), kb, runnable=ABLE) == ""
 
 
 def test_methods_that_compare_with_training_images_ask_for_them(kb: KB) -> None:
