@@ -50,6 +50,16 @@ def test_nothing_to_ask(kb: KB) -> None:
     assert clarify(ASK, small(kb, CASES)) is None
 
 
+def test_moves_below_the_first_three_are_not_worth_a_question(kb: KB) -> None:
+    sure = [method(f"a{i}") for i in range(3)]
+    inside = [method(f"g{i}", needs=["gradients"]) for i in range(2)]
+    papers = [paper(f"p{i}", [m.id for m in sure]) for i in range(9)] + [paper("q", [m.id for m in inside])]
+    toy = small(kb, [*sure, *inside, method("late"), method("later")], papers)
+    assert [r.method for r in recommend(ASK, toy)[3:5]] == ["g0", "g1"]
+    assert [r.method for r in recommend(replace(ASK, access="black_box"), toy)[3:5]] == ["late", "later"]
+    assert clarify(ASK, toy) is None
+
+
 def test_usual_answers_weigh_more(kb: KB) -> None:
     for_segments = [method(f"s{i}", tasks=["segmentation"]) for i in range(6)]
     for_classes = [method(f"c{i}", tasks=["classification"]) for i in range(6)]
