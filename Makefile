@@ -26,7 +26,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV), a few minutes the first time …"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) --editable '.[monai,huggingface,dev]' onnx onnxruntime
+	$(PIP) --editable '.[monai,huggingface,mcp,dev]' onnx onnxruntime
 	$(PIP) --no-deps onnx2torch
 	@touch $@
 

@@ -22,8 +22,9 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 import recommender
-from runners import runnable
+from runners import measurable, runnable
 from taxonomy import KB, AtlasError, KBError, UnknownIdError, check, load_kb
+from taxonomy.citations import cited
 from taxonomy.schema import Publication
 
 if TYPE_CHECKING:
@@ -75,17 +76,34 @@ def ask(
     top: Annotated[
         int | None, typer.Option(min=1, help="How many recommendations; default 5, with --json all.")
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Print every reason, condition, caution and note, and code to run it.")
+    ] = False,
+    why_not: Annotated[
+        str | None, typer.Option(metavar="METHOD", help="Tell why this method is not the first choice.")
+    ] = None,
 ) -> None:
     """Recommend methods, with reasons and sources."""
     kb = load_kb()
-    found = recommender.answer(question, kb, runnable=runnable(), top=top or (None if json_ else 5))
+    able = (*runnable(), *measurable())
+    query = recommender.parse(question, kb)
+    if why_not is not None:
+        told = recommender.why_not(kb.find_by_name(why_not, "methods"), query, kb, runnable=able)
+        if json_:
+            as_json({**told.as_json(), "sources": cited(told.as_json(), kb)})
+        else:
+            _print_why_not(told, kb)
+        return
+    found = recommender.answer(query, kb, runnable=able, top=top or (None if json_ else 5))
+    back = recommender.clarify(query, kb, runnable=able) if full or json_ else None
     if json_:
-        as_json(found.as_json())
+        data = {**found.as_json(), "clarify": back.as_json() if back else None}
+        as_json({**data, "snippet": recommender.snippet(found, kb, runnable=able), "sources": cited(data, kb)})
     else:
-        _print_answer(found, kb)
+        _print_answer(found, kb, back, full)
 
 
-def _print_answer(found: recommender.Answer, kb: KB) -> None:
+def _print_answer(found: recommender.Answer, kb: KB, back: recommender.Clarification | None, full: bool) -> None:
     if found.message:
         out.print(f"[yellow]{escape(found.message)}[/yellow]")
     understood = {field: words for field, words in found.query.spans.items() if words}
@@ -93,44 +111,111 @@ def _print_answer(found: recommender.Answer, kb: KB) -> None:
         out.print("[dim]Understood: " + escape("; ".join(f"{k} from “{v}”" for k, v in understood.items())) + "[/dim]")
     if found.query.unmatched:
         out.print(f"[dim]Not understood: {escape(', '.join(found.query.unmatched))}[/dim]")
-    cited: dict[str, int] = {}
+    sources: dict[str, int] = {}
+    if back:
+        answers = " · ".join(choice.label for choice in back.choices)
+        out.print(f"[cyan]One answer would change most of this: {escape(back.text)}[/cyan] {escape(answers)}")
+    if found.comparison:
+        _print_comparison(found.comparison, kb, sources, full)
     for number, one in enumerate(found.recommendations, 1):
-        here = " [green]runs here[/green]" if one.runnable else ""
-        out.print(f"\n[bold]{number}. {escape(one.name)}[/bold] ({one.method}), {one.score:.1f} points{here}")
-        for reason in (r for r in one.reasons if abs(r.points) >= 0.05):
-            out.print(f"   {reason.points:+.1f}  {escape(reason.text)}{_cites(reason.cites, cited)}")
-        for condition in one.conditions:
-            out.print(f"   only  {escape(condition)}")
-        for caution in one.cautions[:3]:
-            out.print(f"   [yellow]mind[/yellow]  {escape(caution.text)}{_cites(caution.sources, cited)}")
-        if one.metrics:
-            out.print(f"   [dim]check it with {escape(', '.join(kb.metrics[m].name for m in one.metrics[:4]))}[/dim]")
-    if found.panel:
-        out.print(f"\n[bold]Run together:[/bold] {escape(', '.join(kb.methods[m].name for m in found.panel))}")
-    for sentence in found.protocol:
-        out.print(f"  • {escape(sentence)}")
+        _print_recommendation(number, one, kb, sources, full)
+    if found.roles:
+        out.print(f"\n[bold]Run together{'' if found.panel else ', with other tools'}:[/bold]")
+    for role in found.roles:
+        out.print(f"  • {escape(kb.methods[role.method].name)}: {escape(role.text)}{_cites(role.cites, sources)}")
+    if found.protocol:
+        out.print("\n[bold]Check them[/bold]")
+    for number, step in enumerate(found.protocol, 1):
+        out.print(f"  {number}. {escape(step.text)}{_cites(step.cites, sources)}")
+        if step.accept:
+            out.print(f"     [green]{escape(step.accept)}[/green]")
+        _print_sentences(step.notes if full else (), sources, indent=5)
     if found.cautions:
-        out.print("\n[bold]What makes it hard here[/bold]")
-        for statement in found.cautions:
-            out.print(f"  • {escape(statement.text)}{_cites(statement.sources, cited)}")
+        out.print("\n[bold]Mind[/bold]")
+        cautions = [recommender.Sentence(one.text, tuple(one.sources)) for one in found.cautions]
+        _print_sentences(cautions if full else cautions[:5], sources)
+    if found.unstudied:
+        out.print("\n[bold]What nobody has studied[/bold]")
+        _print_sentences(found.unstudied, sources)
     if found.ruled_out:
-        out.print(f"\n[bold]Ruled out[/bold] ({len(found.ruled_out)} methods; the most promising)")
-        for ruled in found.ruled_out[:5]:
+        out.print(f"\n[bold]Ruled out[/bold] ({len(found.ruled_out)} methods{'' if full else '; the most promising'})")
+        for ruled in found.ruled_out if full else found.ruled_out[:3]:
             out.print(f"  • {escape(ruled.gap)}")
-    _print_sources(cited, kb)
+    if full and found.roles:
+        code = recommender.snippet(found, kb, runnable=(*runnable(), *measurable()))
+        out.print("\n[bold]To copy and run[/bold]\n")
+        out.print(code, markup=False)
+    _print_sources(sources, kb)
+    if not full and found.recommendations:
+        out.print("\n[dim]--full shows every reason and code to run; --why-not METHOD tells why not another.[/dim]")
 
 
-def _cites(ids: Sequence[str], cited: dict[str, int], limit: int = 4) -> str:
+def _print_recommendation(
+    number: int, one: recommender.Recommendation, kb: KB, sources: dict[str, int], full: bool
+) -> None:
+    here = " [green]runs here[/green]" if one.runnable else ""
+    out.print(f"\n[bold]{number}. {escape(one.name)}[/bold] ({one.method}), {one.score:.1f} points{here}")
+    reasons = [r for r in one.reasons if full or abs(r.points) >= 0.05]
+    for reason in reasons if full else reasons[:4]:
+        out.print(f"   {reason.points:+.1f}  {escape(reason.text)}{_cites(reason.cites, sources)}")
+    for condition in one.conditions:
+        out.print(f"   only  {escape(condition)}")
+    for caution in one.cautions if full else one.cautions[:1]:
+        out.print(f"   [yellow]mind[/yellow]  {escape(caution.text)}{_cites(caution.sources, sources)}")
+    if full and one.metrics:
+        out.print(f"   [dim]check it with {escape(', '.join(kb.metrics[m].name for m in one.metrics[:4]))}[/dim]")
+
+
+def _print_comparison(found: recommender.Comparison, kb: KB, sources: dict[str, int], full: bool) -> None:
+    out.print("\n[bold]What was found[/bold]")
+    _print_sentences(found.verdict, sources)
+    most = None if full else 3
+    if found.head_to_head:
+        out.print("  [bold]Head to head[/bold]")
+    for told in found.head_to_head[:most]:
+        best = ", ".join(kb.methods[m].name for m in told.favours) or "neither"
+        out.print(f"    {escape(best)}: {escape(told.text)}{_cites([told.publication], sources)}")
+    for method, findings in found.findings.items():
+        nearest = sorted(findings, key=lambda t: ("same", "near", "far").index(t.near))
+        if findings:
+            out.print(f"  [bold]{escape(kb.methods[method].name)}[/bold]")
+        for told in nearest[:most]:
+            out.print(f"    {'=+-'[told.side]} {escape(told.text)}{_cites([told.publication], sources)}")
+        if most and len(findings) > most:
+            out.print(f"    [dim]{len(findings) - most} more with --full[/dim]")
+
+
+def _print_sentences(sentences: Sequence[recommender.Sentence], sources: dict[str, int], indent: int = 2) -> None:
+    for one in sentences:
+        out.print(f"{' ' * indent}• {escape(one.text)}{_cites(one.cites, sources)}")
+
+
+def _print_why_not(told: recommender.WhyNot, kb: KB) -> None:
+    sources: dict[str, int] = {}
+    out.print(escape(told.text))
+    for setback in told.setbacks:
+        out.print(f"\n[bold]{escape(setback.criterion)}[/bold] {setback.points:+.1f}")
+        for whose, reasons in (("it", setback.own), ("the first", setback.first)):
+            for reason in reasons:
+                out.print(f"   {whose}: {reason.points:+.1f}  {escape(reason.text)}{_cites(reason.cites, sources)}")
+    if told.reasons:
+        out.print("\n[bold]What speaks for it[/bold]")
+    for reason in told.reasons:
+        out.print(f"   {reason.points:+.1f}  {escape(reason.text)}{_cites(reason.cites, sources)}")
+    _print_sources(sources, kb)
+
+
+def _cites(ids: Sequence[str], sources: dict[str, int], limit: int = 4) -> str:
     """Return the numbers of sources, and give new ones a number."""
-    numbers = [cited.setdefault(one, len(cited) + 1) for one in ids[:limit]]
+    numbers = [sources.setdefault(one, len(sources) + 1) for one in ids[:limit]]
     more = f" +{len(ids) - limit}" if len(ids) > limit else ""
     return escape(f" [{', '.join(map(str, numbers))}{more}]") if numbers else ""
 
 
-def _print_sources(cited: dict[str, int], kb: KB) -> None:
-    if cited:
+def _print_sources(sources: dict[str, int], kb: KB) -> None:
+    if sources:
         out.print("\n[bold]Sources[/bold]")
-    for one, number in cited.items():
+    for one, number in sources.items():
         paper = kb.publications[one]
         out.print(f"  {number}. {escape(paper.title)} ({paper.year or 'n.d.'}) {paper.link}")
 
@@ -187,19 +272,11 @@ def show(
 
 
 def _show_entity(kb: KB, entity_id: str, json_: bool) -> None:
-    from taxonomy.questions import bearings, neighbours
+    from taxonomy.questions import about
 
-    found, kind = kb.get(entity_id), kb.kind(entity_id)
-    fields: dict[str, Any] = {"id": entity_id, "kind": kind, **found.model_dump(mode="json")}
-    if kind == "methods":
-        fields |= {
-            "branch": kb.branch(entity_id),
-            "runnable": entity_id in runnable(),
-            "publications": list(kb.index.by_method.get(entity_id, ())),
-            "relatives": [n.method for n in neighbours(kb, entity_id)],
-            "eases": [b.challenge for b in bearings(kb, entity_id) if b.eases],
-            "suffers_from": [b.challenge for b in bearings(kb, entity_id) if not b.eases],
-        }
+    found, fields = kb.get(entity_id), about(kb, entity_id)
+    if entity_id in kb.methods:
+        fields["runnable"] = entity_id in runnable()
     if json_:
         as_json(fields)
         return
@@ -212,7 +289,7 @@ def _show_entity(kb: KB, entity_id: str, json_: bool) -> None:
     if isinstance(found, Publication):
         out.print(found.link)
     else:
-        _print_sources({one: n for n, one in enumerate(_sources(found.model_dump(), kb), 1)}, kb)
+        _print_sources({one: n for n, one in enumerate(cited(found.model_dump(), kb), 1)}, kb)
 
 
 def _show_tried(kb: KB, modality: str, task: str, top: int, json_: bool) -> None:
@@ -266,7 +343,7 @@ def _show_method_in(kb: KB, method: str, modality: str, json_: bool) -> None:
             }
         )
         return
-    cited: dict[str, int] = {}
+    sources: dict[str, int] = {}
     out.print(f"[bold]{escape(kb.methods[method].name)} in {escape(kb.modalities[modality].name)}[/bold]")
     if not found:
         out.print("No publication tried it there: a gap.")
@@ -274,13 +351,13 @@ def _show_method_in(kb: KB, method: str, modality: str, json_: bool) -> None:
         claims = one.claims or ("it was used; nothing was found about it",)
         for claim in claims:
             text = claim if isinstance(claim, str) else f"{claim.criterion}, {claim.outcome}: {claim.text}"
-            out.print(f"  • {escape(text)}{_cites([one.publication.id], cited)}")
+            out.print(f"  • {escape(text)}{_cites([one.publication.id], sources)}")
     for effect in effects:
         verb = "eases" if effect.eases else "suffers from"
         text = f"{verb} “{kb.challenges[effect.challenge].name}”: {effect.effect.text}"
-        out.print(f"  • {escape(text)}{_cites(effect.effect.sources, cited)}")
+        out.print(f"  • {escape(text)}{_cites(effect.effect.sources, sources)}")
     _print_ways(ways)
-    _print_sources(cited, kb)
+    _print_sources(sources, kb)
 
 
 def _show_disagreements(kb: KB, method: str | None, modality: str | None, top: int, json_: bool) -> None:
@@ -294,16 +371,16 @@ def _show_disagreements(kb: KB, method: str | None, modality: str | None, top: i
         return
     if not found:
         out.print("No publications in the knowledge base disagree here.")
-    cited: dict[str, int] = {}
+    sources: dict[str, int] = {}
     for one in found[:top]:
         direct = " [yellow](opposite order)[/yellow]" if one.opposed else ""
         title = f"{kb.methods[one.method].name}, {one.criterion.replace('_', ' ')}, {kb.modalities[one.modality].name}"
         out.print(f"\n[bold]{escape(title)}[/bold]{direct}")
         for mark, findings in (("+", one.for_), ("-", one.against)):
             for finding in findings:
-                out.print(f"  {mark} {escape(finding.claim.text)}{_cites([finding.publication], cited)}")
+                out.print(f"  {mark} {escape(finding.claim.text)}{_cites([finding.publication], sources)}")
     _print_more(len(found), top)
-    _print_sources(cited, kb)
+    _print_sources(sources, kb)
 
 
 def _show_blanks(kb: KB, method: str | None, modality: str | None, top: int, json_: bool) -> None:
@@ -372,15 +449,6 @@ def _show_found(kb: KB, text: str, top: int, json_: bool) -> None:
 def _print_more(total: int, shown: int) -> None:
     if total > shown:
         out.print(f"[dim]{total - shown} more; --top {total} shows all[/dim]")
-
-
-def _sources(value: Any, kb: KB) -> list[str]:
-    """Return the publications that an entity's data names, in order."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return list(dict.fromkeys(one for item in value for one in _sources(item, kb)))
-    return [value] if isinstance(value, str) and value in kb.publications else []
 
 
 @app.command("list")
@@ -679,6 +747,17 @@ def kb_version(json_: AsJson = False) -> None:
         as_json({**kb.about.model_dump(mode="json"), "digest": kb.digest})
     else:
         out.print(f"{kb.about.title} {kb.about.version} ({kb.about.date}) sha256:{kb.digest}", markup=False)
+
+
+# --- for programs -----------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def mcp() -> None:
+    """Serve the knowledge base to assistants over the Model Context Protocol, on standard input and output."""
+    import mcp_server
+
+    mcp_server.serve()
 
 
 # --- explain ----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,30 @@
 """What to use: reads a question, ranks the methods and says why, with sources. No model, no network, no torch."""
 
+from recommender.argue import Answer, Role, Step, answer
+from recommender.clarifying import Clarification, clarify
+from recommender.comparing import Comparison, Sentence, WhyNot, compare, why_not
 from recommender.query import Query, parse
-from recommender.rank import Answer, Measured, Reason, Recommendation, RuledOut, answer, recommend
+from recommender.rank import Measured, Reason, Recommendation, RuledOut, recommend
+from recommender.snippets import snippet
 
-__all__ = ["Answer", "Measured", "Query", "Reason", "Recommendation", "RuledOut", "answer", "parse", "recommend"]
+__all__ = [
+    "Answer",
+    "Clarification",
+    "Comparison",
+    "Measured",
+    "Query",
+    "Reason",
+    "Recommendation",
+    "Role",
+    "RuledOut",
+    "Sentence",
+    "Step",
+    "WhyNot",
+    "answer",
+    "clarify",
+    "compare",
+    "parse",
+    "recommend",
+    "snippet",
+    "why_not",
+]

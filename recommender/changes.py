@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from recommender.argue import Answer, answer
 from recommender.query import Query
-from recommender.rank import Answer, Recommendation, answer
+from recommender.rank import Recommendation
 from taxonomy import KB
 
 TOP = 5

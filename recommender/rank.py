@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
-from recommender.query import Query, parse
+from recommender.query import Query
 from taxonomy import KB, Gap, Profile, UnknownIdError, conditions, gaps
 from taxonomy.graph import relatives
 from taxonomy.schema import Claim, Effect, Method, Need, Output, Publication, Statement
@@ -291,42 +291,6 @@ class RuledOut:
 
     method: str
     gap: str
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A whole answer.
-
-    Attributes:
-        query: What was understood.
-        recommendations: All methods that can serve, best first.
-        panel: Three to five complementary methods to run together; fewer where fewer fit.
-        ruled_out: Methods that cannot serve, the most promising of them first.
-        protocol: How to check the explanations, in sentences.
-        cautions: What makes explaining hard in the modality.
-        tools: Tools that implement the panel.
-        message: Typos and implied words as they were read, named methods that cannot serve, or what is missing; None
-            when there is nothing to say. Words that were not understood stand in ``query.unmatched``.
-    """
-
-    query: Query
-    recommendations: tuple[Recommendation, ...] = ()
-    panel: tuple[str, ...] = ()
-    ruled_out: tuple[RuledOut, ...] = ()
-    protocol: tuple[str, ...] = ()
-    cautions: tuple[Statement, ...] = ()
-    tools: tuple[str, ...] = ()
-    message: str | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the public JSON of ``xai-atlas ask``."""
-        return {
-            "query": self.query.as_json(),
-            "recommendations": [r.as_json() for r in self.recommendations],
-            "panel": list(self.panel),
-            "ruled_out": [{"method": r.method, "gap": r.gap} for r in self.ruled_out],
-            "message": self.message,
-        }
 
 
 # --- what a question means for the methods ---------------------------------------------------------------------------
@@ -899,7 +863,7 @@ CRITERIA: Final[tuple[Criterion, ...]] = (
 """All criteria; the score of a method is the sum of the points of what they yield."""
 
 
-# --- answers ---------------------------------------------------------------------------------------------------------
+# --- the ranking ------------------------------------------------------------------------------------------------------
 
 
 def recommend(
@@ -928,48 +892,6 @@ def recommend(
     return _rank(_case(query, kb, profile, measured, runnable))[0]
 
 
-def answer(
-    question: str | Query,
-    kb: KB,
-    *,
-    profile: Profile | None = None,
-    measured: Iterable[Measured] = (),
-    runnable: Iterable[str] = (),
-    top: int | None = None,
-) -> Answer:
-    """Answer a question in full.
-
-    Args:
-        question: Words, or a query.
-        kb: The knowledge base.
-        profile: What the real model offers; it wins over what the question says.
-        measured: Scores measured on the asker's model and images.
-        runnable: Ids of methods that can be run here; when given, the panel holds only such.
-        top: How many recommendations to keep; None for all.
-
-    Raises:
-        UnknownIdError: As for :func:`recommend`.
-    """
-    query = parse(question, kb) if isinstance(question, str) else question
-    case = _case(query, kb, profile, measured, runnable)
-    found, out = _rank(case)
-    chosen = _panel(case, found)
-    cautions = tuple(
-        Statement(text=f"{kb.challenges[c].name}: {kb.challenges[c].definition}", sources=kb.challenges[c].sources)
-        for c in case.challenges
-    )
-    return Answer(
-        query=query,
-        recommendations=tuple(found if top is None else found[:top]),
-        panel=tuple(r.method for r in chosen),
-        ruled_out=tuple(out),
-        protocol=_protocol(case, chosen),
-        cautions=cautions if found else (),
-        tools=tuple(dict.fromkeys(t for r in chosen for t in r.tools)),
-        message=_message(case, found, out, chosen),
-    )
-
-
 def _case(
     query: Query, kb: KB, profile: Profile | None, measured: Iterable[Measured], runnable: Iterable[str]
 ) -> _Case:
@@ -991,13 +913,13 @@ def _case(
     return _Case(query, kb, profile, rows, frozenset(runnable))
 
 
-def _rank(case: _Case) -> tuple[list[Recommendation], list[RuledOut]]:
-    """Return the ranked recommendations and what is ruled out, both best first."""
+def _rank(case: _Case, only: Collection[str] | None = None) -> tuple[list[Recommendation], list[RuledOut]]:
+    """Return the ranked recommendations and what is ruled out, both best first; of some methods only when given."""
     if case.query.empty and case.given is None:
         return [], []
     found, out = [], []
     for method_id, method in case.kb.methods.items():
-        if method.umbrella:
+        if method.umbrella or (only is not None and method_id not in only):
             continue
         # the order of what is ruled out needs no full judgement
         criteria = (named, goal, used) if case.gaps[method_id] else CRITERIA
@@ -1069,96 +991,3 @@ def _metrics(case: _Case, output: Output) -> tuple[str, ...]:
         have = sum(kb.metrics[m].property == name for m in found)
         found |= dict.fromkeys([m for _, _, m in sorted(easy) if m not in found][: max(number - have, 0)])
     return tuple(found)
-
-
-def _panel(case: _Case, found: Sequence[Recommendation]) -> list[Recommendation]:
-    """Choose methods that complement each other: one of a family, then, up to three, a second of one."""
-
-    def fits(r: Recommendation) -> bool:
-        method = case.kb.methods[r.method]
-        if case.runnable and not r.runnable:
-            return False
-        if not (r.tools or r.runnable or r.method in case.query.methods):
-            return False
-        seconds = estimate(method, case.profile.dims)
-        dear = case.query.budget is not None and (seconds is None or seconds > case.query.budget)
-        return not dear and (method.stage == "post_hoc" or r.method in case.query.methods or case.query.intrinsic)
-
-    def doubtful(r: Recommendation) -> bool:
-        """Whether it rests on what the owner must bring or few models offer, and nobody asked for just that."""
-        method = case.kb.methods[r.method]
-        unknown = set(method.requires.needs) - case.profile.has
-        return not case.aims_at(method) and any(n in Points.EFFORT or Points.NEEDS[n] <= -0.4 for n in unknown)
-
-    ready = sorted(filter(fits, found), key=doubtful)
-    asked = [r for r in ready if r.method in case.query.methods][:5]
-    chosen = list(asked)
-    aim = case.kb.vocabulary.goals.get(case.query.goal or "where")
-
-    def serves(r: Recommendation) -> bool:
-        if case.query.families:
-            return bool(set(case.families(case.kb.methods[r.method])) & set(case.query.families))
-        return (
-            aim is None
-            or r.family in aim.families
-            or (not aim.families and case.kb.methods[r.method].output in aim.outputs)
-        )
-
-    ready = [r for r in ready if serves(r)]
-    for r in ready:
-        if len(chosen) < 4 and all(c.family != r.family for c in chosen):
-            chosen.append(r)
-    for r in ready:
-        if len(chosen) < 3 and r not in chosen:
-            chosen.append(r)
-    return chosen
-
-
-def _protocol(case: _Case, chosen: Sequence[Recommendation]) -> tuple[str, ...]:
-    """How to check the panel's explanations."""
-    if not chosen:
-        return ()
-    kb = case.kb
-    metrics = dict.fromkeys(m for r in chosen for m in r.metrics)
-    masked = [kb.metrics[m].name for m in metrics if "mask" in kb.metrics[m].needs]
-    plain = [kb.metrics[m].name for m in metrics if "mask" not in kb.metrics[m].needs]
-    steps = []
-    if len(chosen) > 1:
-        steps.append(f"Run {', '.join(r.name for r in chosen)} on the same images and look where they disagree.")
-    if plain:
-        steps.append(f"Measure {', '.join(plain[:5])} on several images, not on one.")
-    if masked:
-        steps.append(f"With a mask of the finding, measure {', '.join(masked[:3])} too.")
-    return tuple(steps)
-
-
-def _message(
-    case: _Case, found: Sequence[Recommendation], out: Sequence[RuledOut], chosen: Sequence[Recommendation]
-) -> str | None:
-    """What to tell the asker beside the answer."""
-    query, parts = case.query, []
-    taken = [f"“{typed}” as “{word}”" for typed, word in query.corrections.items()]
-    if taken:
-        parts.append(f"Read {', '.join(taken)}.")
-    if "modality" in query.implied:
-        parts.append(f"Took {case.modality_names} from “{query.spans['modality']}”.")
-    kb = case.kb
-    parts += [r.gap for r in out if r.method in query.methods]
-    for method_id in query.methods:
-        umbrella = kb.methods[method_id].umbrella
-        if umbrella and not any(method_id in case.umbrellas(m) for m in kb.methods):
-            parts.append(
-                f"{kb.methods[method_id].name} is a name for several methods; studies that use it do not say which."
-            )
-    if query.empty and case.given is None:
-        some = ", ".join(_lower(m.name) for m in list(case.kb.modalities.values())[:6])
-        parts.append(
-            "Nothing was found to rest a recommendation on. Name an imaging modality "
-            f"({some}, …), a task (classification, segmentation, …), a model (CNN, ViT, U-Net, black box) or a method, "
-            "as in “which method for ultrasound segmentation?”"
-        )
-    elif not found:
-        parts.append("No method of the knowledge base can serve this; the reasons are listed under what is ruled out.")
-    elif not chosen and case.runnable:
-        parts.append("None of the methods that can be run here serves this; the ranking names tools for those that do.")
-    return " ".join(parts) or None

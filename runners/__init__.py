@@ -73,6 +73,7 @@ __all__ = [
     "load_image",
     "load_mask",
     "load_model",
+    "measurable",
     "measure",
     "metrics",
     "profile",
@@ -85,10 +86,19 @@ __all__ = [
 @cache
 def runnable() -> tuple[str, ...]:
     """Return the ids of all methods with an explainer, read from the decorators, without importing torch."""
-    folder = Path(__file__).parent
-    decorator = re.compile(r'^@explainer\("(\w+)"[,)]', re.M)
-    found = (decorator.findall((folder / f"{name}.py").read_text("utf-8")) for name in _REGISTERING)
-    return tuple(sorted(method for names in found for method in names))
+    return _decorated("explainer")
+
+
+@cache
+def measurable() -> tuple[str, ...]:
+    """Return the ids of all metrics with a computation, in the same way."""
+    return _decorated("metric")
+
+
+def _decorated(decorator: str) -> tuple[str, ...]:
+    pattern = re.compile(rf'^@{decorator}\("(\w+)"[,)]', re.M)
+    texts = ((Path(__file__).parent / f"{name}.py").read_text("utf-8") for name in _REGISTERING)
+    return tuple(sorted(one for text in texts for one in pattern.findall(text)))
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,7 @@ from taxonomy.schema import Publication
 if TYPE_CHECKING:
     from taxonomy.loader import KB
 
+
 SUFFIXES = {"bibtex": ".bib", "ris": ".ris", "csl": ".json"}
 """Style to the ending of its files."""
 
@@ -39,6 +40,32 @@ def cite(kb: KB, ids: Iterable[str], style: str = "bibtex") -> str:
             raise UnknownIdError(one, kb.publications, "publication")
         chosen[one] = kb.publications[one]
     return _STYLES[style](chosen)
+
+
+def cited(value: Any, kb: KB) -> dict[str, dict[str, Any]]:
+    """Return what is needed to cite the publications that plain data names, in the order they come.
+
+    Args:
+        value: JSON-like data; every string in it that is the id of a publication counts.
+        kb: The knowledge base.
+
+    Returns:
+        Publication id to its title, first author, year, DOI, arXiv id and address.
+    """
+    found = {}
+    for one in _named(value, kb):
+        paper = kb.publications[one]
+        fields = paper.model_dump(include={"title", "first_author", "year", "doi", "arxiv"})
+        found[one] = {**fields, "link": paper.link}
+    return found
+
+
+def _named(value: Any, kb: KB) -> list[str]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return list(dict.fromkeys(one for item in value for one in _named(item, kb)))
+    return [value] if isinstance(value, str) and value in kb.publications else []
 
 
 def _bibtex(chosen: Mapping[str, Publication]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from taxonomy.errors import UnknownIdError
 from taxonomy.graph import RELATIONS, Step, ancestors, challenges_of, evidence, name, step
@@ -488,6 +488,24 @@ def neighbourhood(kb: KB, node: str, limit: int = 24) -> list[Step]:
             if queue and len(chosen) < limit:
                 chosen.append(queue.pop(0))
     return [step(kb, node, other) for other in chosen]
+
+
+def about(kb: KB, entity_id: str) -> dict[str, Any]:
+    """Return all that is known of an entity as plain data: its fields and, for a method, what the graph says of it.
+
+    Raises:
+        UnknownIdError: There is no such entity.
+    """
+    fields = {"id": entity_id, "kind": kb.kind(entity_id), **kb.get(entity_id).model_dump(mode="json")}
+    if entity_id in kb.methods:
+        fields |= {
+            "branch": kb.branch(entity_id),
+            "publications": list(kb.index.by_method.get(entity_id, ())),
+            "relatives": [n.method for n in neighbours(kb, entity_id)],
+            "eases": [b.challenge for b in bearings(kb, entity_id) if b.eases],
+            "suffers_from": [b.challenge for b in bearings(kb, entity_id) if not b.eases],
+        }
+    return fields
 
 
 def _known(given: str, allowed: Iterable[str], what: str) -> None:

@@ -111,6 +111,41 @@ def test_ask_json_is_the_public_interface() -> None:
     assert json.loads(top)["recommendations"] == answer["recommendations"][:1]
 
 
+def test_ask_is_short_first_and_full_on_request() -> None:
+    question = "is Grad-CAM or SHAP better for dermoscopy?"
+    short, _ = run("ask", question)
+    full, _ = run("ask", question, "--full")
+    for heading in ("What was found", "Run together:", "Check them", "Mind", "What nobody has studied", "Sources"):
+        assert heading in short
+    assert "To copy and run" in full
+    assert "from runners import" in full
+    assert "from runners import" not in short
+    assert len(full) > 1.5 * len(short)
+    listed = {int(n) for n in re.findall(r"^  (\d+)\. .*https?://", full, re.M)}
+    cited = {int(n) for found in re.findall(r" \[((?:\d+, )*\d+)(?: \+\d+)?\]$", full, re.M) for n in found.split(", ")}
+    assert cited == listed
+
+
+def test_ask_json_names_its_sources_and_asks_back() -> None:
+    answer = json.loads(run("ask", "ultrasound segmentation", "--json", "--top", 2)[0])
+    publications = load_kb().publications
+    cites = {c for step in answer["protocol"] for note in step["notes"] for c in note["cites"]}
+    assert cites <= set(answer["sources"])
+    assert all(one["link"] == publications[i].link for i, one in answer["sources"].items())
+    assert answer["clarify"]["choices"]
+    assert "from runners import" in answer["snippet"]
+
+
+def test_why_not() -> None:
+    printed, _ = run("ask", "brain MRI with a ViT", "--why-not", "LIME")
+    assert "LIME is number" in printed
+    assert "Sources" in printed
+    told = json.loads(run("ask", "black box CT", "--why-not", "grad_cam", "--json")[0])
+    assert told["rank"] is None
+    assert "needs gradients" in told["text"]
+    assert "no methods" not in run("ask", "MRI", "--why-not", "xyzzy", code=2)[1]
+
+
 @pytest.mark.parametrize("kind", ["methods", "modalities", "challenges", "metrics", "tools", "publications"])
 def test_list_and_show_every_kind(kind: str) -> None:
     rows = json.loads(run("list", kind, "--json")[0])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = {"taxonomy", "recommender", "runners", "views", "cli", "app"}
+OURS = {"taxonomy", "recommender", "runners", "views", "cli", "app", "mcp_server"}
 ALLOWED = {"taxonomy": set(), "recommender": {"taxonomy"}, "runners": {"taxonomy"}}
 """Package to the sisters it may import; faces may import all."""
 
@@ -40,7 +40,10 @@ def test_packages_import_only_what_they_may(package: str) -> None:
 
 
 def sources() -> list[Path]:
-    return [ROOT / "cli.py", ROOT / "app.py", *(p for name in (*ALLOWED, "views") for p in (ROOT / name).rglob("*.py"))]
+    return [
+        *(ROOT / f for f in ("cli.py", "app.py", "mcp_server.py")),
+        *(p for name in (*ALLOWED, "views") for p in (ROOT / name).rglob("*.py")),
+    ]
 
 
 def test_everything_imported_is_declared() -> None:
@@ -63,12 +66,13 @@ def test_everything_imported_is_declared() -> None:
         "import taxonomy; taxonomy.load_kb()",
         "import recommender, taxonomy; recommender.answer('ultrasound segmentation', taxonomy.load_kb())",
         "import runners; assert len(runners.runnable()) > 10",
+        "import mcp_server; mcp_server.ask('ultrasound segmentation')",
         "import sys; from cli import app; sys.argv = ['xai-atlas', 'ask', 'ultrasound segmentation', '--top', '1']\n"
         "try:\n    app()\nexcept SystemExit as end:\n    assert not end.code, end.code",
         "import sys; from cli import app; sys.argv = ['xai-atlas', 'show', 'grad_cam', '--json']\n"
         "try:\n    app()\nexcept SystemExit as end:\n    assert not end.code, end.code",
     ],
-    ids=["taxonomy", "recommender", "runnable", "ask", "show"],
+    ids=["taxonomy", "recommender", "runnable", "mcp", "ask", "show"],
 )
 def test_no_torch(code: str) -> None:
     heavy = "{'torch', 'monai', 'matplotlib', 'streamlit'}"
@@ -81,3 +85,4 @@ def test_runnable_says_what_the_registry_holds() -> None:
     import runners
 
     assert runners.runnable() == tuple(sorted(runners.explainers))
+    assert runners.measurable() == tuple(sorted(runners.metrics))

@@ -120,7 +120,10 @@ def results(found: Answer) -> None:
         left, right = st.columns(2)
         if found.protocol:
             with left.expander("How to check these explanations", icon=":material/straighten:"):
-                st.markdown("\n".join(f"{n}. {plain(step)}" for n, step in enumerate(found.protocol, 1)))
+                for number, step in enumerate(found.protocol, 1):
+                    notes = [sourced(note.text, note.cites) for note in step.notes]
+                    lines = [sourced(step.text, step.cites), *([plain(step.accept)] if step.accept else []), *notes]
+                    st.markdown(f"{number}. " + "\n   - ".join(lines))
         if found.cautions:
             with right.expander("What makes explaining hard here", icon=":material/warning:"):
                 st.markdown("\n".join(f"- {sourced(one.text, one.sources)}" for one in found.cautions))
