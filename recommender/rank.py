@@ -114,20 +114,23 @@ class Points:
     """It describes the model as a whole, not this image."""
     # here
     RUNNABLE: Final = 1.0
-    MEASURED: Final = 2.5
-    """The best of many methods on many images by a trusted property; the worst gets as much less."""
+    MEASURED: Final = 4.0
+    """The best of many methods on many images by a trusted property: as much as a strong body of evidence. The worst
+    gets as much less."""
     TRUST: Final[Mapping[str, float]] = {"faithfulness": 1.0, "robustness": 0.5, "localisation": 0.5, "complexity": 0.2}
     """Factor by the property of a metric; its metrics share it. A sharp or stable map may still be wrong about the
     model, and a mask says what a person looks at."""
     OTHER_TRUST: Final = 0.3
     SHRINK_MEASURED: Final = 1.0
     """Images to add in thought: one image says half of what many do."""
-    INSANE: Final = -4.0
-    """Its map hardly changes when the model forgets what it learned: whatever else it scores, it cannot explain it."""
+    INSANE: Final = -8.0
+    """Its map stays the same when the model forgets what it learned: whatever else it scores, it cannot explain it. Half
+    of that where the map changes just too little."""
     SANE: Final = 0.5
     """It does change; noise does so too, so it is worth little."""
-    SANE_BELOW: Final = 0.5
-    """Similarity to the map under random weights above which the test is failed."""
+    SANE_BELOW: Final[Mapping[str | None, float]] = {None: 0.5, "segmentation": 0.9}
+    """Similarity to the map under random weights above which the test is failed, by task. Of a segmentation the region
+    that is explained stays where it is, so even maps by occlusion, which only asks the model, stay as like as 0.85."""
     ALIKE: Final = 0.02
     """Values that differ by less than this share of the larger one are a tie."""
 
@@ -236,7 +239,7 @@ class Measured(NamedTuple):
     image: str = ""
 
 
-class _Standing(NamedTuple):
+class Standing(NamedTuple):
     """Where a method stands among all that were measured by a metric."""
 
     value: float
@@ -247,6 +250,48 @@ class _Standing(NamedTuple):
     images: int
     share: float
     """From -1 (behind all) to 1 (ahead of all), shrunk: the best of two is not the best of ten."""
+
+
+def standings(measured: Iterable[Measured], kb: KB) -> Mapping[str, Mapping[str, Standing]]:
+    """Return method to metric to its standing, compared image by image; values that are not finite do not count."""
+    values: dict[tuple[str, str], dict[str, float]] = {}
+    for row in measured:
+        if math.isfinite(row.value):
+            values.setdefault((row.metric, row.image), {})[row.method] = row.value
+    places: dict[tuple[str, str], list[Standing]] = {}
+    for (metric, _), rows in values.items():
+        sign = -1 if kb.metrics[metric].direction == "lower" else 1
+        for method, value in rows.items():
+            others = [other for rival, other in rows.items() if rival != method]
+            tied = [math.isclose(value, o, rel_tol=Points.ALIKE, abs_tol=1e-9) for o in others]
+            behind = sum(sign * o > sign * value and not t for o, t in zip(others, tied, strict=True))
+            ahead = len(others) - behind - sum(tied)
+            found = Standing(value, 1 + behind + sum(tied) / 2, len(rows), 1, (ahead - behind) / len(rows))
+            places.setdefault((method, metric), []).append(found)
+    means: dict[str, dict[str, Standing]] = {}
+    for (method, metric), each in places.items():
+        value, place, _, _, share = (sum(column) / len(each) for column in zip(*each, strict=True))
+        means.setdefault(method, {})[metric] = Standing(value, place, max(s.of for s in each), len(each), share)
+    return means
+
+
+def failed(found: Mapping[str, Mapping[str, Standing]], kb: KB, task: str | None) -> dict[str, tuple[str, ...]]:
+    """Return the methods that fail the randomisation test, each with the metrics that say so."""
+    limit = _sane_below(task)
+    bad = {
+        method: tuple(m for m, one in own.items() if _tests_sanity(kb, m) and one.value > limit)
+        for method, own in found.items()
+    }
+    return {method: metrics for method, metrics in bad.items() if metrics}
+
+
+def _sane_below(task: str | None) -> float:
+    return Points.SANE_BELOW.get(task, Points.SANE_BELOW[None])
+
+
+def _tests_sanity(kb: KB, metric: str) -> bool:
+    """Whether a metric compares the map with that of a randomised model."""
+    return kb.metrics[metric].property == "randomisation" and kb.metrics[metric].direction == "lower"
 
 
 @dataclass(frozen=True)
@@ -538,37 +583,12 @@ class _Case:
         return [(method, 1.0, None), *((u, Points.UMBRELLA, u) for u in self.umbrellas(method))]
 
     @cached_property
-    def standings(self) -> Mapping[str, Mapping[str, _Standing]]:
-        """Method to metric to its standing, compared image by image."""
-        values: dict[tuple[str, str], dict[str, float]] = {}
-        for row in self.measured:
-            if math.isfinite(row.value):
-                values.setdefault((row.metric, row.image), {})[row.method] = row.value
-        places: dict[tuple[str, str], list[_Standing]] = {}
-        for (metric, _), rows in values.items():
-            sign = -1 if self.kb.metrics[metric].direction == "lower" else 1
-            for method, value in rows.items():
-                others = [other for rival, other in rows.items() if rival != method]
-                tied = [math.isclose(value, o, rel_tol=Points.ALIKE, abs_tol=1e-9) for o in others]
-                behind = sum(sign * o > sign * value and not t for o, t in zip(others, tied, strict=True))
-                ahead = len(others) - behind - sum(tied)
-                found = _Standing(value, 1 + behind, len(rows), 1, (ahead - behind) / len(rows))
-                places.setdefault((method, metric), []).append(found)
-        means: dict[str, dict[str, _Standing]] = {}
-        for (method, metric), each in places.items():
-            value, place, _, _, share = (sum(column) / len(each) for column in zip(*each, strict=True))
-            means.setdefault(method, {})[metric] = _Standing(value, place, max(s.of for s in each), len(each), share)
-        return means
+    def standings(self) -> Mapping[str, Mapping[str, Standing]]:
+        return standings(self.measured, self.kb)
 
-    def insane(self, method: str) -> list[str]:
-        """Metrics by which a method fails the randomisation test here."""
-        own = self.standings.get(method, {})
-        return [m for m, found in own.items() if self.tests_sanity(m) and found.value > Points.SANE_BELOW]
-
-    def tests_sanity(self, metric: str) -> bool:
-        """Whether a metric compares the map with that of a randomised model."""
-        entity = self.kb.metrics[metric]
-        return entity.property == "randomisation" and entity.direction == "lower"
+    @cached_property
+    def failed(self) -> Mapping[str, tuple[str, ...]]:
+        return failed(self.standings, self.kb, self.profile.task)
 
     def on_the_organ(self, publication: Publication) -> bool:
         """Whether a study looked at the organ that is asked about."""
@@ -935,17 +955,21 @@ def here(case: _Case, method: Method) -> Iterator[Reason]:
     shares: dict[str, list[tuple[float, str]]] = {}
     for metric_id, found in own.items():
         metric = case.kb.metrics[metric_id]
-        if metric.direction is not None and found.of > 1 and not case.tests_sanity(metric_id):
+        if metric.direction is not None and found.of > 1 and not _tests_sanity(case.kb, metric_id):
             shares.setdefault(metric.property, []).append((found.share, metric.name))
     for metric_id, found in sorted(own.items()):
         metric = case.kb.metrics[metric_id]
         weight = found.images / (found.images + Points.SHRINK_MEASURED)
         text = f"{metric.name} {found.value:.2g} {_on_images(found.images)}"
-        if case.tests_sanity(metric_id):
-            failed = metric_id in case.insane(method.id)
-            points = weight * (Points.INSANE if failed else Points.SANE)
-            verdict = "fails it: with random weights in the model the map hardly changes" if failed else "passes it"
-            yield Reason("measured", round(points, 3), f"{text}: {verdict}.")
+        if _tests_sanity(case.kb, metric_id):
+            bad = metric_id in case.failed.get(method.id, ())
+            limit = _sane_below(case.profile.task)
+            excess = 0.5 + 0.5 * (found.value - limit) / (1 - limit)
+            points = weight * (Points.INSANE * excess if bad else Points.SANE)
+            verdict = "failed" if bad else "passed"
+            text = f"{metric.name} {verdict} {_on_images(found.images)} (similarity {found.value:.2f})"
+            why = ": with random weights in the model the map hardly changes." if bad else "."
+            yield Reason("measured", round(points, 3), text + why)
         elif metric.direction is None or found.of < 2:
             yield Reason("measured", 0.0, f"{text}; nothing to compare it with.")
         else:
@@ -964,7 +988,7 @@ def _on_images(number: int) -> str:
     return "on your image" if number == 1 else f"on average over your {number} images"
 
 
-def _place(found: _Standing) -> str:
+def _place(found: Standing) -> str:
     among = f"of {found.of} methods"
     if found.place == 1:
         return f"best {among}"
@@ -973,15 +997,14 @@ def _place(found: _Standing) -> str:
     return f"{'place' if found.images == 1 else 'average place'} {found.place:.2g} {among}"
 
 
-def _failed(case: _Case, method: str) -> Iterator[Statement]:
+def _mind(case: _Case, method: str) -> Iterator[Statement]:
     """What to mind of a method that fails the randomisation test here."""
-    for metric_id in case.insane(method):
+    for metric_id in case.failed.get(method, ()):
         metric, found = case.kb.metrics[metric_id], case.standings[method][metric_id]
         if metric.source:
             yield Statement(
-                text=f"On your model it fails the {metric.name} (similarity {found.value:.2f}, at most "
-                f"{Points.SANE_BELOW:g} passes): the map shows the image more than what the model learned. "
-                "Do not rely on it here.",
+                text=f"On your model it fails the {metric.name} (similarity {found.value:.2f}): the map shows the "
+                "image more than what the model learned. Do not rely on it here.",
                 sources=[metric.source],
             )
 
@@ -1121,7 +1144,7 @@ def _recommendation(case: _Case, method: Method, reasons: list[Reason], score: f
         runnable=method.id in case.runnable,
         reasons=tuple(reasons),
         conditions=tuple(conditions(method.requires, case.profile, kb.vocabulary.needs)),
-        cautions=(*_failed(case, method.id), *method.limitations),
+        cautions=(*_mind(case, method.id), *method.limitations),
         metrics=metrics,
         mask_metrics=tuple(m for m in metrics if "mask" in kb.metrics[m].needs),
         tools=_tools(case, method.id),

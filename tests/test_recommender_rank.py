@@ -382,6 +382,9 @@ def test_failing_the_randomisation_test_outweighs_being_best(kb: KB) -> None:
     assert found["a"].cautions[0].sources == ["adebayo_2018"]
     assert not found["b"].cautions
     assert not found["c"].cautions
+    segmenter = replace(ASK, task="segmentation")  # the region stays, so maps stay alike
+    assert not by_id(recommend(segmenter, toy, measured=given))["a"].cautions
+    assert by_id(recommend(segmenter, toy, measured=rows("random", a=0.95)))["a"].cautions
 
 
 # --- gaps, conditions, profiles ---------------------------------------------------------------------------------------
