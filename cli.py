@@ -346,8 +346,8 @@ def _print_trial(tried: Trial, folder: Path | None) -> None:
     gone: dict[tuple[str, str], list[str]] = {}
     for skip in tried.skipped:
         what = "the map" if skip.metric is None else kb.metrics[skip.metric].name
-        reason = "too little time was left" if skip.why.endswith("less was left") else skip.why
-        gone.setdefault((what, reason), []).append(kb.methods[skip.method].name)
+        about = "" if skip.seconds is None else f" (about {max(1, round(skip.seconds))} s)"
+        gone.setdefault((what, skip.why), []).append(kb.methods[skip.method].name + about)
     if gone:
         out.print("[dim]Not done[/dim]")
     for (what, reason), names in gone.items():

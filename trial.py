@@ -32,8 +32,10 @@ PER_FAMILY: Final = 2
 """Methods of one family, unless the question names them: five kinds of CAM tell little more than two."""
 LEADERS: Final = 3
 """The best of so many families are tried at least, if they fit."""
-ONE_SHARE: Final = 0.2
+ONE_SHARE: Final = 0.3
 """Share of the budget that one of the leaders may take; a dearer one gives way to the next best that is not."""
+ASKING_SHARE: Final = 0.2
+"""Share that the curves of one method may take; where they would take more they get fewer steps, then are fewer."""
 PLANNED_SHARE: Final = 0.5
 """Share that maps and first scores may take: the rest is for sanity and robustness."""
 MOST_SHARE: Final = 0.9
@@ -83,11 +85,12 @@ class Subject:
 
 @dataclass(frozen=True)
 class Skipped:
-    """What was not done, and why; ``metric`` is None for the explanation itself."""
+    """What was not done, and why; ``metric`` is None for the map itself, ``seconds`` is what it would have taken."""
 
     method: str
     metric: str | None
     why: str
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,8 +169,8 @@ class Trial:
 
     @cached_property
     def tried(self) -> tuple[str, ...]:
-        """Methods that gave a map, best first as measured."""
-        done = {one.method for found in self.results for one in found if one.explanation}
+        """Methods that gave a map with something on it, best first as measured."""
+        done = {one.method for found in self.results for one in found if one.explanation and not blank(one)}
         return tuple(one.method for one in self.after.recommendations if one.method in done)
 
     @cached_property
@@ -313,6 +316,11 @@ def scored(
         return Measured(metric, None, notes=(str(error),))
 
 
+def blank(result: Result) -> bool:
+    """Whether a map is the same everywhere: its pixels have no order, and what is measured of it is chance."""
+    return result.explanation is not None and bool(result.explanation.values.amin() == result.explanation.values.amax())
+
+
 def _rows(results: Sequence[Result], image: str, label: str | None = None) -> Iterator[Row]:
     for one in results:
         for score in one.measured:
@@ -352,11 +360,11 @@ def choose(candidates: Sequence[Candidate], budget: float) -> list[Candidate]:
 
     take(MOST_SHARE, lambda one, _: one.named)
     take(
-        PLANNED_SHARE,
+        MOST_SHARE,
         lambda one, kin: not kin and len(chosen) < LEADERS and (one.seconds or 0.0) <= ONE_SHARE * budget,
     )
-    take(PLANNED_SHARE, lambda _, kin: kin < PER_FAMILY)
     take(MOST_SHARE, lambda _, kin: not kin and len(chosen) < LEADERS)
+    take(PLANNED_SHARE, lambda _, kin: kin < PER_FAMILY)
     return sorted(chosen, key=lambda one: (one.seconds is None, one.seconds or 0.0))
 
 
@@ -436,7 +444,11 @@ class _Work:
             (m for m in usable if "explainer" in needs[m]), key=lambda m: kb.metrics[m].property != "randomisation"
         )
         self.forward = _forward_seconds(model, subjects[0].x)
-        self.steps = next((s for s in STEPS if LEADERS * self.asking_seconds(s) <= 0.4 * clock.budget), STEPS[-1])
+        for self.steps in STEPS:
+            if self.asking_seconds(self.steps) <= ASKING_SHARE * clock.budget:
+                break
+        else:
+            self.asking = self.asking[-1:]
 
     def asking_seconds(self, steps: int) -> float:
         """What the metrics that ask the model cost for one method, on all images."""
@@ -504,8 +516,8 @@ class _Work:
         name = self.kb.methods[method].name
         return name if len(self.subjects) == 1 else f"{name}, image {number + 1} of {len(self.subjects)}"
 
-    def skip(self, method: str, metric: str | None, why: str) -> None:
-        self.skipped.append(Skipped(method, metric, why))
+    def skip(self, method: str, metric: str | None, why: str, seconds: float | None = None) -> None:
+        self.skipped.append(Skipped(method, metric, why, seconds))
 
     def first_scores(self, methods: Sequence[str]) -> Iterator[None]:
         """Explain every image by every method and measure what is quick, image by image."""
@@ -519,6 +531,9 @@ class _Work:
                 yield
                 if results[method].explanation is None:
                     continue
+                if blank(results[method]):
+                    self.skip(method, None, "it is the same everywhere, so it says nothing and nothing was measured")
+                    continue
                 for metric in (*self.free, *self.asking):
                     self.add(metric, method, number)
                 yield
@@ -531,13 +546,17 @@ class _Work:
             for number, results in enumerate(self.results):
                 done = []
                 for one in results.values():
-                    if one.explanation is not None:
+                    if (
+                        one.explanation is not None
+                        and not blank(one)
+                        and metric not in {s.metric for s in one.measured}
+                    ):
                         took = one.explanation.seconds  # the first of its kind also warms up
                         done.append((min(took, 3 * (self.seconds(one.method) or took)), one.method))
                 for seconds, method in sorted(done):
                     if repeats * seconds > self.clock.left and not self.clock.wished:
                         self.late = True
-                        self.skip(method, metric, f"about {repeats * seconds:.2g} s, and less was left")
+                        self.skip(method, metric, "too little time was left", repeats * seconds)
                     elif self.add(metric, method, number):
                         yield
 
@@ -557,14 +576,16 @@ class _Work:
         return "you stopped it" if self.clock.wished else "the time was up"
 
     def tune(self, methods: Sequence[str]) -> Iterator[None]:
-        """Try other settings of the methods, judged by the metrics that ask the model."""
-        for method in methods:
+        """Try other settings of the first methods that have any, judged by the metrics that ask the model."""
+        shape = self.subjects[0].x.shape[2:]
+        tunable = [method for method in methods if settings(method, self.subjects[0].wired, shape)]
+        for method in tunable[:LEADERS]:
             defaults = [results.get(method) for results in self.results]
             whole = [one for one in defaults if one is not None and one.explanation is not None]
             if len(whole) < len(defaults):
                 continue
             tried: list[tuple[dict[str, Any], tuple[Result, ...]]] = [({}, tuple(whole))]
-            for options in settings(method, self.subjects[0].wired, self.subjects[0].x.shape[2:]):
+            for options in settings(method, self.subjects[0].wired, shape):
                 try:
                     found = tuple(self.attempt(method, number, options) for number in range(len(self.subjects)))
                 except _Stop:
@@ -664,9 +685,10 @@ def trial(
     if not ranked:
         raise AtlasError(before.message or "no method that runs here fits this model and question")
     chosen = choose(ranked, budget)
-    for one in ranked[: max((ranked.index(c) for c in chosen), default=len(ranked))]:
-        if one not in chosen and one.seconds is not None and one.seconds > ONE_SHARE * budget:
-            work.skip(one.method, None, f"about {one.seconds:.2g} s, too much of the budget of {budget:g} s")
+    above = ranked[: max((ranked.index(one) for one in chosen), default=len(ranked))]
+    dear = [one for one in above if one not in chosen and (one.seconds or 0.0) > ONE_SHARE * budget]
+    for one in dear[:MOST]:
+        work.skip(one.method, None, f"too slow for {budget:g} s", one.seconds)
 
     def state(ended: str | None = None) -> Trial:
         return Trial(
@@ -689,13 +711,17 @@ def trial(
         clock.until = MOST_SHARE * budget
         for _ in work.first_scores([one.method for one in chosen]):
             yield state()
-        clock.until = (CHECKED_SHARE if tune else 1.0) * budget
+        if tune:
+            clock.until = CHECKED_SHARE * budget
+            for _ in work.checks():
+                yield state()
+            clock.until = budget
+            for _ in work.tune(state().tried):
+                yield state()
+            work.skipped = [one for one in work.skipped if one.metric not in work.repeating]
+        clock.until = budget
         for _ in work.checks():
             yield state()
-        clock.until = budget
-        if tune:
-            for _ in work.tune(state().tried[:LEADERS]):
-                yield state()
     except KeyboardInterrupt:
         clock.wished = True
     yield state(

@@ -124,8 +124,8 @@ class Points:
     SHRINK_MEASURED: Final = 1.0
     """Images to add in thought: one image says half of what many do."""
     INSANE: Final = -8.0
-    """Its map stays the same when the model forgets what it learned: whatever else it scores, it cannot explain it. Half
-    of that where the map changes just too little."""
+    """Its map stays the same when the model forgets what it learned: whatever else it scores, it cannot explain it.
+    Half of that where the map changes just too little."""
     SANE: Final = 0.5
     """It does change; noise does so too, so it is worth little."""
     SANE_BELOW: Final[Mapping[str | None, float]] = {None: 0.5, "segmentation": 0.9}
