@@ -325,6 +325,14 @@ def _print_trial(tried: Trial, folder: Path | None) -> None:
             table.add_row(str(place), str(was), escape(kb.methods[method].name), *cells, f"{seconds:.1f}")
         out.print(table)
         out.print("[dim]↑ higher is better, ↓ lower is better; papers: place among these by the literature alone[/dim]")
+    curved = [
+        s for rs in tried.results for r in rs for s in r.measured if s.curve and kb.metrics[s.metric].range == "[0, 1]"
+    ]
+    if any(score.value is not None and not 0 <= score.value <= 1 for score in curved):
+        out.print(
+            "[dim]An area outside 0 to 1: on the way the score went beyond that of the image or of the blank one, or "
+            "the blank one scores higher. Read the order of such numbers, not their size.[/dim]"
+        )
     for change in tried.changes:
         out.print(f"  • {escape(change.text)}")
     if tried.tried and not tried.changes:
@@ -343,15 +351,16 @@ def _print_trial(tried: Trial, folder: Path | None) -> None:
     failed = {r.method: r.error for rs in tried.results for r in rs if r.error}
     for method, error in failed.items():
         out.print(f"  [red]{escape(kb.methods[method].name)}: {escape(str(error))}[/red]")
-    gone: dict[tuple[str, str], list[str]] = {}
+    gone: dict[tuple[str, str], dict[str, float]] = {}
     for skip in tried.skipped:
-        what = "the map" if skip.metric is None else kb.metrics[skip.metric].name
-        about = "" if skip.seconds is None else f" (about {max(1, round(skip.seconds))} s)"
-        gone.setdefault((what, skip.why), []).append(kb.methods[skip.method].name + about)
+        what = kb.metrics[skip.metric].name if skip.metric else "other settings" if skip.setting else "the map"
+        took = gone.setdefault((what, skip.why), {})
+        took[skip.method] = took.get(skip.method, 0.0) + (skip.seconds or 0.0)
     if gone:
         out.print("[dim]Not done[/dim]")
-    for (what, reason), names in gone.items():
-        out.print(f"  [dim]{escape(what)} of {escape(', '.join(dict.fromkeys(names)))}: {escape(reason)}[/dim]")
+    for (what, reason), took in gone.items():
+        told = (kb.methods[m].name + (f" (about {s:.0f} s)" if s >= 0.5 else "") for m, s in took.items())
+        out.print(f"  [dim]{escape(what)} of {escape(', '.join(told))}: {escape(reason)}[/dim]")
     above = itertools.takewhile(lambda one: one.method not in tried.tried, tried.after.recommendations)
     if names := [one.name for one in above]:
         out.print(f"[dim]Ranked higher, but not tried: {escape(', '.join(names[:5]))}[/dim]")

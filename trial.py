@@ -85,12 +85,21 @@ class Subject:
 
 @dataclass(frozen=True)
 class Skipped:
-    """What was not done, and why; ``metric`` is None for the map itself, ``seconds`` is what it would have taken."""
+    """What was not done, and why.
+
+    Attributes:
+        method: method id.
+        metric: metric id; None for the map itself.
+        why: the reason.
+        seconds: what it would have taken, as far as known.
+        setting: of what setting, if not of the default.
+    """
 
     method: str
     metric: str | None
     why: str
     seconds: float | None = None
+    setting: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -589,7 +598,8 @@ class _Work:
                 try:
                     found = tuple(self.attempt(method, number, options) for number in range(len(self.subjects)))
                 except _Stop:
-                    self.skip(method, None, f"{_told(options)} was not tried: {self.why()}")
+                    told = ", ".join(f"{name}={value}" for name, value in options.items())
+                    self.skipped.append(Skipped(method, None, self.why(), setting=told))
                     continue
                 if all(one.explanation for one in found):
                     tried.append((options, found))
@@ -617,10 +627,6 @@ class _Work:
             share = sum(one.share for one in own.values()) / len(own) if own else -1.0
             attempts.append(Attempt(options, {metric: one.value for metric, one in own.items()}, share, found))
         return Tuning(method, tuple(attempts))
-
-
-def _told(options: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in options.items())
 
 
 def _forward_seconds(model: Model, x: Tensor) -> float:
@@ -689,6 +695,7 @@ def trial(
     dear = [one for one in above if one not in chosen and (one.seconds or 0.0) > ONE_SHARE * budget]
     for one in dear[:MOST]:
         work.skip(one.method, None, f"too slow for {budget:g} s", one.seconds)
+    work.late = not chosen
 
     def state(ended: str | None = None) -> Trial:
         return Trial(

@@ -123,7 +123,7 @@ class Points:
     OTHER_TRUST: Final = 0.3
     SHRINK_MEASURED: Final = 1.0
     """Images to add in thought: one image says half of what many do."""
-    INSANE: Final = -8.0
+    INSANE: Final = -12.0
     """Its map stays the same when the model forgets what it learned: whatever else it scores, it cannot explain it.
     Half of that where the map changes just too little."""
     SANE: Final = 0.5
