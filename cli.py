@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import re
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,10 +33,11 @@ from taxonomy.schema import Publication
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from runners.case import Case, Result
+    from runners.case import Answered, Case, Result
     from runners.images import Image
     from runners.load import Model
     from runners.targets import Target
+    from trial import Attempt, Subject, Trial, Tuning
 
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -82,9 +86,54 @@ def ask(
     why_not: Annotated[
         str | None, typer.Option(metavar="METHOD", help="Tell why this method is not the first choice.")
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Try the methods on this model: id of a bundled one, file, folder, timm:NAME or hf:NAME."),
+    ] = None,
+    image: Annotated[
+        list[str] | None, typer.Option(help="With --model: file or id of a sample image to try them on; repeatable.")
+    ] = None,
+    mask: Annotated[
+        list[Path] | None,
+        typer.Option(help="Mask of the finding on the image's grid, to measure against; one for each --image."),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="With --model: a label's name or number to explain; default: the answer.")
+    ] = None,
+    budget: Annotated[str, typer.Option(help="With --model: time for trying, as in 60s or 5min.")] = "60s",
+    tune: Annotated[bool, typer.Option("--tune", help="With --model: also try other settings of the leaders.")] = False,
+    factory: Annotated[
+        str | None, typer.Option(help="For weights alone: file.py:function that builds the network. It is run.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="classification, segmentation, regression or detection.")] = None,
+    reference: Annotated[
+        list[str] | None, typer.Option(help="Image like those of the training set, or a folder of them; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same map.")] = 0,
+    out_dir: Annotated[Path | None, typer.Option("--out", help="New folder for maps, pictures and report.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export in --out.")] = False,
 ) -> None:
-    """Recommend methods, with reasons and sources."""
+    """Recommend methods, with reasons and sources; with --model and --image try them there, measure and rank again."""
     kb = load_kb()
+    if model is not None or image:
+        if model is None or not image:
+            raise AtlasError("to try methods on your case, both --model and at least one --image are needed")
+        seconds, folders = _seconds(budget), _folders(out_dir, len(image), force)
+        loaded, subjects = _subjects(model, image, mask or [], target, factory, _task(task))
+        like = _references(reference or [], loaded, None)
+        tried = _try_out(question, kb, loaded, subjects, seconds, tune, seed, like)
+        _save_trial(tried, folders, out_dir, force)
+        if json_:
+            as_json(_cut(tried.after, top).as_json() | {"measured": tried.as_json()})
+        else:
+            _print_answer(_short(tried, top or 3), kb, None, full)
+            _print_trial(tried, out_dir)
+        if not tried.tried:
+            raise typer.Exit(2)
+        return
+    given = {"--mask": mask, "--target": target, "--tune": tune, "--out": out_dir, "--reference": reference}
+    if lonely := [name for name, value in given.items() if value]:
+        raise AtlasError(f"{', '.join(lonely)}: only together with --model and --image")
     able = (*runnable(), *measurable())
     query = recommender.parse(question, kb)
     if why_not is not None:
@@ -218,6 +267,217 @@ def _print_sources(sources: dict[str, int], kb: KB) -> None:
     for one, number in sources.items():
         paper = kb.publications[one]
         out.print(f"  {number}. {escape(paper.title)} ({paper.year or 'n.d.'}) {paper.link}")
+
+
+def _seconds(text: str) -> float:
+    from recommender.words import seconds
+
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|sec|seconds?|m|min|minutes?|h|hours?)?", text.strip().lower())
+    if not found or float(found[1]) == 0:
+        raise AtlasError(f"--budget {text}: a time such as 60s, 90 or 5min is needed")
+    unit = found[2] or "s"
+    return seconds(found[1], "min" if unit == "m" else unit)
+
+
+def _subjects(
+    name: str, images: Sequence[str], masks: Sequence[Path], target: str | None, factory: str | None, task: Any
+) -> tuple[Model, list[Subject]]:
+    """Load the model and bring it together with every image."""
+    import runners
+    import trial
+
+    if masks and len(masks) != len(images):
+        raise AtlasError(f"{len(masks)} masks and {len(images)} images were given; give one --mask for each --image")
+    loaded = runners.load_model(name, factory=factory, task=task)
+    subjects = []
+    for number, one in enumerate(images):
+        shown, marked = _read(one, masks[number] if masks else None, None, None)
+        if shown.dims == 3 and loaded.card.dims == 2:
+            raise AtlasError(
+                f"{one} is a volume and the model reads pictures; use `explain --slice N`, or give a slice"
+            )
+        source = one if _sample(one) else "upload"
+        subjects.append(trial.subject(shown, loaded, source=source, mask=marked, target=target))
+    return loaded, subjects
+
+
+def _folders(out_dir: Path | None, images: int, force: bool) -> list[Path]:
+    """Return the folder of each image's export, one level down when there are several."""
+    from runners import export as exports
+
+    if out_dir is None:
+        return []
+    folders = [out_dir] if images == 1 else [out_dir / f"image_{number}" for number in range(1, images + 1)]
+    for folder in folders:
+        exports.check_target(folder.absolute(), force)
+    return folders
+
+
+def _short(tried: Trial, top: int) -> recommender.Answer:
+    """The best of the tried methods with their strongest reasons; the rest stands in the answer without a model."""
+    best = [one for one in tried.after.recommendations if one.method in tried.tried][:top]
+    shown = []
+    for one in best:
+        here = [reason for reason in one.reasons if reason.criterion == "measured"]
+        read = [reason for reason in one.reasons if reason.criterion != "measured"]
+        shown.append(replace(one, reasons=(*here[:3], *read[:3]), metrics=()))
+    return replace(tried.after, recommendations=tuple(shown), panel=(), protocol=(), cautions=(), ruled_out=())
+
+
+def _cut(found: recommender.Answer, top: int | None) -> recommender.Answer:
+    return replace(found, recommendations=found.recommendations[:top])
+
+
+def _try_out(
+    question: str, kb: KB, model: Model, subjects: Sequence[Subject], budget: float, tune: bool, seed: int, like: Any
+) -> Trial:
+    """Run the trial under a bar that fills with the budget; Ctrl-C keeps what is done."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    import trial
+
+    start, state = time.monotonic(), None
+    with Progress(BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"), console=err) as shown:
+        bar = shown.add_task("", total=budget)
+
+        def report(words: str, done: int, total: int) -> None:
+            share = f" {done / total:.0%}" if total > 1 else ""
+            shown.update(bar, completed=time.monotonic() - start, description=escape(words + share))
+
+        try:
+            for state in trial.trial(  # noqa: B007 (the last one counts)
+                question,
+                kb,
+                model,
+                subjects,
+                budget=budget,
+                tune=tune,
+                seed=seed,
+                given={} if like is None else {"reference": like},
+                progress=report,
+            ):
+                shown.update(bar, completed=time.monotonic() - start)
+        except KeyboardInterrupt:  # between two pieces of work
+            if state is None:
+                raise
+            state = replace(state, ended="you stopped it")
+        shown.update(bar, completed=budget, description="done")
+    assert state is not None
+    return state
+
+
+def _save_trial(tried: Trial, folders: Sequence[Path], out_dir: Path | None, force: bool) -> None:
+    from runners import export as exports
+
+    found = tried.after.as_json()
+    for number, folder in enumerate(folders):
+        exports.save(folder, tried.subjects[number].case, tried.kept(number), tried.kb, answer=found, force=force)
+    if out_dir is not None:
+        text = json.dumps(tried.as_json(), indent=2, ensure_ascii=False)
+        (out_dir / "trial.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _print_trial(tried: Trial, folder: Path | None) -> None:
+    from recommender.rank import standings
+
+    kb, images = tried.kb, len(tried.subjects)
+    on = "your image" if images == 1 else f"your {images} images"
+    name = escape(str(tried.subjects[0].case.model["name"]))
+    ended = f" [yellow]({escape(tried.ended)})[/yellow]" if tried.ended else ""
+    out.print(f"\n[bold]Measured on your case[/bold]: {name}, {on}, {tried.seconds:.1f} s{ended}")
+    for one in tried.subjects:
+        lines = [_said(line) for line in one.case.answer[:4]]
+        out.print(f"   [dim]it says {escape(', '.join(lines))}[/dim]")
+    found = standings(tried.measured, kb)
+    shown = list(dict.fromkeys(row.metric for row in tried.measured))
+    arrows = {"higher": "↑", "lower": "↓", None: ""}
+    words = {m: min((kb.metrics[m].name.split(" (")[0], *kb.metrics[m].aliases), key=len) for m in shown}
+    heads = [f"{words[m]} {arrows[kb.metrics[m].direction]}".strip() for m in shown]
+    if tried.tried:
+        table = Table("here", "papers", "method", *heads, "s", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for place, method in enumerate(tried.tried, 1):
+            cells = []
+            for metric in shown:
+                own = found.get(method, {}).get(metric)
+                text = "–" if own is None else f"{own.value:.2f}"
+                if metric in tried.failed.get(method, ()):
+                    text = f"[bold red]{text} fails[/bold red]"
+                elif own is not None and own.place < 2 and own.of > 1:
+                    text = f"[bold green]{text}[/bold green]"
+                cells.append(text)
+            each = [r.explanation.seconds for rs in tried.results for r in rs if r.method == method and r.explanation]
+            was, seconds = tried.literature.index(method) + 1, sum(each) / len(each)
+            table.add_row(str(place), str(was), escape(kb.methods[method].name), *cells, f"{seconds:.1f}")
+        out.print(table)
+        out.print("[dim]↑ higher is better, ↓ lower is better; papers: place among these by the literature alone[/dim]")
+    curved = [
+        s for rs in tried.results for r in rs for s in r.measured if s.curve and kb.metrics[s.metric].range == "[0, 1]"
+    ]
+    if any(score.value is not None and not 0 <= score.value <= 1 for score in curved):
+        out.print(
+            "[dim]An area outside 0 to 1: on the way the score went beyond that of the image or of the blank one, or "
+            "the blank one scores higher. Read the order of such numbers, not their size.[/dim]"
+        )
+    for change in tried.changes:
+        out.print(f"  • {escape(change.text)}")
+    if tried.tried and not tried.changes:
+        out.print("  • The order stays as the literature has it.")
+    for recommended in tried.after.recommendations:
+        if recommended.method in tried.tried:
+            for caution in recommended.cautions:
+                if caution not in kb.methods[recommended.method].limitations:
+                    out.print(f"  [yellow]mind[/yellow] {escape(recommended.name)}: {escape(caution.text)}")
+    for tuning in tried.tuned:
+        _print_tuning(tuning, kb)
+    if tried.tuned:
+        from trial import FLATTERS
+
+        out.print(f"  [dim]{FLATTERS}[/dim]")
+    failed = {r.method: r.error for rs in tried.results for r in rs if r.error}
+    for method, error in failed.items():
+        out.print(f"  [red]{escape(kb.methods[method].name)}: {escape(str(error))}[/red]")
+    gone: dict[tuple[str, str], dict[str, float]] = {}
+    for skip in tried.skipped:
+        what = kb.metrics[skip.metric].name if skip.metric else "other settings" if skip.setting else "the map"
+        took = gone.setdefault((what, skip.why), {})
+        took[skip.method] = took.get(skip.method, 0.0) + (skip.seconds or 0.0)
+    if gone:
+        out.print("[dim]Not done[/dim]")
+    for (what, reason), took in gone.items():
+        told = (kb.methods[m].name + (f" (about {s:.0f} s)" if s >= 0.5 else "") for m, s in took.items())
+        out.print(f"  [dim]{escape(what)} of {escape(', '.join(told))}: {escape(reason)}[/dim]")
+    above = itertools.takewhile(lambda one: one.method not in tried.tried, tried.after.recommendations)
+    if names := [one.name for one in above]:
+        out.print(f"[dim]Ranked higher, but not tried: {escape(', '.join(names[:5]))}[/dim]")
+    if images == 1 and tried.tried:
+        out.print("[dim]One image says how these methods do on it, not in general: give --image several times.[/dim]")
+    if folder is not None:
+        out.print(f"\nWritten to {escape(str(folder))}")
+    else:
+        out.print("[dim]Pictures, maps and a report: add --out FOLDER.[/dim]")
+
+
+def _print_tuning(one: Tuning, kb: KB) -> None:
+    def told(attempt: Attempt) -> str:
+        given = ", ".join(f"{name}={value}" for name, value in attempt.parameters.items()) or "default"
+        return given + " (" + ", ".join(f"{kb.metrics[m].name} {v:.2f}" for m, v in attempt.scores.items()) + ")"
+
+    name = escape(kb.methods[one.method].name)
+    if one.best.parameters:
+        flags = " ".join(f"--set {key}={value}" for key, value in one.best.parameters.items())
+        out.print(f"  • {name} tuned: {escape(told(one.best))} beats {escape(told(one.tried[0]))}; use {escape(flags)}")
+    else:
+        out.print(f"  • {name} tuned: the default stays the best of {len(one.tried)} settings")
+    others = [told(attempt) for attempt in one.tried if attempt is not one.best and attempt.parameters]
+    if others:
+        out.print(f"      [dim]also tried {escape('; '.join(others))}[/dim]")
+
+
+def _said(line: Answered) -> str:
+    """One line of a model's answer."""
+    percent = line.unit == "probability"
+    value = f"{line.value:.1%}" if percent else f"{line.value:,.4g} {'' if line.unit == 'value' else line.unit}"
+    return f"{line.label} {value}".strip()
 
 
 @app.command()
@@ -1021,37 +1281,20 @@ def _one(
     given: dict[str, Any],
 ) -> Result:
     """Run one method and measure its map; what fails is told and kept as a sentence."""
-    import runners
-    from runners.case import Measured, Result, measured
+    from trial import explained, scored
 
     name = kb.methods[method].name
-    try:
-        with _bar(name) as progress:
-            found = runners.explain(model, x, method, target, seed=seed, progress=progress, **given)
-    except AtlasError as error:
-        err.print(f"[red]{escape(name)}: {escape(str(error))}[/red]")
-        return Result(method, error=str(error))
+    with _bar(name) as progress:
+        found = explained(model, x, method, target, seed=seed, progress=progress, **given)
+    if found.explanation is None:
+        err.print(f"[red]{escape(name)}: {escape(str(found.error))}[/red]")
+        return found
     scores = []
     for metric in wanted:
-        needs_mask = "mask" in kb.metrics[metric].needs
-        try:
-            with _bar(f"{name}: {kb.metrics[metric].name}") as progress:
-                score = runners.measure(
-                    metric,
-                    model,
-                    x,
-                    found,
-                    target,
-                    mask=mask if needs_mask else None,
-                    seed=seed,
-                    progress=progress,
-                    **_owned(given),
-                )
-            scores.append(measured(metric, score))
-        except AtlasError as error:
-            err.print(f"[red]{escape(name)}: {escape(str(error))}[/red]")
-            scores.append(Measured(metric, None, notes=(str(error),)))
-    return Result(method, found, tuple(scores))
+        with _bar(f"{name}: {kb.metrics[metric].name}") as progress:
+            score = scored(metric, model, x, found, target, mask, kb, seed=seed, progress=progress, **_owned(given))
+        scores.append(score)
+    return replace(found, measured=tuple(scores))
 
 
 @contextmanager
@@ -1072,9 +1315,7 @@ def _bar(words: str) -> Iterator[Any]:
 
 def _print_results(case: Case, results: Sequence[Result], kb: KB, folder: Path | None) -> None:
     for line in case.answer:
-        percent = line.unit == "probability"
-        size = f"{line.value:.1%}" if percent else f"{line.value:,.4g} {'' if line.unit == 'value' else line.unit}"
-        out.print(f"{escape(str(case.model['name']))}: {escape(line.label)} {size}")
+        out.print(f"{escape(str(case.model['name']))}: {escape(_said(line))}")
     for one in results:
         if one.explanation is None:
             continue

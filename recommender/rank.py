@@ -114,8 +114,25 @@ class Points:
     """It describes the model as a whole, not this image."""
     # here
     RUNNABLE: Final = 1.0
-    MEASURED: Final = 1.5
-    """The best of all methods measured here; the worst gets as much less."""
+    MEASURED: Final = 4.0
+    """The best of many methods on many images by a trusted property: as much as a strong body of evidence. The worst
+    gets as much less."""
+    TRUST: Final[Mapping[str, float]] = {"faithfulness": 1.0, "robustness": 0.5, "localisation": 0.5, "complexity": 0.2}
+    """Factor by the property of a metric; its metrics share it. A sharp or stable map may still be wrong about the
+    model, and a mask says what a person looks at."""
+    OTHER_TRUST: Final = 0.3
+    SHRINK_MEASURED: Final = 1.0
+    """Images to add in thought: one image says half of what many do."""
+    INSANE: Final = -12.0
+    """Its map stays the same when the model forgets what it learned: whatever else it scores, it cannot explain it.
+    Half of that where the map changes just too little."""
+    SANE: Final = 0.5
+    """It does change; noise does so too, so it is worth little."""
+    SANE_BELOW: Final[Mapping[str | None, float]] = {None: 0.5, "segmentation": 0.9}
+    """Similarity to the map under random weights above which the test is failed, by task. Of a segmentation the region
+    that is explained stays where it is, so even maps by occlusion, which only asks the model, stay as like as 0.85."""
+    ALIKE: Final = 0.02
+    """Values that differ by less than this share of the larger one are a tie."""
 
 
 SECONDS_PER_PASS: Final[Mapping[int | None, float]] = {None: 0.05, 2: 0.05, 3: 0.5}
@@ -214,12 +231,67 @@ _CITED = 8
 
 
 class Measured(NamedTuple):
-    """A score that was measured on the asker's own model and images."""
+    """A score that was measured on the asker's own model and image; only values of one image are compared."""
 
     method: str
     metric: str
     value: float
-    images: int = 1
+    image: str = ""
+
+
+class Standing(NamedTuple):
+    """Where a method stands among all that were measured by a metric."""
+
+    value: float
+    """Mean over the images, as the place."""
+    place: float
+    of: int
+    """Methods compared, on the image with the most."""
+    images: int
+    share: float
+    """From -1 (behind all) to 1 (ahead of all), shrunk: the best of two is not the best of ten."""
+
+
+def standings(measured: Iterable[Measured], kb: KB) -> Mapping[str, Mapping[str, Standing]]:
+    """Return method to metric to its standing, compared image by image; values that are not finite do not count."""
+    values: dict[tuple[str, str], dict[str, float]] = {}
+    for row in measured:
+        if math.isfinite(row.value):
+            values.setdefault((row.metric, row.image), {})[row.method] = row.value
+    places: dict[tuple[str, str], list[Standing]] = {}
+    for (metric, _), rows in values.items():
+        sign = -1 if kb.metrics[metric].direction == "lower" else 1
+        for method, value in rows.items():
+            others = [other for rival, other in rows.items() if rival != method]
+            tied = [math.isclose(value, o, rel_tol=Points.ALIKE, abs_tol=1e-9) for o in others]
+            behind = sum(sign * o > sign * value and not t for o, t in zip(others, tied, strict=True))
+            ahead = len(others) - behind - sum(tied)
+            found = Standing(value, 1 + behind + sum(tied) / 2, len(rows), 1, (ahead - behind) / len(rows))
+            places.setdefault((method, metric), []).append(found)
+    means: dict[str, dict[str, Standing]] = {}
+    for (method, metric), each in places.items():
+        value, place, _, _, share = (sum(column) / len(each) for column in zip(*each, strict=True))
+        means.setdefault(method, {})[metric] = Standing(value, place, max(s.of for s in each), len(each), share)
+    return means
+
+
+def failed(found: Mapping[str, Mapping[str, Standing]], kb: KB, task: str | None) -> dict[str, tuple[str, ...]]:
+    """Return the methods that fail the randomisation test, each with the metrics that say so."""
+    limit = _sane_below(task)
+    bad = {
+        method: tuple(m for m, one in own.items() if _tests_sanity(kb, m) and one.value > limit)
+        for method, own in found.items()
+    }
+    return {method: metrics for method, metrics in bad.items() if metrics}
+
+
+def _sane_below(task: str | None) -> float:
+    return Points.SANE_BELOW.get(task, Points.SANE_BELOW[None])
+
+
+def _tests_sanity(kb: KB, metric: str) -> bool:
+    """Whether a metric compares the map with that of a randomised model."""
+    return kb.metrics[metric].property == "randomisation" and kb.metrics[metric].direction == "lower"
 
 
 @dataclass(frozen=True)
@@ -473,6 +545,14 @@ class _Case:
     def sources(self, method: str) -> list[tuple[str, float, str | None]]:
         """Whose evidence counts for a method: (id, factor, umbrella)."""
         return [(method, 1.0, None), *((u, Points.UMBRELLA, u) for u in self.umbrellas(method))]
+
+    @cached_property
+    def standings(self) -> Mapping[str, Mapping[str, Standing]]:
+        return standings(self.measured, self.kb)
+
+    @cached_property
+    def failed(self) -> Mapping[str, tuple[str, ...]]:
+        return failed(self.standings, self.kb, self.profile.task)
 
     def on_the_organ(self, publication: Publication) -> bool:
         """Whether a study looked at the organ that is asked about."""
@@ -835,26 +915,62 @@ def here(case: _Case, method: Method) -> Iterator[Reason]:
     """What can be run, and what was measured, on this machine."""
     if method.id in case.runnable:
         yield Reason("runnable", Points.RUNNABLE, "It can be run here.")
-    for metric_id in sorted({m.metric for m in case.measured if m.method == method.id}):
+    own = case.standings.get(method.id, {})
+    shares: dict[str, list[tuple[float, str]]] = {}
+    for metric_id, found in own.items():
         metric = case.kb.metrics[metric_id]
-        means: dict[str, tuple[float, int]] = {}
-        for row in case.measured:
-            if row.metric == metric_id and math.isfinite(row.value):
-                total, images = means.get(row.method, (0.0, 0))
-                means[row.method] = (total + row.value * row.images, images + row.images)
-        if method.id not in means:
-            continue
-        value, images = means[method.id][0] / means[method.id][1], means[method.id][1]
-        text = f"Measured here: {metric.name} {value:.3g} over {_count(images, 'image')}"
-        if metric.direction is None or len(means) < 2:
-            yield Reason("measured", 0.0, text + ".")
-            continue
-        sign = 1 if metric.direction == "higher" else -1
-        others = [sign * (t / n) for m, (t, n) in means.items() if m != method.id]
-        beaten = sum((sign * value > o) + 0.5 * (sign * value == o) for o in others) / len(others)
-        points = Points.MEASURED * (2 * beaten - 1) * images / (images + 2)
-        rank = 1 + sum(o > sign * value for o in others)
-        yield Reason("measured", round(points, 3), f"{text}, place {rank} of {len(means)} methods.")
+        if metric.direction is not None and found.of > 1 and not _tests_sanity(case.kb, metric_id):
+            shares.setdefault(metric.property, []).append((found.share, metric.name))
+    for metric_id, found in sorted(own.items()):
+        metric = case.kb.metrics[metric_id]
+        weight = found.images / (found.images + Points.SHRINK_MEASURED)
+        text = f"{metric.name} {found.value:.2g} {_on_images(found.images)}"
+        if _tests_sanity(case.kb, metric_id):
+            bad = metric_id in case.failed.get(method.id, ())
+            limit = _sane_below(case.profile.task)
+            excess = 0.5 + 0.5 * (found.value - limit) / (1 - limit)
+            points = weight * (Points.INSANE * excess if bad else Points.SANE)
+            verdict = "failed" if bad else "passed"
+            text = f"{metric.name} {verdict} {_on_images(found.images)} (similarity {found.value:.2f})"
+            why = ": with random weights in the model the map hardly changes." if bad else "."
+            yield Reason("measured", round(points, 3), text + why)
+        elif metric.direction is None or found.of < 2:
+            yield Reason("measured", 0.0, f"{text}; nothing to compare it with.")
+        else:
+            trust = Points.TRUST.get(metric.property, Points.OTHER_TRUST) / len(shares[metric.property])
+            if metric.property in case.criteria:
+                trust *= Points.ASKED_CRITERION
+            points = Points.MEASURED * trust * weight * found.share
+            yield Reason("measured", round(points, 3), f"{text}, {_place(found)}.")
+    for same in shares.values():
+        if min(same)[0] < -1 / 3 and max(same)[0] > 1 / 3:
+            text = f"{max(same)[1]} speaks for it here and {min(same)[1]} against it: together they count little."
+            yield Reason("measured", 0.0, text)
+
+
+def _on_images(number: int) -> str:
+    return "on your image" if number == 1 else f"on average over your {number} images"
+
+
+def _place(found: Standing) -> str:
+    among = f"of {found.of} methods"
+    if found.place == 1:
+        return f"best {among}"
+    if found.place == found.of:
+        return f"last {among}"
+    return f"{'place' if found.images == 1 else 'average place'} {found.place:.2g} {among}"
+
+
+def _mind(case: _Case, method: str) -> Iterator[Statement]:
+    """What to mind of a method that fails the randomisation test here."""
+    for metric_id in case.failed.get(method, ()):
+        metric, found = case.kb.metrics[metric_id], case.standings[method][metric_id]
+        if metric.source:
+            yield Statement(
+                text=f"On your model it fails the {metric.name} (similarity {found.value:.2f}): the map shows the "
+                "image more than what the model learned. Do not rely on it here.",
+                sources=[metric.source],
+            )
 
 
 CRITERIA: Final[tuple[Criterion, ...]] = (
@@ -950,7 +1066,7 @@ def _recommendation(case: _Case, method: Method, reasons: list[Reason], score: f
         runnable=method.id in case.runnable,
         reasons=tuple(reasons),
         conditions=tuple(conditions(method.requires, case.profile, kb.vocabulary.needs)),
-        cautions=tuple(method.limitations),
+        cautions=(*_mind(case, method.id), *method.limitations),
         metrics=metrics,
         mask_metrics=tuple(m for m in metrics if "mask" in kb.metrics[m].needs),
         tools=_tools(case, method.id),

@@ -62,7 +62,7 @@ def save(
         AtlasError: the folder holds something, or cannot be written; it is as before then.
     """
     target = Path(folder).absolute()
-    _check_target(target, force)
+    check_target(target, force)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as aside:
@@ -83,7 +83,12 @@ def save(
     return sorted(target.iterdir())
 
 
-def _check_target(target: Path, force: bool) -> None:
+def check_target(target: Path, force: bool) -> None:
+    """Refuse a folder that :func:`save` may not write, before any work is done for it.
+
+    Raises:
+        AtlasError: it holds something else.
+    """
     if not target.exists():
         return
     if not target.is_dir():

@@ -90,6 +90,58 @@ def test_ask_prints_reasons_with_sources() -> None:
     assert "https://" in printed
 
 
+def test_ask_with_a_model_tries_measures_and_ranks_again(tmp_path: Path) -> None:
+    words = ("ask", "nuclei segmentation in fluorescence microscopy", "--model", "nuclei_unet")
+    printed, _ = run(*words, "--image", "nuclei_phantom", "--budget", "8s", "--out", tmp_path / "new")
+    measured = printed[printed.index("Measured on your case") :]
+    assert "Nucleus segmenter (microscopy), your image" in measured
+    assert "papers" in measured
+    assert "Insertion AUC ↑" in measured
+    assert "One image says how these methods do on it" in measured
+    record = json.loads((tmp_path / "new" / "trial.json").read_text())
+    assert record["budget_s"] == 8
+    assert record["tried"]
+    for row in record["tried"]:
+        assert load_kb().methods[row["method"]].name.split()[0] in measured
+        assert (tmp_path / "new" / f"{row['method']}.png").exists()
+    assert "pointing_game" in {score["metric"] for score in record["scores"]}, "the sample has a mask"
+
+
+def test_ask_with_a_model_as_json(folder: Path) -> None:
+    given = ("ask", "ultrasound lesion segmentation", "--model", folder / "segmenter.safetensors", "--factory")
+    picture = ("--image", folder / "patient_smith.png")
+    printed, _ = run(
+        *given, f"{folder / 'nets.py'}:segmenter", "--task", "segmentation", *picture, *picture, "--json", "--tune",
+        "--mask", folder / "mask.png", "--mask", folder / "mask.png", "--budget", "6", "--out", folder / "new",
+    )  # fmt: skip
+    found = json.loads(printed)
+    assert {"query", "recommendations", "panel", "ruled_out", "message", "measured"} == set(found)
+    assert len(found["measured"]["images"]) == 2
+    assert {score["image"] for score in found["measured"]["scores"]} == {0, 1}
+    assert (folder / "new" / "image_2" / "report.html").exists()
+    assert "patient_smith" not in printed
+    run(*given, f"{folder / 'nets.py'}:segmenter", *picture, *picture, "--out", folder / "new", code=2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "nuclei_unet"], "both --model and at least one --image are needed"),
+        (["--image", "nuclei_phantom"], "both --model and at least one --image are needed"),
+        (["--tune", "--target", "1"], "--target, --tune: only together with --model and --image"),
+        (["--model", "nuclei_unet", "--image", "nuclei_phantom", "--budget", "soon"], "--budget soon: a time such as"),
+        (["--model", "nuclei_unet", "--image", "nuclei_phantom", "--mask", "a", "--mask", "b"], "2 masks and 1 images"),
+    ],
+)
+def test_ask_tells_what_is_missing_for_a_trial(arguments: list[str], message: str) -> None:
+    assert message in " ".join(run("ask", "nuclei", *arguments, code=2)[1].split())
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("60s", 60), ("90", 90), ("1.5 min", 90), ("2m", 120), ("1h", 3600)])
+def test_a_budget_as_people_write_it(text: str, seconds: float) -> None:
+    assert cli._seconds(text) == seconds
+
+
 def test_ask_json_is_the_public_interface() -> None:
     printed, _ = run("ask", "which method for ultrasound segmentation?", "--json")
     answer = json.loads(printed)

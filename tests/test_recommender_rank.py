@@ -310,25 +310,81 @@ def test_budget(kb: KB) -> None:
     assert answer(replace(ASK, budget=1.0), small(kb, methods)).panel == ("cheap",)
 
 
+MEASURING = {
+    "up": metric("up"),
+    "down": metric("down", direction="lower"),
+    "none": metric("none", direction=None),
+    "sparse": metric("sparse", "complexity"),
+    "random": metric("random", "randomisation", direction="lower"),
+}
+
+
+def rows(metric_id: str, image: str = "", **values: float) -> list[Measured]:
+    return [Measured(method_id, metric_id, value, image) for method_id, value in values.items()]
+
+
 def test_measured_here(kb: KB) -> None:
-    metrics = {"up": metric("up"), "down": metric("down", direction="lower"), "none": metric("none", direction=None)}
-    toy = small(kb, [method("a"), method("b"), method("c")], metrics=metrics)
-    rows = [Measured("a", "up", 0.9, 10), Measured("b", "up", 0.1, 10), Measured("c", "up", 0.5, 10)]
-    found = by_id(recommend(ASK, toy, measured=rows))
-    assert points(found["a"], "measured") == pytest.approx(-points(found["b"], "measured"))
-    assert points(found["a"], "measured") > points(found["c"], "measured") == 0
-    assert "place 1 of 3" in found["a"].reasons[0].text + found["a"].reasons[1].text
-    flipped = by_id(recommend(ASK, toy, measured=[row._replace(metric="down") for row in rows]))
-    assert points(flipped["b"], "measured") > 0 > points(flipped["a"], "measured")
-    few = by_id(recommend(ASK, toy, measured=[row._replace(images=1) for row in rows]))
-    assert 0 < points(few["a"], "measured") < points(found["a"], "measured")
-    neutral = by_id(recommend(ASK, toy, measured=[row._replace(metric="none") for row in rows]))
-    assert points(neutral["a"], "measured") == 0
-    broken = by_id(recommend(ASK, toy, measured=[Measured("a", "up", math.nan), *rows[1:]]))
-    assert "measured" not in {r.criterion for r in broken["a"].reasons}
-    assert "of 2 methods" in " ".join(r.text for r in broken["b"].reasons)
+    toy = small(kb, [method("a"), method("b"), method("c")], metrics=MEASURING)
+
+    def here(*given: list[Measured]) -> dict[str, float]:
+        found = recommend(ASK, toy, measured=[row for each in given for row in each])
+        return {r.method: points(r, "measured") for r in found}
+
+    one = rows("up", a=0.9, b=0.1, c=0.5)
+    found = by_id(recommend(ASK, toy, measured=one))
+    assert here(one)["a"] == pytest.approx(-here(one)["b"])
+    assert here(one)["a"] > here(one)["c"] == 0
+    assert "up 0.9 on your image, best of 3 methods." in [r.text for r in found["a"].reasons]
+    assert here(rows("down", a=0.9, b=0.1, c=0.5)) == {m: -p for m, p in here(one).items()}
+    assert here(one)["a"] < here(one, rows("up", "second", a=0.9, b=0.1, c=0.5))["a"], "more images say more"
+    assert here(rows("up", a=0.9, b=0.1))["a"] < here(one)["a"], "the best of two is not the best of three"
+    assert here(rows("up", a=0.900, b=0.901, c=0.5))["a"] == here(rows("up", a=0.901, b=0.900, c=0.5))["a"], "a tie"
+    assert here(rows("none", a=0.9, b=0.1, c=0.5))["a"] == 0
+    assert here(rows("up", a=math.nan, b=0.1, c=0.5))["a"] == 0
+    assert "of 2 methods" in " ".join(
+        r.text for r in by_id(recommend(ASK, toy, measured=rows("up", a=math.nan, b=0.1, c=0.5)))["b"].reasons
+    )
     with pytest.raises(UnknownIdError):
         recommend(ASK, toy, measured=[Measured("a", "sideways", 1.0)])
+
+
+def test_values_are_compared_image_by_image(kb: KB) -> None:
+    toy = small(kb, [method("a"), method("b")], metrics=MEASURING)
+    large = [*rows("up", "one", a=1.0, b=2.0), *rows("up", "two", a=1.0, b=2.0), *rows("up", "three", a=99.0, b=0.0)]
+    found = {r.method: points(r, "measured") for r in recommend(ASK, toy, measured=large)}
+    assert found["b"] > found["a"], "one large number does not outweigh two images"
+    apart = recommend(ASK, toy, measured=[*rows("up", "one", a=1.0), *rows("up", "two", b=2.0)])
+    assert {points(r, "measured") for r in apart} == {0.0}, "numbers of different images are not compared"
+
+
+def test_metrics_of_one_property_share_its_trust_and_contradictions_are_told(kb: KB) -> None:
+    toy = small(kb, [method("a"), method("b"), method("c")], metrics=MEASURING)
+    up, agrees, opposes = rows("up", a=3, b=2, c=1), rows("down", a=1, b=2, c=3), rows("down", a=3, b=2, c=1)
+    alone, both, against = (recommend(ASK, toy, measured=given) for given in (up, up + agrees, up + opposes))
+    assert points(by_id(both)["a"], "measured") == pytest.approx(points(by_id(alone)["a"], "measured"), abs=0.002)
+    assert points(by_id(against)["a"], "measured") == pytest.approx(0)
+    assert any("up speaks for it here and down against it" in r.text for r in by_id(against)["a"].reasons)
+    sparse = by_id(recommend(ASK, toy, measured=rows("sparse", a=3, b=2, c=1)))
+    assert 0 < points(sparse["a"], "measured") < points(by_id(alone)["a"], "measured") / 2
+    asked = replace(ASK, criteria=("complexity",))
+    assert points(by_id(recommend(asked, toy, measured=rows("sparse", a=3, b=2, c=1)))["a"], "measured") > points(
+        sparse["a"], "measured"
+    )
+
+
+def test_failing_the_randomisation_test_outweighs_being_best(kb: KB) -> None:
+    metrics = MEASURING | {"random": MEASURING["random"].model_copy(update={"source": "adebayo_2018"})}
+    toy = small(kb, [method("a"), method("b"), method("c")], metrics=metrics)
+    given = [*rows("up", a=0.9, b=0.5, c=0.1), *rows("random", a=0.8, b=0.1, c=0.5)]
+    found = by_id(recommend(ASK, toy, measured=given))
+    assert points(found["a"], "measured") < points(found["c"], "measured") < points(found["b"], "measured")
+    assert found["a"].cautions[0].text.startswith("On your model it fails the random (similarity 0.80")
+    assert found["a"].cautions[0].sources == ["adebayo_2018"]
+    assert not found["b"].cautions
+    assert not found["c"].cautions
+    segmenter = replace(ASK, task="segmentation")  # the region stays, so maps stay alike
+    assert not by_id(recommend(segmenter, toy, measured=given))["a"].cautions
+    assert by_id(recommend(segmenter, toy, measured=rows("random", a=0.95)))["a"].cautions
 
 
 # --- gaps, conditions, profiles ---------------------------------------------------------------------------------------
