@@ -38,17 +38,25 @@ class Points:
     MADE_FOR_ARCHITECTURE: Final = 2.0
     """It reads what only such a model has, e.g. attention weights."""
     # evidence
-    USED: Final = 2.5
-    """Studies that used it, before closeness and shrinking."""
-    FINDINGS: Final = 3.0
-    """Findings about its quality, all for or all against."""
-    COMPARISONS: Final = 3.0
-    EXPERTS: Final = 3.0
-    SHRINK_USED: Final = 3.0
-    """Studies to add in thought before a share of them counts: few studies say little."""
-    SHRINK_FOUND: Final = 3.0
+    EVIDENCE: Final = 1.5
+    """All that speaks for it, for each doubling of 1 + the weight of the findings and uses: the first close finding
+    says most, the hundredth use next to nothing."""
+    AGAINST: Final = -0.75
+    """The same for what speaks against it; half, since a method that is compared often also loses often."""
+    USED: Final = 0.2
+    """Weight of a study that merely applied it, where a comparison won counts 1: use shows that it can be done."""
     SELF_REPORTED: Final = 0.4
     """Factor for findings of authors about their own method."""
+    CLINICIANS: Final = 1.3
+    """Factor for findings of studies in which clinicians or other experts judged the explanations."""
+    CRITERIA: Final[Mapping[str, float]] = {"faithfulness": 1.3, "sanity": 1.3, "complexity": 0.7, "speed": 0.3}
+    """Factor by what was judged, else 1: whether a map is true of the model comes before whether it looks right."""
+    SMALL_STUDY: Final = 0.7
+    """Factor for a study of fewer than 30 cases, where their number is known."""
+    HALF_LIFE: Final = 20.0
+    """Years after which a finding counts half, where the year is known: models and maps change."""
+    SHRINK_AUDIENCE: Final = 3.0
+    """Findings to add in thought before a share of them counts."""
     READ: Final[Mapping[str, float]] = {"fulltext": 1.0, "abstract": 0.8, "title": 0.4}
     """Factor by what was read of the paper."""
     ASKED_CRITERION: Final = 1.6
@@ -59,7 +67,7 @@ class Points:
     """Factor for studies that name only the umbrella ("SHAP"), not the variant."""
     ANATOMY: Final = 0.5
     DIMENSION: Final = 0.3
-    ARCHITECTURE: Final = 0.3
+    ARCHITECTURE: Final = 0.5
     """How much more a study counts that shares the organ, the dimension, the architecture."""
     OTHER_KIND: Final = 0.5
     """Factor for a study of a convolutional network where a transformer is asked about, and the other way round."""
@@ -123,13 +131,14 @@ SECONDS_PER_PASS: Final[Mapping[int | None, float]] = {None: 0.05, 2: 0.05, 3: 0
 
 CLOSENESS: Final[Mapping[tuple[str, bool], float]] = {
     ("same", True): 1.0,
-    ("same", False): 0.5,
+    ("same", False): 0.4,
     ("near", True): 0.5,
-    ("near", False): 0.25,
-    ("far", True): 0.3,
+    ("near", False): 0.2,
+    ("far", True): 0.2,
     ("far", False): 0.08,
 }
-"""How much a study counts by (modality, same task): near is a relative in the tree of modalities."""
+"""How much a study counts by (modality, same task): near is a relative in the tree of modalities; another task counts
+two fifths, for segmenters and classifiers are explained by different methods."""
 
 _MODEL_NEEDS: Final[tuple[Need, ...]] = (
     "gradients",
@@ -208,6 +217,12 @@ _PROPERTIES: Final[Mapping[Output, tuple[tuple[str, int], ...]]] = {
 
 _DEAR = {"retraining", "generator", "human"}
 """What a first check of an explanation should not need."""
+
+_FEW = 30
+"""Cases below which a study is small."""
+
+_PLACES = 2
+"""Places whose studies get a sentence of their own; the nearest first."""
 
 _CITED = 8
 """Citations that one reason names at most; the sentence tells the whole number."""
@@ -344,7 +359,7 @@ class _Finding(NamedTuple):
     """The umbrella that the claim names instead of the method."""
 
 
-_FOR = {"better": 1.0, "adequate": 0.5, "equal": 0.0, "mixed": 0.0, "inadequate": -0.8, "worse": -1.0}
+_FOR = {"better": 1.0, "adequate": 0.7, "equal": 0.0, "mixed": 0.0, "inadequate": -0.8, "worse": -1.0}
 _AGAINST = {"better": -0.8, "worse": 0.8}
 """Value for the method that others are compared with."""
 
@@ -362,6 +377,8 @@ class _Case:
     """Output to the metrics that check it, found once."""
     found: dict[str, list[_Finding]] = field(default_factory=dict)
     """Method to its findings, found once."""
+    rates: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Method to the points for a unit of weight that speaks for it, and for one that speaks against it."""
 
     @cached_property
     def profile(self) -> Profile:
@@ -536,10 +553,18 @@ class _Case:
     @cached_property
     def weights(self) -> Mapping[str, float]:
         """Publication to the weight of a finding in it."""
-        return {
-            pub_id: CLOSENESS[self.places[pub_id]] * self.kinship[pub_id] * Points.READ[publication.read]
-            for pub_id, publication in self.kb.publications.items()
-        }
+        now = max((p.year for p in self.kb.publications.values() if p.year), default=0)
+        found = {}
+        for pub_id, publication in self.kb.publications.items():
+            weight = CLOSENESS[self.places[pub_id]] * self.kinship[pub_id] * Points.READ[publication.read]
+            if publication.year:
+                weight *= 0.5 ** ((now - publication.year) / Points.HALF_LIFE)
+            if publication.study and (publication.study.cases or _FEW) < _FEW:
+                weight *= Points.SMALL_STUDY
+            if publication.clinicians:
+                weight *= Points.CLINICIANS
+            found[pub_id] = weight
+        return found
 
     def where(self, place: tuple[str, bool]) -> str:
         """A place in words, as it follows "studies"."""
@@ -572,7 +597,8 @@ class _Case:
                         continue
                     weight = factor * self.weights[pub_id]
                     rivals = claim.versus if values is _FOR else claim.methods
-                    if claim.self_reported:
+                    weight *= Points.CRITERIA.get(claim.criterion, 1.0)
+                    if claim.self_reported or pub_id == self.kb.methods[source].source:
                         weight *= Points.SELF_REPORTED
                     if claim.versus and self.out.issuperset(rivals):
                         weight *= Points.IDLE_RIVAL
@@ -583,6 +609,41 @@ class _Case:
         voices = Counter(f.publication.id for f in found)
         found = [f._replace(weight=f.weight / voices[f.publication.id]) for f in found]
         return sorted(found, key=lambda f: (-f.weight, f.publication.id, f.claim.text))
+
+    def uses(self, method: str) -> dict[tuple[str, bool], list[Publication]]:
+        """Studies that used a method, by place, the closest first."""
+        found: dict[tuple[str, bool], list[Publication]] = {}
+        for pub_id in self.kb.index.by_method.get(method, ()):
+            publication = self.kb.publications[pub_id]
+            if publication.study:  # a paper without a study introduces it and applies it to nothing of ours
+                found.setdefault(self.places[pub_id], []).append(publication)
+        return {place: found[place] for place in CLOSENESS if place in found}
+
+    def use(self, method: str, studies: Iterable[Publication]) -> float:
+        """The weight of studies that used a method."""
+        source = self.kb.methods[method].source
+        return Points.USED * sum(
+            CLOSENESS[self.places[p.id]] * self.kinship[p.id] * (Points.SELF_REPORTED if p.id == source else 1.0)
+            for p in studies
+        )
+
+    def rate(self, method: str) -> tuple[float, float]:
+        """The points for a unit of weight that speaks for a method, and for one that speaks against it.
+
+        The more there is, the less each unit adds; so the whole is found first and shared among the reasons.
+        """
+        if method not in self.rates:
+            pro = contra = 0.0
+            for finding in self.findings(method):
+                pro += finding.weight * max(finding.value, 0.0)
+                contra += finding.weight * max(-finding.value, 0.0)
+            for source, factor, _ in self.sources(method):
+                pro += factor * sum(self.use(source, studies) for studies in self.uses(source).values())
+            self.rates[method] = (
+                Points.EVIDENCE * math.log2(1 + pro) / pro if pro else 0.0,
+                Points.AGAINST * math.log2(1 + contra) / contra if contra else 0.0,
+            )
+        return self.rates[method]
 
 
 def _lower(name: str) -> str:
@@ -633,22 +694,12 @@ def named(case: _Case, method: Method) -> Iterator[Reason]:
 
 def used(case: _Case, method: Method) -> Iterator[Reason]:
     """Studies that used the method, from this modality and task outwards."""
-    by_place: dict[tuple[str, bool], list[Publication]] = {}
-    for pub_id in case.kb.index.by_method.get(method.id, ()):
-        publication = case.kb.publications[pub_id]
-        if publication.study:  # a paper without a study introduces the method and applies it to nothing of ours
-            by_place.setdefault(case.places[pub_id], []).append(publication)
+    by_place = case.uses(method.id)
+    rate = case.rate(method.id)[0]
     asked = bool(case.query.modality or case.profile.task)
     if asked and by_place and ("same", True) not in by_place:
         yield Reason("evidence", 0.0, f"No study {case.where(('same', True))} that used {method.name} was found.")
-    told = 0
-    for place, closeness in CLOSENESS.items():
-        studies = by_place.get(place, [])
-        if not studies or told == 2:
-            continue
-        told += 1
-        number = sum(case.kinship[p.id] * (Points.SELF_REPORTED if p.id == method.source else 1.0) for p in studies)
-        points = Points.USED * closeness * number / (number + Points.SHRINK_USED)
+    for place, studies in list(by_place.items())[:_PLACES]:
         studies.sort(key=lambda p: (-case.kinship[p.id], -(p.year or 0), p.id))
         where = case.where(place)
         text = f"{_count(len(studies), 'study')}{' ' + where if where else ''} used it"
@@ -660,17 +711,20 @@ def used(case: _Case, method: Method) -> Iterator[Reason]:
             text += ", counting the one that introduced it"
         if len(studies) < 3:
             text += " (few, so they count little)"
+        points = rate * case.use(method.id, studies)
         yield Reason("evidence", round(points, 3), text + ".", tuple(p.id for p in studies[:_CITED]))
+    if rest := [p for studies in list(by_place.values())[_PLACES:] for p in studies]:
+        text = f"{_count(len(rest), 'study')} farther from your question used it too."
+        yield Reason("evidence", round(rate * case.use(method.id, rest), 3), text, tuple(p.id for p in rest[:_CITED]))
+    told = bool(by_place)
     for umbrella in case.umbrellas(method.id):
-        studies = [case.kb.publications[p] for p in case.kb.index.by_method.get(umbrella, ())]
-        number = sum(CLOSENESS[case.places[p.id]] for p in studies)
-        if number:
-            points = Points.UMBRELLA * Points.USED * number / (number + Points.SHRINK_USED)
+        if studies := [p for found in case.uses(umbrella).values() for p in found]:
+            points = rate * Points.UMBRELLA * case.use(umbrella, studies)
             short = _bare(case.kb.methods[umbrella].name)
             text = f"{_count(len(studies), 'study')} used {short} without saying which variant."
             studies.sort(key=lambda p: (-CLOSENESS[case.places[p.id]], -(p.year or 0), p.id))
             yield Reason("evidence", round(points, 3), text, tuple(p.id for p in studies[:_CITED]))
-            told += 1
+            told = True
     if not told:
         yield Reason(
             "evidence", 0.0, f"No study in the knowledge base that used {method.name} on biomedical images was found."
@@ -687,13 +741,12 @@ def findings(case: _Case, method: Method) -> Iterator[Reason]:
             groups["experts"].append(finding)
         else:
             groups["findings"].append(finding)
-    weights = {"comparison": Points.COMPARISONS, "experts": Points.EXPERTS, "findings": Points.FINDINGS}
+    pro, contra = case.rate(method.id)
     for group, found in groups.items():
-        total = sum(f.weight for f in found) + Points.SHRINK_FOUND
         for side, label in ((1, "For"), (-1, "Against"), (0, "Mixed or equal")):
             part = [f for f in found if (f.value > 0) - (f.value < 0) == side]
             if part:
-                points = weights[group] * sum(f.weight * f.value for f in part) / total
+                points = (pro if side > 0 else contra) * sum(f.weight * abs(f.value) for f in part)
                 cites = tuple(dict.fromkeys(f.publication.id for f in part))[:_CITED]
                 yield Reason(group, round(points, 3), f"{label}: {_told(case, part)}", cites)
 
@@ -751,7 +804,7 @@ def audience(case: _Case, method: Method) -> Iterator[Reason]:
         return
     number = len(found)
     good, bad = sum(f.value > 0 for f in found), sum(f.value < 0 for f in found)
-    points = sum(f.value for f in found) / (number + Points.SHRINK_FOUND)
+    points = sum(f.value for f in found) / (number + Points.SHRINK_AUDIENCE)
     counts = f"{_count(good, 'finding')} for it, {bad} against, {number - good - bad} mixed"
     text = f"What {_lower(who.name)} care about ({names}): {counts}."
     yield Reason("audience", round(points, 3), text, tuple(dict.fromkeys(f.publication.id for f in found))[:_CITED])
