@@ -10,9 +10,9 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from recommender.query import Query, parse
 from taxonomy import KB, Gap, Profile, UnknownIdError, conditions, gaps
@@ -34,10 +34,10 @@ class Points:
     """Its family is named."""
     GOAL: Final = 6.0
     """It gives what the goal asks for; the family of the goal counts in full, its kind of output alone by half."""
-    OFF_GOAL: Final = -5.0
+    OFF_GOAL: Final = -8.0
     MAP: Final = 0.2
     """No goal is said: most people want to see where."""
-    MADE_FOR_TASK: Final = 1.0
+    MADE_FOR_TASK: Final = 2.0
     """It was made for this task, and only for it."""
     MADE_FOR_ARCHITECTURE: Final = 2.5
     """It reads what only such a model has, e.g. attention weights."""
@@ -46,7 +46,9 @@ class Points:
     """All that speaks for it, for each doubling of 1 + the weight of the findings and uses: the first close finding
     says most, the hundredth use next to nothing."""
     AGAINST: Final = -1.0
-    """The same for what speaks against it; half, since a method that is compared often also loses often."""
+    """The same for what speaks against it, but half, since a method that is compared often also loses often."""
+    SHRINK: Final = 0.3
+    """Weight to add in thought before a share of the weight counts: little evidence says less than its weight."""
     USED: Final = 0.2
     """Weight of a study that merely applied it, where a comparison won counts 1: use shows that it can be done."""
     SELF_REPORTED: Final = 0.4
@@ -73,7 +75,7 @@ class Points:
     DIMENSION: Final = 0.3
     ARCHITECTURE: Final = 0.5
     """How much more a study counts that shares the organ, the dimension, the architecture."""
-    OTHER_KIND: Final = 0.5
+    OTHER_KIND: Final = 0.3
     """Factor for a study of a convolutional network where a transformer is asked about, and the other way round."""
     # the modality
     CHALLENGE: Final = 0.25
@@ -234,6 +236,9 @@ _CITED = 8
 """Citations that one reason names at most; the sentence tells the whole number."""
 
 
+Strength = Literal["strong", "moderate", "weak", "none"]
+
+
 class Measured(NamedTuple):
     """A score that was measured on the asker's own model and images."""
 
@@ -258,6 +263,37 @@ class Reason:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What the confidence in a recommendation rests on; studies that name only an umbrella of the method do not count.
+
+    Attributes:
+        studies: Publications with a study that used the method.
+        here: Those of them on the modality and for the task that were asked about.
+        findings: Publications that found something about the quality of its explanations.
+        comparative: Those of them that compared it with another method.
+        clinicians: Those of them in which clinicians or other experts judged.
+        independent: Those of them whose authors did not judge a method of their own.
+        agreement: Share of the weight of the findings, of 1, that speaks for it; None without any for or against.
+        nearest: Where the nearest of the findings for it is from, in words ("on MRI for classification").
+        word: "strong", "moderate", "weak" or "none"; see :func:`strength`.
+    """
+
+    studies: int = 0
+    here: int = 0
+    findings: int = 0
+    comparative: int = 0
+    clinicians: int = 0
+    independent: int = 0
+    agreement: float | None = None
+    nearest: str = ""
+    word: Strength = "none"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the public form."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class Recommendation:
     """A method with its reasons.
 
@@ -274,6 +310,7 @@ class Recommendation:
         metrics: Metrics that can check its explanation, the most fitting first.
         mask_metrics: Those of them that need a mask of the finding.
         tools: Tools that implement it, those that fit the question first.
+        evidence: What the confidence in it rests on.
     """
 
     method: str
@@ -288,6 +325,7 @@ class Recommendation:
     metrics: tuple[str, ...]
     mask_metrics: tuple[str, ...]
     tools: tuple[str, ...]
+    evidence: Evidence = Evidence()
 
     def as_json(self) -> dict[str, Any]:
         """Return the public form; a caution is its sentence with its sources in brackets."""
@@ -303,6 +341,7 @@ class Recommendation:
             "cautions": [f"{c.text} [{', '.join(c.sources)}]" for c in self.cautions],
             "metrics": list(self.metrics),
             "tools": list(self.tools),
+            "evidence": self.evidence.as_json(),
         }
 
 
@@ -609,7 +648,7 @@ class _Case:
                     weight = factor * self.weights[pub_id]
                     rivals = claim.versus if values is _FOR else claim.methods
                     weight *= Points.CRITERIA.get(claim.criterion, 1.0)
-                    if claim.self_reported or pub_id == self.kb.methods[source].source:
+                    if self.own_judgement(source, claim, pub_id):
                         weight *= Points.SELF_REPORTED
                     if claim.versus and self.out.issuperset(rivals):
                         weight *= Points.IDLE_RIVAL
@@ -620,6 +659,10 @@ class _Case:
         voices = Counter(f.publication.id for f in found)
         found = [f._replace(weight=f.weight / voices[f.publication.id]) for f in found]
         return sorted(found, key=lambda f: (-f.weight, f.publication.id, f.claim.text))
+
+    def own_judgement(self, method: str, claim: Claim, publication: str) -> bool:
+        """Whether authors judged a method of their own: the claim says so, or the publication introduced it."""
+        return claim.self_reported or publication == self.kb.methods[method].source
 
     def uses(self, method: str) -> dict[tuple[str, bool], list[Publication]]:
         """Studies that used a method, by place, the closest first."""
@@ -650,11 +693,14 @@ class _Case:
                 contra += finding.weight * max(-finding.value, 0.0)
             for source, factor, _ in self.sources(method):
                 pro += factor * sum(self.use(source, studies) for studies in self.uses(source).values())
-            self.rates[method] = (
-                Points.EVIDENCE * math.log2(1 + pro) / pro if pro else 0.0,
-                Points.AGAINST * math.log2(1 + contra) / contra if contra else 0.0,
-            )
+            self.rates[method] = (_rate(Points.EVIDENCE, pro), _rate(Points.AGAINST, contra))
         return self.rates[method]
+
+
+def _rate(points: float, weight: float) -> float:
+    """The points for each unit of a weight."""
+    trusted = weight / (weight + Points.SHRINK)
+    return points * math.log2(1 + weight * trusted) / weight if weight else 0.0
 
 
 def _lower(name: str) -> str:
@@ -748,7 +794,7 @@ def findings(case: _Case, method: Method) -> Iterator[Reason]:
     for finding in case.findings(method.id):
         if finding.claim.versus:
             groups["comparison"].append(finding)
-        elif finding.claim.criterion in ("agreement_with_experts", "usefulness") or finding.publication.clinicians:
+        elif _by_experts(finding):
             groups["experts"].append(finding)
         else:
             groups["findings"].append(finding)
@@ -760,6 +806,12 @@ def findings(case: _Case, method: Method) -> Iterator[Reason]:
                 points = (pro if side > 0 else contra) * sum(f.weight * abs(f.value) for f in part)
                 cites = tuple(dict.fromkeys(f.publication.id for f in part))[:_CITED]
                 yield Reason(group, round(points, 3), f"{label}: {_told(case, part)}", cites)
+
+
+def _by_experts(finding: _Finding) -> bool:
+    """Whether experts had a say in it."""
+    experts = finding.claim.criterion in ("agreement_with_experts", "usefulness")
+    return experts or bool(finding.publication.clinicians)
 
 
 def _told(case: _Case, part: Sequence[_Finding]) -> str:
@@ -1098,7 +1150,60 @@ def _recommendation(case: _Case, method: Method, reasons: list[Reason], score: f
         metrics=metrics,
         mask_metrics=tuple(m for m in metrics if "mask" in kb.metrics[m].needs),
         tools=_tools(case, method.id),
+        evidence=_evidence(case, method.id),
     )
+
+
+def _evidence(case: _Case, method: str) -> Evidence:
+    """Count what is known of a method under its own name."""
+    uses = case.uses(method)
+    own = [f for f in case.findings(method) if f.via is None]
+    groups: dict[str, list[_Finding]] = {}
+    for finding in own:
+        groups.setdefault(finding.publication.id, []).append(finding)
+    pro = sum(f.weight * f.value for f in own if f.value > 0)
+    contra = sum(f.weight * -f.value for f in own if f.value < 0)
+    good = {p for p, found in groups.items() if sum(f.value for f in found) > 0}
+    free = {p for p, found in groups.items() if not all(case.own_judgement(method, f.claim, f.publication.id) for f in found)}
+    compared = {p for p, found in groups.items() if any(f.claim.versus for f in found)}
+    judged = {p for p, found in groups.items() if any(map(_by_experts, found))}
+    agreement = round(pro / (pro + contra), 3) if pro + contra else None
+    near = [p for p in good & free if case.places[p][0] != "far"]
+    places = [place for place in CLOSENESS if any(case.places[p] == place for p in good)]
+    return Evidence(
+        studies=sum(map(len, uses.values())),
+        here=len(uses.get(("same", True), ())),
+        findings=len(groups),
+        comparative=len(compared),
+        clinicians=len(judged),
+        independent=len(free),
+        agreement=agreement,
+        nearest=case.where(places[0]) if places else "",
+        word=strength(
+            bool(uses or own), len(good & free), len(near), bool(good & free & (compared | judged)), agreement
+        ),
+    )
+
+
+def strength(known: bool, independent: int, near: int, tested: bool, agreement: float | None) -> Strength:
+    """Return the word for a body of evidence.
+
+    Strong: three independent publications speak for it, two of them on the modality or a relative, one of them compared
+    it or let experts judge, and three quarters of the weight agree. Moderate: two independent publications speak for
+    it, one of them on the modality or a relative, and half of the weight agrees. Weak: it was used or judged at all.
+
+    Args:
+        known: A study used it, or a publication found something about it.
+        independent: Publications that speak for it and whose authors judged no method of their own.
+        near: Those of them on the modality or a relative.
+        tested: One of the independent ones compared it or let experts judge it.
+        agreement: Share of the weight of the findings that speaks for it.
+    """
+    if independent >= 3 and near >= 2 and tested and (agreement or 0.0) >= 0.75:
+        return "strong"
+    if independent >= 2 and near >= 1 and (agreement or 0.0) >= 0.5:
+        return "moderate"
+    return "weak" if known else "none"
 
 
 def _tools(case: _Case, method_id: str) -> tuple[str, ...]:
