@@ -422,6 +422,8 @@ class _Case:
     """Output to the metrics that check it, found once."""
     found: dict[str, list[_Finding]] = field(default_factory=dict)
     """Method to its findings, found once."""
+    used: dict[str, Mapping[tuple[str, bool], list[Publication]]] = field(default_factory=dict)
+    """Method to its uses, found once."""
     rates: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Method to the points for a unit of weight that speaks for it, and for one that speaks against it."""
 
@@ -606,7 +608,7 @@ class _Case:
         now = max((p.year for p in self.kb.publications.values() if p.year), default=0)
         found = {}
         for pub_id, publication in self.kb.publications.items():
-            weight = CLOSENESS[self.places[pub_id]] * self.kinship[pub_id] * Points.READ[publication.read]
+            weight = self.close[pub_id] * Points.READ[publication.read]
             if publication.year:
                 weight *= 0.5 ** ((now - publication.year) / Points.HALF_LIFE)
             if publication.study and (publication.study.cases or _FEW) < _FEW:
@@ -637,7 +639,7 @@ class _Case:
         return self.found[method]
 
     def _findings(self, method: str) -> list[_Finding]:
-        found = []
+        found: list[tuple[str, Claim, float, float, str | None]] = []
         index = self.kb.index
         for source, factor, via in self.sources(method):
             sides = ((index.claims.get(source, ()), _FOR), (index.versus.get(source, ()), _AGAINST))
@@ -645,27 +647,31 @@ class _Case:
                 for pub_id, claim in claims:
                     if claim.criterion in ("feasibility", "diagnosis_gain") or claim.outcome not in values:
                         continue
-                    weight = factor * self.weights[pub_id]
-                    rivals = claim.versus if values is _FOR else claim.methods
-                    weight *= Points.CRITERIA.get(claim.criterion, 1.0)
+                    weight = factor * self.weights[pub_id] * Points.CRITERIA.get(claim.criterion, 1.0)
                     if self.own_judgement(source, claim, pub_id):
                         weight *= Points.SELF_REPORTED
-                    if claim.versus and self.out.issuperset(rivals):
+                    if claim.versus and self.out.issuperset(claim.versus if values is _FOR else claim.methods):
                         weight *= Points.IDLE_RIVAL
                     if claim.criterion in self.criteria:
                         weight *= Points.ASKED_CRITERION
-                    found.append(_Finding(self.kb.publications[pub_id], claim, values[claim.outcome], weight, via))
+                    found.append((pub_id, claim, values[claim.outcome], weight, via))
         # one paper, one voice: its findings share its weight
-        voices = Counter(f.publication.id for f in found)
-        found = [f._replace(weight=f.weight / voices[f.publication.id]) for f in found]
-        return sorted(found, key=lambda f: (-f.weight, f.publication.id, f.claim.text))
+        voices = Counter(pub_id for pub_id, *_ in found)
+        publications = self.kb.publications
+        own = [_Finding(publications[p], claim, value, weight / voices[p], via) for p, claim, value, weight, via in found]
+        return sorted(own, key=lambda f: (-f.weight, f.publication.id, f.claim.text))
 
     def own_judgement(self, method: str, claim: Claim, publication: str) -> bool:
         """Whether authors judged a method of their own: the claim says so, or the publication introduced it."""
         return claim.self_reported or publication == self.kb.methods[method].source
 
-    def uses(self, method: str) -> dict[tuple[str, bool], list[Publication]]:
-        """Studies that used a method, by place, the closest first."""
+    def uses(self, method: str) -> Mapping[tuple[str, bool], list[Publication]]:
+        """Studies that used a method, by place, the closest first; found once."""
+        if method not in self.used:
+            self.used[method] = self._uses(method)
+        return self.used[method]
+
+    def _uses(self, method: str) -> dict[tuple[str, bool], list[Publication]]:
         found: dict[tuple[str, bool], list[Publication]] = {}
         for pub_id in self.kb.index.by_method.get(method, ()):
             publication = self.kb.publications[pub_id]
@@ -675,11 +681,13 @@ class _Case:
 
     def use(self, method: str, studies: Iterable[Publication]) -> float:
         """The weight of studies that used a method."""
-        source = self.kb.methods[method].source
-        return Points.USED * sum(
-            CLOSENESS[self.places[p.id]] * self.kinship[p.id] * (Points.SELF_REPORTED if p.id == source else 1.0)
-            for p in studies
-        )
+        source, close = self.kb.methods[method].source, self.close
+        return Points.USED * sum(close[p.id] * (Points.SELF_REPORTED if p.id == source else 1.0) for p in studies)
+
+    @cached_property
+    def close(self) -> Mapping[str, float]:
+        """Publication to how close it is to the question."""
+        return {p: CLOSENESS[self.places[p]] * self.kinship[p] for p in self.kb.publications}
 
     def rate(self, method: str) -> tuple[float, float]:
         """The points for a unit of weight that speaks for a method, and for one that speaks against it.
@@ -1117,14 +1125,15 @@ def _rank(case: _Case) -> tuple[list[Recommendation], list[RuledOut]]:
     for method_id, method in case.kb.methods.items():
         if method.umbrella:
             continue
-        # the order of what is ruled out needs no full judgement
-        criteria = (named, goal, used) if case.gaps[method_id] else CRITERIA
-        reasons = [reason for criterion in criteria for reason in criterion(case, method)]
-        score = round(sum(r.points for r in reasons), 3)
         if case.gaps[method_id]:
+            # what was asked for and how often it was used are enough for the order of these
+            asked = sum(r.points for criterion in (named, goal) for r in criterion(case, method))
+            close = sum(case.use(method_id, studies) for studies in case.uses(method_id).values())
             why = " Also, ".join(gap.sentence for gap in case.gaps[method_id])
-            out.append((score, RuledOut(method_id, f"{method.name} is out: {why}")))
+            out.append((asked + close, RuledOut(method_id, f"{method.name} is out: {why}")))
         else:
+            reasons = [reason for criterion in CRITERIA for reason in criterion(case, method)]
+            score = round(sum(r.points for r in reasons), 3)
             found.append(_recommendation(case, method, reasons, score))
     found.sort(key=lambda r: (-r.score, r.method))
     out.sort(key=lambda o: (-o[0], o[1].method))
