@@ -3,4 +3,15 @@
 from recommender.query import Query, parse
 from recommender.rank import Answer, Evidence, Measured, Reason, Recommendation, RuledOut, answer, recommend
 
-__all__ = ["Answer", "Evidence", "Measured", "Query", "Reason", "Recommendation", "RuledOut", "answer", "parse", "recommend"]
+__all__ = [
+    "Answer",
+    "Evidence",
+    "Measured",
+    "Query",
+    "Reason",
+    "Recommendation",
+    "RuledOut",
+    "answer",
+    "parse",
+    "recommend",
+]

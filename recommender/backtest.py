@@ -12,13 +12,13 @@ import math
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from recommender.query import Dimension, Query
-from recommender.rank import CRITERIA, Criterion, Recommendation, recommend
+from recommender.rank import Recommendation, recommend
 from taxonomy import KB
 from taxonomy.graph import methods_of, relatives
 from taxonomy.schema import Part, Publication
@@ -107,7 +107,9 @@ def _stripped(part: Part, gone: frozenset[str]) -> Part:
                 update[name] = [one for one in value or () if one not in gone]
         elif isinstance(value, list) and value and isinstance(value[0], Part):
             inside = [(one, _stripped(one, gone)) for one in value]
-            update[name] = [new for old, new in inside if getattr(new, "sources", True) or not getattr(old, "sources", ())]
+            update[name] = [
+                new for old, new in inside if getattr(new, "sources", True) or not getattr(old, "sources", ())
+            ]
     return part.model_copy(update=update)
 
 
@@ -310,3 +312,272 @@ def measured(groups: Groups, wanted: Iterable[str]) -> dict[str, float]:
     best = sum(1 / math.log2(place + 1) for place in range(1, min(len(relevant), 5) + 1))
     found["ndcg@5"] = found["ndcg@5"] / best if best else 0.0
     return found
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over publications with its bootstrap interval of 95 %."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+class _Bootstrap:
+    """Resamples publications: the same draws for all contenders, so that their ratios can be told."""
+
+    def __init__(self, number: int, draws: int = 2000) -> None:
+        chance = random.Random(0)
+        self.draws = [chance.choices(range(number), k=number) for _ in range(draws)] if number else []
+
+    def mean(self, values: Sequence[float]) -> Interval:
+        return _interval(math.fsum(values) / len(values), [_mean_of(values, draw) for draw in self.draws])
+
+    def ratio(self, values: Sequence[float], others: Sequence[float]) -> Interval | None:
+        """The ratio of two means; None where the second is zero."""
+        if not any(others):
+            return None
+        ratios = [_mean_of(values, draw) / below for draw in self.draws if (below := _mean_of(others, draw))]
+        return _interval(math.fsum(values) / math.fsum(others), ratios)
+
+
+def _mean_of(values: Sequence[float], draw: Sequence[int]) -> float:
+    return sum([values[i] for i in draw]) / len(draw)
+
+
+def _interval(mean: float, drawn: Iterable[float]) -> Interval:
+    ordered = sorted(drawn)
+    low, high = (ordered[round(share * (len(ordered) - 1))] for share in (0.025, 0.975))
+    return Interval(round(mean, 4), round(low, 4), round(high, 4))
+
+
+# --- the back-test ---------------------------------------------------------------------------------------------------
+
+
+class Key(NamedTuple):
+    """What counts as a hit."""
+
+    name: str
+    wanted: Callable[[Question], frozenset[str]]
+
+
+KEYS: Final = (Key("held_up", lambda q: q.held_up), Key("used", lambda q: q.used))
+"""Methods that held up, and the looser set of all that were used."""
+
+PARTS: Final[Mapping[str, Callable[[Question], bool]]] = {
+    "development": lambda q: not q.test,
+    "test": lambda q: q.test,
+    "all": lambda q: True,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A question with the rankings of all contenders.
+
+    Attributes:
+        question: The question.
+        rankings: Contender to its ranking.
+        ablated: Criterion to our ranking without its points.
+        serving: Our recommendations.
+        judged: Methods on whose quality the hidden publication found anything, good or bad.
+        known: A method that held up was used by another publication too; else nobody could have known it.
+    """
+
+    question: Question
+    rankings: Mapping[str, Groups]
+    ablated: Mapping[str, Groups]
+    serving: tuple[Recommendation, ...]
+    judged: frozenset[str]
+    known: bool
+
+
+def ask_all(kb: KB, asked: Iterable[Question], *, as_of: bool = False) -> Iterator[Case]:
+    """Hide the publication of every question and let all contenders answer.
+
+    Args:
+        kb: The whole knowledge base.
+        asked: The questions.
+        as_of: Hide also all later publications, and leave out methods that were introduced later: the asker stands in
+            the year of the study. Questions without a year are left out.
+    """
+    hider = Hider(kb)
+    years = {p: publication.year for p, publication in kb.publications.items()}
+    for question in asked:
+        hidden = {question.publication}
+        if as_of:
+            if question.year is None:
+                continue
+            hidden |= {p for p, year in years.items() if (year or 0) > question.year}
+        yield _case_of(kb, hider.without(hidden), question, hidden)
+
+
+def _case_of(kb: KB, known: KB, question: Question, hidden: set[str]) -> Case:
+    unborn = {m for m, method in kb.methods.items() if method.source in hidden}
+    serving = tuple(r for r in recommend(question.query, known) if r.method not in unborn)
+    setting = Setting(question.query, known, serving)
+    claims = [c for c in kb.publications[question.publication].claims if c.criterion not in NO_QUALITY]
+    labels = sorted({reason.criterion for r in serving for reason in r.reasons})
+    return Case(
+        question,
+        {name: contender(setting) for name, contender in CONTENDERS.items()},
+        {label: ours(setting, without=label) for label in labels},
+        serving,
+        frozenset(m for c in claims for m in (*c.methods, *c.versus)),
+        any(known.index.by_method.get(m) for m in question.held_up),
+    )
+
+
+def backtest(kb: KB, *, quick: bool = False, progress: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+    """Run the whole back-test and return its result as plain data.
+
+    Args:
+        kb: The knowledge base.
+        quick: Drop 150 publications instead of all for the stability.
+        progress: Called with a sentence before each stage.
+    """
+    asked = questions(kb)
+    held = [q for q in asked if q.held_up]
+    progress(f"Asking {len(asked)} questions …")
+    cases = list(ask_all(kb, asked))
+    progress(f"Asking {len(held)} questions as of the year of the study …")
+    then = list(ask_all(kb, held, as_of=True))
+    settings = {"held_up": (cases, KEYS[0]), "used": (cases, KEYS[1]), "held_up_as_of_its_year": (then, KEYS[0])}
+    results = {
+        name: {part: _scores(found, key, PARTS[part]) for part in PARTS} for name, (found, key) in settings.items()
+    }
+    mine = [c for c in cases if c.question.held_up]
+    progress("Dropping publications one by one …")
+    return {
+        "knowledge_base": kb.about.version,
+        "counts": _counts(kb, cases),
+        "results": results,
+        "confidence": _calibration(mine),
+        "ablation": _ablation(mine),
+        "stability": stability(kb, sample=150 if quick else None),
+    }
+
+
+def _scores(cases: Sequence[Case], key: Key, part: Callable[[Question], bool]) -> dict[str, Any]:
+    """The measures of all contenders on a part of the questions, and how many times the best popularity we reach."""
+    chosen = [c for c in cases if key.wanted(c.question) and part(c.question)]
+    if not chosen:
+        return {"publications": 0}
+    bootstrap = _Bootstrap(len(chosen))
+    values = {name: [measured(c.rankings[name], key.wanted(c.question)) for c in chosen] for name in CONTENDERS}
+    columns = {name: {m: [one[m] for one in found] for m in MEASURES} for name, found in values.items()}
+    ratios = {}
+    for measure in MEASURES:
+        best = max(POPULARITY, key=lambda name: math.fsum(columns[name][measure]))
+        ratio = bootstrap.ratio(columns["xai_atlas"][measure], columns[best][measure])
+        ratios[measure] = {"baseline": best, **(asdict(ratio) if ratio else {})}
+    return {
+        "publications": len(chosen),
+        "contenders": {n: {m: asdict(bootstrap.mean(v)) for m, v in found.items()} for n, found in columns.items()},
+        "times_best_popularity": ratios,
+    }
+
+
+def _counts(kb: KB, cases: Sequence[Case]) -> dict[str, int]:
+    """How many publications there are to ask about, and what no ranking could reach."""
+    studies = [p for p in kb.publications.values() if p.study and not p.retracted]
+    named = [p for p in studies if any(not kb.methods[m].umbrella for m in held_up(p))]
+    mine = [c for c in cases if c.question.held_up]
+    serve = [{r.method for r in c.serving} for c in mine]
+    return {
+        "studies": len(studies),
+        "with_methods_that_held_up": len(named),
+        "asked": len(mine),
+        "asked_in_test": sum(c.question.test for c in mine),
+        "known_from_another_publication": sum(c.known for c in mine),
+        "can_serve": sum(bool(c.question.held_up & can) for c, can in zip(mine, serve, strict=True)),
+        "only_built_in": sum(all(kb.methods[m].stage == "intrinsic" for m in c.question.held_up) for c in mine),
+    }
+
+
+def _calibration(cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """For every word of the confidence: how often the methods among our first five held up, and where they were judged."""
+    rows = []
+    for word in ("strong", "moderate", "weak", "none"):
+        top = [r.method in c.question.held_up for c in cases for r in c.serving[:5] if r.evidence.word == word]
+        judged = [
+            r.method in c.question.held_up
+            for c in cases
+            for r in c.serving
+            if r.evidence.word == word and r.method in c.judged
+        ]
+        rows.append({
+            "confidence": word,
+            "in_first_five": len(top), "of_them_held_up": sum(top),
+            "judged": len(judged), "of_judged_held_up": sum(judged),
+        })  # fmt: skip
+    return rows
+
+
+def _ablation(cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """What is lost without each criterion, on the development part."""
+    chosen = [c for c in cases if not c.question.test]
+
+    def mean(rankings: Iterable[Groups], measure: str) -> float:
+        found = [measured(g, c.question.held_up)[measure] for g, c in zip(rankings, chosen, strict=True)]
+        return math.fsum(found) / len(found) if found else 0.0
+
+    whole = {m: mean((c.rankings["xai_atlas"] for c in chosen), m) for m in ("hit@5", "mrr")}
+    rows = []
+    for label in sorted({label for c in chosen for label in c.ablated}):
+        rankings = [c.ablated.get(label, c.rankings["xai_atlas"]) for c in chosen]
+        rows.append({"without": label, **{m: round(mean(rankings, m) - whole[m], 4) for m in whole}})
+    return rows
+
+
+# --- stability -------------------------------------------------------------------------------------------------------
+
+
+TOP: Final = 5
+
+
+def fixed_questions(kb: KB, number: int = 30) -> list[Query]:
+    """The pairs of modality and task that most publications studied, the most first."""
+    pairs = Counter(
+        (modality, p.study.task)
+        for p in kb.publications.values()
+        if p.study and p.study.task and not p.retracted
+        for modality in p.study.modalities
+    )
+    ordered = sorted(pairs, key=lambda pair: (-pairs[pair], pair))
+    return [Query(modality=(modality,), task=task) for modality, task in ordered[:number]]
+
+
+def stability(kb: KB, sample: int | None = None) -> dict[str, Any]:
+    """Drop publications one at a time and compare the first five methods of fixed questions.
+
+    Args:
+        kb: The knowledge base.
+        sample: How many publications to drop; None for all from which the ranking reads anything.
+    """
+    asked = fixed_questions(kb)
+    hider = Hider(kb)
+    read = sorted(p for p, one in kb.publications.items() if one.study or one.claims or p in hider.citing)
+    if sample is not None and sample < len(read):
+        read = sorted(random.Random(0).sample(read, sample))
+    before = [_top(query, kb) for query in asked]
+    kept: list[int] = []
+    for publication in read:
+        less = hider.without([publication])
+        kept += [len(old & _top(query, less)) for query, old in zip(asked, before, strict=True)]
+    return {
+        "questions": len(asked),
+        "dropped": len(read),
+        "mean_kept_of_5": round(sum(kept) / len(kept), 4) if kept else None,
+        "least_kept": min(kept, default=None),
+        "unchanged": round(sum(k == len(b) for k, b in zip(kept, before * len(read), strict=True)) / len(kept), 4)
+        if kept
+        else None,
+    }
+
+
+def _top(query: Query, kb: KB) -> frozenset[str]:
+    return frozenset(r.method for r in recommend(query, kb)[:TOP])

@@ -658,7 +658,9 @@ class _Case:
         # one paper, one voice: its findings share its weight
         voices = Counter(pub_id for pub_id, *_ in found)
         publications = self.kb.publications
-        own = [_Finding(publications[p], claim, value, weight / voices[p], via) for p, claim, value, weight, via in found]
+        own = [
+            _Finding(publications[p], claim, value, weight / voices[p], via) for p, claim, value, weight, via in found
+        ]
         return sorted(own, key=lambda f: (-f.weight, f.publication.id, f.claim.text))
 
     def own_judgement(self, method: str, claim: Claim, publication: str) -> bool:
@@ -921,7 +923,11 @@ def fit(case: _Case, method: Method) -> Iterator[Reason]:
             Points.MADE_FOR_ARCHITECTURE,
             "It reads the attention of a transformer, which your model has.",
         )
-    if method.class_discriminative is False and method.family != "uncertainty" and case.profile.task in ("classification", "segmentation", "detection"):
+    if (
+        method.class_discriminative is False
+        and method.family != "uncertainty"
+        and case.profile.task in ("classification", "segmentation", "detection")
+    ):
         text = "Its map is the same whichever class or region is asked about."
         yield Reason("target", Points.NOT_DISCRIMINATIVE, text)
     if method.scope == "global" and case.query.goal not in ("debug", "evaluate_maps"):
@@ -1173,7 +1179,11 @@ def _evidence(case: _Case, method: str) -> Evidence:
     pro = sum(f.weight * f.value for f in own if f.value > 0)
     contra = sum(f.weight * -f.value for f in own if f.value < 0)
     good = {p for p, found in groups.items() if sum(f.value for f in found) > 0}
-    free = {p for p, found in groups.items() if not all(case.own_judgement(method, f.claim, f.publication.id) for f in found)}
+    free = {
+        p
+        for p, found in groups.items()
+        if not all(case.own_judgement(method, f.claim, f.publication.id) for f in found)
+    }
     compared = {p for p, found in groups.items() if any(f.claim.versus for f in found)}
     judged = {p for p, found in groups.items() if any(map(_by_experts, found))}
     agreement = round(pro / (pro + contra), 3) if pro + contra else None
