@@ -14,7 +14,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 from recommender.query import Dimension, Query
@@ -79,7 +79,7 @@ _CITING: Final = frozenset({"source", "sources", "conflicts"})
 """Fields that hold ids of publications."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def _fields(kind: type[Part]) -> tuple[str, ...]:
     return tuple(kind.model_fields)
 
@@ -370,7 +370,7 @@ KEYS: Final = (Key("held_up", lambda q: q.held_up), Key("used", lambda q: q.used
 PARTS: Final[Mapping[str, Callable[[Question], bool]]] = {
     "development": lambda q: not q.test,
     "test": lambda q: q.test,
-    "all": lambda q: True,
+    "all": lambda _: True,
 }
 
 
@@ -499,7 +499,7 @@ def _counts(kb: KB, cases: Sequence[Case]) -> dict[str, int]:
 
 
 def _calibration(cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """For every word of the confidence: how often the methods among our first five held up, and where they were judged."""
+    """For every word of the confidence: how many of our first five, and of all that were judged, held up."""
     rows = []
     for word in ("strong", "moderate", "weak", "none"):
         top = [r.method in c.question.held_up for c in cases for r in c.serving[:5] if r.evidence.word == word]

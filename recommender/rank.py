@@ -49,8 +49,9 @@ class Points:
     """The same for what speaks against it, but half, since a method that is compared often also loses often."""
     SHRINK: Final = 0.3
     """Weight to add in thought before a share of the weight counts: little evidence says less than its weight."""
-    USED: Final = 0.2
-    """Weight of a study that merely applied it, where a comparison won counts 1: use shows that it can be done."""
+    USED: Final = 0.4
+    """Weight of a study that used it, beside what it found, where a comparison won counts 1: that others chose it says
+    something, but less than any finding."""
     SELF_REPORTED: Final = 0.4
     """Factor for findings of authors about their own method."""
     CLINICIANS: Final = 1.3
@@ -85,7 +86,7 @@ class Points:
     """Per factor of ten in model passes, when no budget is given."""
     WITHIN_BUDGET: Final = 0.5
     OVER_BUDGET: Final = -4.0
-    INTRINSIC: Final = -9.0
+    INTRINSIC: Final = -15.0
     """It must be built into the model, which is finished."""
     MAYBE_INTRINSIC: Final = -0.3
     """It must be built into the model, and nobody said whether there is one already: a condition like any other."""
@@ -648,7 +649,7 @@ class _Case:
                     if claim.criterion in ("feasibility", "diagnosis_gain") or claim.outcome not in values:
                         continue
                     weight = factor * self.weights[pub_id] * Points.CRITERIA.get(claim.criterion, 1.0)
-                    if self.own_judgement(source, claim, pub_id):
+                    if self.own_judgement(claim, pub_id):
                         weight *= Points.SELF_REPORTED
                     if claim.versus and self.out.issuperset(claim.versus if values is _FOR else claim.methods):
                         weight *= Points.IDLE_RIVAL
@@ -663,9 +664,9 @@ class _Case:
         ]
         return sorted(own, key=lambda f: (-f.weight, f.publication.id, f.claim.text))
 
-    def own_judgement(self, method: str, claim: Claim, publication: str) -> bool:
+    def own_judgement(self, claim: Claim, publication: str) -> bool:
         """Whether authors judged a method of their own: the claim says so, or the publication introduced it."""
-        return claim.self_reported or publication == self.kb.methods[method].source
+        return claim.self_reported or any(self.kb.methods[m].source == publication for m in claim.methods)
 
     def uses(self, method: str) -> Mapping[tuple[str, bool], list[Publication]]:
         """Studies that used a method, by place, the closest first; found once."""
@@ -1179,11 +1180,7 @@ def _evidence(case: _Case, method: str) -> Evidence:
     pro = sum(f.weight * f.value for f in own if f.value > 0)
     contra = sum(f.weight * -f.value for f in own if f.value < 0)
     good = {p for p, found in groups.items() if sum(f.value for f in found) > 0}
-    free = {
-        p
-        for p, found in groups.items()
-        if not all(case.own_judgement(method, f.claim, f.publication.id) for f in found)
-    }
+    free = {p for p, found in groups.items() if not all(case.own_judgement(f.claim, f.publication.id) for f in found)}
     compared = {p for p, found in groups.items() if any(f.claim.versus for f in found)}
     judged = {p for p, found in groups.items() if any(map(_by_experts, found))}
     agreement = round(pro / (pro + contra), 3) if pro + contra else None
