@@ -152,6 +152,22 @@ def ask(
         _print_answer(found, kb, back, full)
 
 
+@app.command()
+def backtest(
+    json_: AsJson = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Drop 150 publications for the stability, not all.")] = False,
+) -> None:
+    """Hide every study in turn, ask for it, and tell whether what held up in it is recommended; takes minutes."""
+    from recommender.backtest import backtest as run
+    from recommender.backtest import page
+
+    found = run(load_kb(), quick=quick, progress=lambda words: err.print(f"[dim]{escape(words)}[/dim]"))
+    if json_:
+        as_json(found)
+    else:
+        typer.echo(page(found), nl=False)
+
+
 def _print_answer(found: recommender.Answer, kb: KB, back: recommender.Clarification | None, full: bool) -> None:
     if found.message:
         out.print(f"[yellow]{escape(found.message)}[/yellow]")

@@ -4,13 +4,14 @@ from recommender.argue import Answer, Role, Step, answer
 from recommender.clarifying import Clarification, clarify
 from recommender.comparing import Comparison, Sentence, WhyNot, compare, why_not
 from recommender.query import Query, parse
-from recommender.rank import Measured, Reason, Recommendation, RuledOut, recommend
+from recommender.rank import Evidence, Measured, Reason, Recommendation, RuledOut, recommend
 from recommender.snippets import snippet
 
 __all__ = [
     "Answer",
     "Clarification",
     "Comparison",
+    "Evidence",
     "Measured",
     "Query",
     "Reason",

@@ -247,7 +247,7 @@ def _panel(case: _Case, found: Sequence[Recommendation], *, here: bool) -> list[
         """Whether it rests on what the owner must bring or few models offer, and nobody asked for just that."""
         method = case.kb.methods[r.method]
         unknown = set(method.requires.needs) - case.profile.has
-        return not case.aims_at(method) and any(n in Points.EFFORT or Points.NEEDS[n] <= -0.4 for n in unknown)
+        return not case.aims_at(method) and any(n in Points.EFFORT or Points.NEEDS[n] <= -0.2 for n in unknown)
 
     aim = case.kb.vocabulary.goals.get(case.query.goal or "where")
 

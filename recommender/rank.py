@@ -10,9 +10,9 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from recommender.query import Query
 from taxonomy import KB, Gap, Profile, UnknownIdError, conditions, gaps
@@ -21,34 +21,49 @@ from taxonomy.schema import Claim, Effect, Method, Need, Output, Publication, St
 
 
 class Points:
-    """All weights of the ranking, in points; a strong body of evidence is worth about 4."""
+    """All weights of the ranking, in points; a strong body of evidence is worth about 6.
+
+    What was asked for decides, then what was found; what a method takes is told as a condition and only tells methods
+    apart that are about as well supported. Set by reasoning, checked on the development part of the back-test.
+    """
 
     # what the question asks for
-    NAMED: Final = 8.0
+    NAMED: Final = 12.0
     """The method, or an umbrella it belongs to, is named."""
-    FAMILY: Final = 4.0
+    FAMILY: Final = 6.0
     """Its family is named."""
-    GOAL: Final = 4.0
+    GOAL: Final = 6.0
     """It gives what the goal asks for; the family of the goal counts in full, its kind of output alone by half."""
-    OFF_GOAL: Final = -3.0
-    MAP: Final = 1.0
+    OFF_GOAL: Final = -8.0
+    MAP: Final = 0.2
     """No goal is said: most people want to see where."""
-    MADE_FOR_TASK: Final = 1.3
+    MADE_FOR_TASK: Final = 2.0
     """It was made for this task, and only for it."""
-    MADE_FOR_ARCHITECTURE: Final = 2.0
+    MADE_FOR_ARCHITECTURE: Final = 2.5
     """It reads what only such a model has, e.g. attention weights."""
     # evidence
-    USED: Final = 2.5
-    """Studies that used it, before closeness and shrinking."""
-    FINDINGS: Final = 3.0
-    """Findings about its quality, all for or all against."""
-    COMPARISONS: Final = 3.0
-    EXPERTS: Final = 3.0
-    SHRINK_USED: Final = 3.0
-    """Studies to add in thought before a share of them counts: few studies say little."""
-    SHRINK_FOUND: Final = 3.0
+    EVIDENCE: Final = 2.0
+    """All that speaks for it, for each doubling of 1 + the weight of the findings and uses: the first close finding
+    says most, the hundredth use next to nothing."""
+    AGAINST: Final = -1.0
+    """The same for what speaks against it, but half, since a method that is compared often also loses often."""
+    SHRINK: Final = 0.3
+    """Weight to add in thought before a share of the weight counts: little evidence says less than its weight."""
+    USED: Final = 0.4
+    """Weight of a study that used it, beside what it found, where a comparison won counts 1: that others chose it says
+    something, but less than any finding."""
     SELF_REPORTED: Final = 0.4
     """Factor for findings of authors about their own method."""
+    CLINICIANS: Final = 1.3
+    """Factor for findings of studies in which clinicians or other experts judged the explanations."""
+    CRITERIA: Final[Mapping[str, float]] = {"faithfulness": 1.3, "sanity": 1.3, "complexity": 0.7, "speed": 0.3}
+    """Factor by what was judged, else 1: whether a map is true of the model comes before whether it looks right."""
+    SMALL_STUDY: Final = 0.7
+    """Factor for a study of fewer than 30 cases, where their number is known."""
+    HALF_LIFE: Final = 20.0
+    """Years after which a finding counts half, where the year is known: models and maps change."""
+    SHRINK_AUDIENCE: Final = 3.0
+    """Findings to add in thought before a share of them counts."""
     READ: Final[Mapping[str, float]] = {"fulltext": 1.0, "abstract": 0.8, "title": 0.4}
     """Factor by what was read of the paper."""
     ASKED_CRITERION: Final = 1.6
@@ -59,56 +74,58 @@ class Points:
     """Factor for studies that name only the umbrella ("SHAP"), not the variant."""
     ANATOMY: Final = 0.5
     DIMENSION: Final = 0.3
-    ARCHITECTURE: Final = 0.3
+    ARCHITECTURE: Final = 0.5
     """How much more a study counts that shares the organ, the dimension, the architecture."""
-    OTHER_KIND: Final = 0.5
+    OTHER_KIND: Final = 0.3
     """Factor for a study of a convolutional network where a transformer is asked about, and the other way round."""
     # the modality
-    CHALLENGE: Final = 0.5
+    CHALLENGE: Final = 0.25
     """One challenge eased or worsened; each further one counts half of the one before."""
     # what it takes
     PASSES: Final = -0.1
     """Per factor of ten in model passes, when no budget is given."""
     WITHIN_BUDGET: Final = 0.5
     OVER_BUDGET: Final = -4.0
-    INTRINSIC: Final = -6.0
-    """It must be built into the model, and nobody asked for that."""
-    INTRINSIC_AIMED: Final = -3.5
+    INTRINSIC: Final = -15.0
+    """It must be built into the model, which is finished."""
+    MAYBE_INTRINSIC: Final = -0.3
+    """It must be built into the model, and nobody said whether there is one already: a condition like any other."""
+    INTRINSIC_AIMED: Final = -5.0
     """The same where the family or the goal is asked for, but not a new model."""
-    BUILT_IN: Final = 3.0
+    BUILT_IN: Final = 4.0
     """The asker wants the explanation built in, and it is."""
-    ADDED_ON: Final = -3.0
+    ADDED_ON: Final = -4.0
     """The asker wants it built in, and it is not."""
-    NO_TOOL: Final = -1.5
-    """Nobody is known to have put it into a tool."""
+    NO_TOOL: Final = -0.4
+    """It is to be added to a model, and nobody is known to have put it into a tool."""
     NEEDS: Final[Mapping[str, float]] = {
         # most models meet it
-        "gradients": -0.05,
-        "spatial_features": -0.1,
-        "embedding": -0.1,
-        "elementwise_activations": -0.3,
+        "gradients": -0.02,
+        "spatial_features": -0.05,
+        "embedding": -0.05,
+        "elementwise_activations": -0.15,
         # some do
-        "relu_only": -0.5,
-        "linear_head": -0.4,
-        "attention_weights": -0.4,
-        "tokens": -0.4,
-        "dropout": -0.4,
-        "text_encoder": -1.0,
+        "relu_only": -0.2,
+        "linear_head": -0.2,
+        "attention_weights": -0.2,
+        "tokens": -0.2,
+        "dropout": -0.2,
+        "text_encoder": -0.5,
     }
     """A need of which nobody knows whether the model meets it."""
     EFFORT: Final[Mapping[str, float]] = {
-        "training_data": -0.6,
-        "labelled_concepts": -1.2,
-        "reference_images": -0.4,
-        "generator": -1.5,
-        "mask": -0.4,
-        "clinical_features": -1.5,
-        "retraining": -1.0,
+        "training_data": -0.2,
+        "labelled_concepts": -0.4,
+        "reference_images": -0.15,
+        "generator": -0.5,
+        "mask": -0.15,
+        "clinical_features": -0.5,
+        "retraining": -0.4,
     }
     """What the owner has to bring."""
     WANTED_EFFORT: Final = 0.2
     """Factor for that when the asker wants just such a method."""
-    NOT_DISCRIMINATIVE: Final = -0.6
+    NOT_DISCRIMINATIVE: Final = -0.2
     """The map does not depend on the class or region that is asked about."""
     GLOBAL: Final = -0.8
     """It describes the model as a whole, not this image."""
@@ -140,13 +157,14 @@ SECONDS_PER_PASS: Final[Mapping[int | None, float]] = {None: 0.05, 2: 0.05, 3: 0
 
 CLOSENESS: Final[Mapping[tuple[str, bool], float]] = {
     ("same", True): 1.0,
-    ("same", False): 0.5,
+    ("same", False): 0.4,
     ("near", True): 0.5,
-    ("near", False): 0.25,
-    ("far", True): 0.3,
+    ("near", False): 0.2,
+    ("far", True): 0.2,
     ("far", False): 0.08,
 }
-"""How much a study counts by (modality, same task): near is a relative in the tree of modalities."""
+"""How much a study counts by (modality, same task): near is a relative in the tree of modalities; another task counts
+two fifths, for segmenters and classifiers are explained by different methods."""
 
 _MODEL_NEEDS: Final[tuple[Need, ...]] = (
     "gradients",
@@ -226,8 +244,17 @@ _PROPERTIES: Final[Mapping[Output, tuple[tuple[str, int], ...]]] = {
 _DEAR = {"retraining", "generator", "human"}
 """What a first check of an explanation should not need."""
 
+_FEW = 30
+"""Cases below which a study is small."""
+
+_PLACES = 2
+"""Places whose studies get a sentence of their own; the nearest first."""
+
 _CITED = 8
 """Citations that one reason names at most; the sentence tells the whole number."""
+
+
+Strength = Literal["strong", "moderate", "weak", "none"]
 
 
 class Measured(NamedTuple):
@@ -309,6 +336,37 @@ class Reason:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What the confidence in a recommendation rests on; studies that name only an umbrella of the method do not count.
+
+    Attributes:
+        studies: Publications with a study that used the method.
+        here: Those of them on the modality and for the task that were asked about.
+        findings: Publications that found something about the quality of its explanations.
+        comparative: Those of them that compared it with another method.
+        clinicians: Those of them in which clinicians or other experts judged.
+        independent: Those of them whose authors did not judge a method of their own.
+        agreement: Share of the weight of the findings, of 1, that speaks for it; None without any for or against.
+        nearest: Where the nearest of the findings for it is from, in words ("on MRI for classification").
+        word: "strong", "moderate", "weak" or "none"; see :func:`strength`.
+    """
+
+    studies: int = 0
+    here: int = 0
+    findings: int = 0
+    comparative: int = 0
+    clinicians: int = 0
+    independent: int = 0
+    agreement: float | None = None
+    nearest: str = ""
+    word: Strength = "none"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the public form."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class Recommendation:
     """A method with its reasons.
 
@@ -325,6 +383,7 @@ class Recommendation:
         metrics: Metrics that can check its explanation, the most fitting first.
         mask_metrics: Those of them that need a mask of the finding.
         tools: Tools that implement it, those that fit the question first.
+        evidence: What the confidence in it rests on.
     """
 
     method: str
@@ -339,6 +398,7 @@ class Recommendation:
     metrics: tuple[str, ...]
     mask_metrics: tuple[str, ...]
     tools: tuple[str, ...]
+    evidence: Evidence = Evidence()
 
     def as_json(self) -> dict[str, Any]:
         """Return the public form; a caution is its sentence with its sources in brackets."""
@@ -354,6 +414,7 @@ class Recommendation:
             "cautions": [f"{c.text} [{', '.join(c.sources)}]" for c in self.cautions],
             "metrics": list(self.metrics),
             "tools": list(self.tools),
+            "evidence": self.evidence.as_json(),
         }
 
 
@@ -380,7 +441,7 @@ class _Finding(NamedTuple):
     """The umbrella that the claim names instead of the method."""
 
 
-_FOR = {"better": 1.0, "adequate": 0.5, "equal": 0.0, "mixed": 0.0, "inadequate": -0.8, "worse": -1.0}
+_FOR = {"better": 1.0, "adequate": 0.7, "equal": 0.0, "mixed": 0.0, "inadequate": -0.8, "worse": -1.0}
 _AGAINST = {"better": -0.8, "worse": 0.8}
 """Value for the method that others are compared with."""
 
@@ -398,6 +459,10 @@ class _Case:
     """Output to the metrics that check it, found once."""
     found: dict[str, list[_Finding]] = field(default_factory=dict)
     """Method to its findings, found once."""
+    used: dict[str, Mapping[tuple[str, bool], list[Publication]]] = field(default_factory=dict)
+    """Method to its uses, found once."""
+    rates: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Method to the points for a unit of weight that speaks for it, and for one that speaks against it."""
 
     @cached_property
     def profile(self) -> Profile:
@@ -531,6 +596,11 @@ class _Case:
         return found
 
     @property
+    def finished(self) -> bool:
+        """Whether there is a model already."""
+        return self.given is not None or self.query.access is not None or "retraining" in self.query.lacks
+
+    @property
     def native(self) -> frozenset[str]:
         """Families that read what only the named architecture has."""
         return NATIVE.get(self.profile.architecture or "", frozenset())
@@ -580,10 +650,18 @@ class _Case:
     @cached_property
     def weights(self) -> Mapping[str, float]:
         """Publication to the weight of a finding in it."""
-        return {
-            pub_id: CLOSENESS[self.places[pub_id]] * self.kinship[pub_id] * Points.READ[publication.read]
-            for pub_id, publication in self.kb.publications.items()
-        }
+        now = max((p.year for p in self.kb.publications.values() if p.year), default=0)
+        found = {}
+        for pub_id, publication in self.kb.publications.items():
+            weight = self.close[pub_id] * Points.READ[publication.read]
+            if publication.year:
+                weight *= 0.5 ** ((now - publication.year) / Points.HALF_LIFE)
+            if publication.study and (publication.study.cases or _FEW) < _FEW:
+                weight *= Points.SMALL_STUDY
+            if publication.clinicians:
+                weight *= Points.CLINICIANS
+            found[pub_id] = weight
+        return found
 
     def where(self, place: tuple[str, bool]) -> str:
         """A place in words, as it follows "studies"."""
@@ -606,7 +684,7 @@ class _Case:
         return self.found[method]
 
     def _findings(self, method: str) -> list[_Finding]:
-        found = []
+        found: list[tuple[str, Claim, float, float, str | None]] = []
         index = self.kb.index
         for source, factor, via in self.sources(method):
             sides = ((index.claims.get(source, ()), _FOR), (index.versus.get(source, ()), _AGAINST))
@@ -614,19 +692,70 @@ class _Case:
                 for pub_id, claim in claims:
                     if claim.criterion in ("feasibility", "diagnosis_gain") or claim.outcome not in values:
                         continue
-                    weight = factor * self.weights[pub_id]
-                    rivals = claim.versus if values is _FOR else claim.methods
-                    if claim.self_reported:
+                    weight = factor * self.weights[pub_id] * Points.CRITERIA.get(claim.criterion, 1.0)
+                    if self.own_judgement(claim, pub_id):
                         weight *= Points.SELF_REPORTED
-                    if claim.versus and self.out.issuperset(rivals):
+                    if claim.versus and self.out.issuperset(claim.versus if values is _FOR else claim.methods):
                         weight *= Points.IDLE_RIVAL
                     if claim.criterion in self.criteria:
                         weight *= Points.ASKED_CRITERION
-                    found.append(_Finding(self.kb.publications[pub_id], claim, values[claim.outcome], weight, via))
+                    found.append((pub_id, claim, values[claim.outcome], weight, via))
         # one paper, one voice: its findings share its weight
-        voices = Counter(f.publication.id for f in found)
-        found = [f._replace(weight=f.weight / voices[f.publication.id]) for f in found]
-        return sorted(found, key=lambda f: (-f.weight, f.publication.id, f.claim.text))
+        voices = Counter(pub_id for pub_id, *_ in found)
+        publications = self.kb.publications
+        own = [
+            _Finding(publications[p], claim, value, weight / voices[p], via) for p, claim, value, weight, via in found
+        ]
+        return sorted(own, key=lambda f: (-f.weight, f.publication.id, f.claim.text))
+
+    def own_judgement(self, claim: Claim, publication: str) -> bool:
+        """Whether authors judged a method of their own: the claim says so, or the publication introduced it."""
+        return claim.self_reported or any(self.kb.methods[m].source == publication for m in claim.methods)
+
+    def uses(self, method: str) -> Mapping[tuple[str, bool], list[Publication]]:
+        """Studies that used a method, by place, the closest first; found once."""
+        if method not in self.used:
+            self.used[method] = self._uses(method)
+        return self.used[method]
+
+    def _uses(self, method: str) -> dict[tuple[str, bool], list[Publication]]:
+        found: dict[tuple[str, bool], list[Publication]] = {}
+        for pub_id in self.kb.index.by_method.get(method, ()):
+            publication = self.kb.publications[pub_id]
+            if publication.study:  # a paper without a study introduces it and applies it to nothing of ours
+                found.setdefault(self.places[pub_id], []).append(publication)
+        return {place: found[place] for place in CLOSENESS if place in found}
+
+    def use(self, method: str, studies: Iterable[Publication]) -> float:
+        """The weight of studies that used a method."""
+        source, close = self.kb.methods[method].source, self.close
+        return Points.USED * sum(close[p.id] * (Points.SELF_REPORTED if p.id == source else 1.0) for p in studies)
+
+    @cached_property
+    def close(self) -> Mapping[str, float]:
+        """Publication to how close it is to the question."""
+        return {p: CLOSENESS[self.places[p]] * self.kinship[p] for p in self.kb.publications}
+
+    def rate(self, method: str) -> tuple[float, float]:
+        """The points for a unit of weight that speaks for a method, and for one that speaks against it.
+
+        The more there is, the less each unit adds; so the whole is found first and shared among the reasons.
+        """
+        if method not in self.rates:
+            pro = contra = 0.0
+            for finding in self.findings(method):
+                pro += finding.weight * max(finding.value, 0.0)
+                contra += finding.weight * max(-finding.value, 0.0)
+            for source, factor, _ in self.sources(method):
+                pro += factor * sum(self.use(source, studies) for studies in self.uses(source).values())
+            self.rates[method] = (_rate(Points.EVIDENCE, pro), _rate(Points.AGAINST, contra))
+        return self.rates[method]
+
+
+def _rate(points: float, weight: float) -> float:
+    """The points for each unit of a weight."""
+    trusted = weight / (weight + Points.SHRINK)
+    return points * math.log2(1 + weight * trusted) / weight if weight else 0.0
 
 
 def _lower(name: str) -> str:
@@ -677,22 +806,12 @@ def named(case: _Case, method: Method) -> Iterator[Reason]:
 
 def used(case: _Case, method: Method) -> Iterator[Reason]:
     """Studies that used the method, from this modality and task outwards."""
-    by_place: dict[tuple[str, bool], list[Publication]] = {}
-    for pub_id in case.kb.index.by_method.get(method.id, ()):
-        publication = case.kb.publications[pub_id]
-        if publication.study:  # a paper without a study introduces the method and applies it to nothing of ours
-            by_place.setdefault(case.places[pub_id], []).append(publication)
+    by_place = case.uses(method.id)
+    rate = case.rate(method.id)[0]
     asked = bool(case.query.modality or case.profile.task)
     if asked and by_place and ("same", True) not in by_place:
         yield Reason("evidence", 0.0, f"No study {case.where(('same', True))} that used {method.name} was found.")
-    told = 0
-    for place, closeness in CLOSENESS.items():
-        studies = by_place.get(place, [])
-        if not studies or told == 2:
-            continue
-        told += 1
-        number = sum(case.kinship[p.id] * (Points.SELF_REPORTED if p.id == method.source else 1.0) for p in studies)
-        points = Points.USED * closeness * number / (number + Points.SHRINK_USED)
+    for place, studies in list(by_place.items())[:_PLACES]:
         studies.sort(key=lambda p: (-case.kinship[p.id], -(p.year or 0), p.id))
         where = case.where(place)
         text = f"{_count(len(studies), 'study')}{' ' + where if where else ''} used it"
@@ -704,17 +823,20 @@ def used(case: _Case, method: Method) -> Iterator[Reason]:
             text += ", counting the one that introduced it"
         if len(studies) < 3:
             text += " (few, so they count little)"
+        points = rate * case.use(method.id, studies)
         yield Reason("evidence", round(points, 3), text + ".", tuple(p.id for p in studies[:_CITED]))
+    if rest := [p for studies in list(by_place.values())[_PLACES:] for p in studies]:
+        text = f"{_count(len(rest), 'study')} farther from your question used it too."
+        yield Reason("evidence", round(rate * case.use(method.id, rest), 3), text, tuple(p.id for p in rest[:_CITED]))
+    told = bool(by_place)
     for umbrella in case.umbrellas(method.id):
-        studies = [case.kb.publications[p] for p in case.kb.index.by_method.get(umbrella, ())]
-        number = sum(CLOSENESS[case.places[p.id]] for p in studies)
-        if number:
-            points = Points.UMBRELLA * Points.USED * number / (number + Points.SHRINK_USED)
+        if studies := [p for found in case.uses(umbrella).values() for p in found]:
+            points = rate * Points.UMBRELLA * case.use(umbrella, studies)
             short = _bare(case.kb.methods[umbrella].name)
             text = f"{_count(len(studies), 'study')} used {short} without saying which variant."
             studies.sort(key=lambda p: (-CLOSENESS[case.places[p.id]], -(p.year or 0), p.id))
             yield Reason("evidence", round(points, 3), text, tuple(p.id for p in studies[:_CITED]))
-            told += 1
+            told = True
     if not told:
         yield Reason(
             "evidence", 0.0, f"No study in the knowledge base that used {method.name} on biomedical images was found."
@@ -727,19 +849,24 @@ def findings(case: _Case, method: Method) -> Iterator[Reason]:
     for finding in case.findings(method.id):
         if finding.claim.versus:
             groups["comparison"].append(finding)
-        elif finding.claim.criterion in ("agreement_with_experts", "usefulness") or finding.publication.clinicians:
+        elif _by_experts(finding):
             groups["experts"].append(finding)
         else:
             groups["findings"].append(finding)
-    weights = {"comparison": Points.COMPARISONS, "experts": Points.EXPERTS, "findings": Points.FINDINGS}
+    pro, contra = case.rate(method.id)
     for group, found in groups.items():
-        total = sum(f.weight for f in found) + Points.SHRINK_FOUND
         for side, label in ((1, "For"), (-1, "Against"), (0, "Mixed or equal")):
             part = [f for f in found if (f.value > 0) - (f.value < 0) == side]
             if part:
-                points = weights[group] * sum(f.weight * f.value for f in part) / total
+                points = (pro if side > 0 else contra) * sum(f.weight * abs(f.value) for f in part)
                 cites = tuple(dict.fromkeys(f.publication.id for f in part))[:_CITED]
                 yield Reason(group, round(points, 3), f"{label}: {_told(case, part)}", cites)
+
+
+def _by_experts(finding: _Finding) -> bool:
+    """Whether experts had a say in it."""
+    experts = finding.claim.criterion in ("agreement_with_experts", "usefulness")
+    return experts or bool(finding.publication.clinicians)
 
 
 def _told(case: _Case, part: Sequence[_Finding]) -> str:
@@ -795,7 +922,7 @@ def audience(case: _Case, method: Method) -> Iterator[Reason]:
         return
     number = len(found)
     good, bad = sum(f.value > 0 for f in found), sum(f.value < 0 for f in found)
-    points = sum(f.value for f in found) / (number + Points.SHRINK_FOUND)
+    points = sum(f.value for f in found) / (number + Points.SHRINK_AUDIENCE)
     counts = f"{_count(good, 'finding')} for it, {bad} against, {number - good - bad} mixed"
     text = f"What {_lower(who.name)} care about ({names}): {counts}."
     yield Reason("audience", round(points, 3), text, tuple(dict.fromkeys(f.publication.id for f in found))[:_CITED])
@@ -841,7 +968,11 @@ def fit(case: _Case, method: Method) -> Iterator[Reason]:
             Points.MADE_FOR_ARCHITECTURE,
             "It reads the attention of a transformer, which your model has.",
         )
-    if method.class_discriminative is False and case.profile.task in ("classification", "segmentation", "detection"):
+    if (
+        method.class_discriminative is False
+        and method.family != "uncertainty"
+        and case.profile.task in ("classification", "segmentation", "detection")
+    ):
         text = "Its map is the same whichever class or region is asked about."
         yield Reason("target", Points.NOT_DISCRIMINATIVE, text)
     if method.scope == "global" and case.query.goal not in ("debug", "evaluate_maps"):
@@ -861,6 +992,8 @@ def effort(case: _Case, method: Method) -> Iterator[Reason]:
         yield Reason("stage", Points.ADDED_ON, text)
     elif method.stage == "intrinsic" and not wanted:
         points = Points.INTRINSIC_AIMED if aimed else Points.INTRINSIC
+        if not case.finished:
+            points = Points.MAYBE_INTRINSIC
         text = "It is part of a model that has to be built and trained for it; it cannot be added to a finished one."
         yield Reason("stage", points, text)
     unknown = [n for n in method.requires.needs if n not in case.profile.has and n not in case.profile.lacks]
@@ -904,7 +1037,7 @@ def estimate(method: Method, dims: int | None) -> float | None:
 def tools(case: _Case, method: Method) -> Iterator[Reason]:
     """Whether a tool implements the method, and whether it is one that was named."""
     known = case.kb.index.tools.get(method.id, ())
-    if not known and method.id not in case.runnable:
+    if not known and method.id not in case.runnable and method.stage == "post_hoc":
         yield Reason("tool", Points.NO_TOOL, "No tool of the knowledge base implements it.")
     for tool in known:
         if tool in case.query.others:
@@ -1037,14 +1170,15 @@ def _rank(case: _Case, only: Collection[str] | None = None) -> tuple[list[Recomm
     for method_id, method in case.kb.methods.items():
         if method.umbrella or (only is not None and method_id not in only):
             continue
-        # the order of what is ruled out needs no full judgement
-        criteria = (named, goal, used) if case.gaps[method_id] else CRITERIA
-        reasons = [reason for criterion in criteria for reason in criterion(case, method)]
-        score = round(sum(r.points for r in reasons), 3)
         if case.gaps[method_id]:
+            # what was asked for and how often it was used are enough for the order of these
+            asked = sum(r.points for criterion in (named, goal) for r in criterion(case, method))
+            close = sum(case.use(method_id, studies) for studies in case.uses(method_id).values())
             why = " Also, ".join(gap.sentence for gap in case.gaps[method_id])
-            out.append((score, RuledOut(method_id, f"{method.name} is out: {why}")))
+            out.append((asked + close, RuledOut(method_id, f"{method.name} is out: {why}")))
         else:
+            reasons = [reason for criterion in CRITERIA for reason in criterion(case, method)]
+            score = round(sum(r.points for r in reasons), 3)
             found.append(_recommendation(case, method, reasons, score))
     found.sort(key=lambda r: (-r.score, r.method))
     out.sort(key=lambda o: (-o[0], o[1].method))
@@ -1070,7 +1204,60 @@ def _recommendation(case: _Case, method: Method, reasons: list[Reason], score: f
         metrics=metrics,
         mask_metrics=tuple(m for m in metrics if "mask" in kb.metrics[m].needs),
         tools=_tools(case, method.id),
+        evidence=_evidence(case, method.id),
     )
+
+
+def _evidence(case: _Case, method: str) -> Evidence:
+    """Count what is known of a method under its own name."""
+    uses = case.uses(method)
+    own = [f for f in case.findings(method) if f.via is None]
+    groups: dict[str, list[_Finding]] = {}
+    for finding in own:
+        groups.setdefault(finding.publication.id, []).append(finding)
+    pro = sum(f.weight * f.value for f in own if f.value > 0)
+    contra = sum(f.weight * -f.value for f in own if f.value < 0)
+    good = {p for p, found in groups.items() if sum(f.value for f in found) > 0}
+    free = {p for p, found in groups.items() if not all(case.own_judgement(f.claim, f.publication.id) for f in found)}
+    compared = {p for p, found in groups.items() if any(f.claim.versus for f in found)}
+    judged = {p for p, found in groups.items() if any(map(_by_experts, found))}
+    agreement = round(pro / (pro + contra), 3) if pro + contra else None
+    near = [p for p in good & free if case.places[p][0] != "far"]
+    places = [place for place in CLOSENESS if any(case.places[p] == place for p in good)]
+    return Evidence(
+        studies=sum(map(len, uses.values())),
+        here=len(uses.get(("same", True), ())),
+        findings=len(groups),
+        comparative=len(compared),
+        clinicians=len(judged),
+        independent=len(free),
+        agreement=agreement,
+        nearest=case.where(places[0]) if places else "",
+        word=strength(
+            bool(uses or own), len(good & free), len(near), bool(good & free & (compared | judged)), agreement
+        ),
+    )
+
+
+def strength(known: bool, independent: int, near: int, tested: bool, agreement: float | None) -> Strength:
+    """Return the word for a body of evidence.
+
+    Strong: three independent publications speak for it, two of them on the modality or a relative, one of them compared
+    it or let experts judge, and three quarters of the weight agree. Moderate: two independent publications speak for
+    it, one of them on the modality or a relative, and half of the weight agrees. Weak: it was used or judged at all.
+
+    Args:
+        known: A study used it, or a publication found something about it.
+        independent: Publications that speak for it and whose authors judged no method of their own.
+        near: Those of them on the modality or a relative.
+        tested: One of the independent ones compared it or let experts judge it.
+        agreement: Share of the weight of the findings that speaks for it.
+    """
+    if independent >= 3 and near >= 2 and tested and (agreement or 0.0) >= 0.75:
+        return "strong"
+    if independent >= 2 and near >= 1 and (agreement or 0.0) >= 0.5:
+        return "moderate"
+    return "weak" if known else "none"
 
 
 def _tools(case: _Case, method_id: str) -> tuple[str, ...]:
