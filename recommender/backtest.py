@@ -665,13 +665,13 @@ def page(result: Mapping[str, Any]) -> str:
     lines += _verdict(result)
     for name, (title, text) in _SETTINGS.items():
         lines += [f"## {title}", "", text, ""]
-        for part in reversed(PARTS):
+        for part in reversed(list(PARTS)):
             lines += _table(part, result["results"][name][part])
     lines += ["## What the confidence is worth", ""]
     lines += [
-        "How many of the methods among our first five held up in the hidden publication, and how many of those on whose "
-        "quality it found anything. The first is low everywhere, since a publication tries one or two methods; the "
-        "second is high everywhere, since publications seldom report what failed.",
+        "How many of the methods among our first five held up in the hidden publication, and how many of those on "
+        "whose quality it found anything. The first is low everywhere, since a publication tries one or two methods; "
+        "the second is high everywhere, since publications seldom report what failed.",
         "",
         "| confidence | in the first five | held up | judged | held up |",
         "|---|---|---|---|---|",
@@ -683,8 +683,8 @@ def page(result: Mapping[str, Any]) -> str:
     ]
     lines += ["", "## Without each criterion", ""]
     lines += [
-        "Change on the development part when the points of one criterion are left out. Criteria that cost hits are kept "
-        "where they say what a method takes, which no publication's success can show.",
+        "Change on the development part when the points of one criterion are left out. Criteria that cost hits are "
+        "kept where they say what a method takes, which no publication's success can show.",
         "",
         "| without | hit@5 | MRR |",
         "|---|---|---|",
@@ -694,9 +694,9 @@ def page(result: Mapping[str, Any]) -> str:
     if stable["mean_kept_of_5"] is not None:
         lines += ["", "## Stability", ""]
         lines += [
-            f"{stable['dropped']} publications were dropped one at a time, and {stable['questions']} questions (the most "
-            f"studied pairs of modality and task) asked again: on average {stable['mean_kept_of_5']:.2f} of the first "
-            f"five methods stay, at least {stable['least_kept']}; in {stable['unchanged']:.1%} all do."
+            f"{stable['dropped']} publications were dropped one at a time, and {stable['questions']} questions (the "
+            f"most studied pairs of modality and task) asked again: on average {stable['mean_kept_of_5']:.2f} of the "
+            f"first five methods stay, at least {stable['least_kept']}; in {stable['unchanged']:.1%} all do."
         ]
     return "\n".join(lines) + "\n"
 
