@@ -267,8 +267,13 @@ def aimed(kb: KB, groups: Groups, wanted: Iterable[str]) -> Groups:
 
     No asker of a single question gives so much away; it shows what is lost by not knowing the aim.
     """
-    aims = {_aim(kb, method) for method in wanted}
-    return [[m for m in group if _aim(kb, m) in aims] for group in groups]
+    aims = [_aim(kb, method) for method in wanted]
+
+    def serves(method: str) -> bool:
+        stage, goals = _aim(kb, method)
+        return any(stage == of and (goals & for_ or goals == for_) for of, for_ in aims)
+
+    return [list(filter(serves, group)) for group in groups]
 
 
 def _aim(kb: KB, method: str) -> tuple[str, frozenset[str]]:
