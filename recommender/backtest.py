@@ -588,7 +588,8 @@ def stability(kb: KB, sample: int | None = None) -> dict[str, Any]:
     """
     asked = fixed_questions(kb)
     hider = Hider(kb)
-    read = sorted(p for p, one in kb.publications.items() if one.study or one.claims or p in hider.citing)
+    challenging = {p for p, cited_by in hider.citing.items() if any(kind == "challenges" for kind, _ in cited_by)}
+    read = sorted(p for p, one in kb.publications.items() if methods_of(one) or p in challenging)
     if sample is not None and sample < len(read):
         read = sorted(random.Random(0).sample(read, sample))
     before = [_top(query, kb) for query in asked]
