@@ -267,8 +267,13 @@ def aimed(kb: KB, groups: Groups, wanted: Iterable[str]) -> Groups:
 
     No asker of a single question gives so much away; it shows what is lost by not knowing the aim.
     """
-    aims = {_aim(kb, method) for method in wanted}
-    return [[m for m in group if _aim(kb, m) in aims] for group in groups]
+    aims = [_aim(kb, method) for method in wanted]
+
+    def serves(method: str) -> bool:
+        stage, goals = _aim(kb, method)
+        return any(stage == of and (goals & for_ or goals == for_) for of, for_ in aims)
+
+    return [list(filter(serves, group)) for group in groups]
 
 
 def _aim(kb: KB, method: str) -> tuple[str, frozenset[str]]:
@@ -583,7 +588,8 @@ def stability(kb: KB, sample: int | None = None) -> dict[str, Any]:
     """
     asked = fixed_questions(kb)
     hider = Hider(kb)
-    read = sorted(p for p, one in kb.publications.items() if one.study or one.claims or p in hider.citing)
+    challenging = {p for p, cited_by in hider.citing.items() if any(kind == "challenges" for kind, _ in cited_by)}
+    read = sorted(p for p, one in kb.publications.items() if methods_of(one) or p in challenging)
     if sample is not None and sample < len(read):
         read = sorted(random.Random(0).sample(read, sample))
     before = [_top(query, kb) for query in asked]
@@ -665,13 +671,13 @@ def page(result: Mapping[str, Any]) -> str:
     lines += _verdict(result)
     for name, (title, text) in _SETTINGS.items():
         lines += [f"## {title}", "", text, ""]
-        for part in reversed(PARTS):
+        for part in reversed(list(PARTS)):
             lines += _table(part, result["results"][name][part])
     lines += ["## What the confidence is worth", ""]
     lines += [
-        "How many of the methods among our first five held up in the hidden publication, and how many of those on whose "
-        "quality it found anything. The first is low everywhere, since a publication tries one or two methods; the "
-        "second is high everywhere, since publications seldom report what failed.",
+        "How many of the methods among our first five held up in the hidden publication, and how many of those on "
+        "whose quality it found anything. The first is low everywhere, since a publication tries one or two methods; "
+        "the second is high everywhere, since publications seldom report what failed.",
         "",
         "| confidence | in the first five | held up | judged | held up |",
         "|---|---|---|---|---|",
@@ -683,8 +689,8 @@ def page(result: Mapping[str, Any]) -> str:
     ]
     lines += ["", "## Without each criterion", ""]
     lines += [
-        "Change on the development part when the points of one criterion are left out. Criteria that cost hits are kept "
-        "where they say what a method takes, which no publication's success can show.",
+        "Change on the development part when the points of one criterion are left out. Criteria that cost hits are "
+        "kept where they say what a method takes, which no publication's success can show.",
         "",
         "| without | hit@5 | MRR |",
         "|---|---|---|",
@@ -694,9 +700,9 @@ def page(result: Mapping[str, Any]) -> str:
     if stable["mean_kept_of_5"] is not None:
         lines += ["", "## Stability", ""]
         lines += [
-            f"{stable['dropped']} publications were dropped one at a time, and {stable['questions']} questions (the most "
-            f"studied pairs of modality and task) asked again: on average {stable['mean_kept_of_5']:.2f} of the first "
-            f"five methods stay, at least {stable['least_kept']}; in {stable['unchanged']:.1%} all do."
+            f"{stable['dropped']} publications were dropped one at a time, and {stable['questions']} questions (the "
+            f"most studied pairs of modality and task) asked again: on average {stable['mean_kept_of_5']:.2f} of the "
+            f"first five methods stay, at least {stable['least_kept']}; in {stable['unchanged']:.1%} all do."
         ]
     return "\n".join(lines) + "\n"
 
