@@ -11,13 +11,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final, Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
 from recommender.query import Query
 from taxonomy import KB, Gap, Profile, UnknownIdError, conditions, gaps
 from taxonomy.graph import relatives
-from taxonomy.schema import Claim, Effect, Method, Need, Output, Publication, Statement
+from taxonomy.schema import Challenge, Claim, Effect, Method, Need, Output, Publication, Statement
 
 
 class Points:
@@ -327,8 +328,14 @@ class Reason:
 
     criterion: str
     points: float
-    text: str
+    words: str | Callable[[], str]
+    """The sentence, or how to write it: few of the many reasons of an answer are ever read."""
     cites: tuple[str, ...] = ()
+
+    @cached_property
+    def text(self) -> str:
+        """The sentence."""
+        return self.words if isinstance(self.words, str) else self.words()
 
     def as_json(self) -> dict[str, Any]:
         """Return the public form."""
@@ -398,7 +405,13 @@ class Recommendation:
     metrics: tuple[str, ...]
     mask_metrics: tuple[str, ...]
     tools: tuple[str, ...]
-    evidence: Evidence = Evidence()
+    weigh: Callable[[], Evidence] = field(default=Evidence, repr=False, compare=False)
+    """Counts the evidence; done for what is shown."""
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What the confidence rests on."""
+        return self.weigh()
 
     def as_json(self) -> dict[str, Any]:
         """Return the public form; a caution is its sentence with its sources in brackets."""
@@ -444,6 +457,97 @@ class _Finding(NamedTuple):
 _FOR = {"better": 1.0, "adequate": 0.7, "equal": 0.0, "mixed": 0.0, "inadequate": -0.8, "worse": -1.0}
 _AGAINST = {"better": -0.8, "worse": 0.8}
 """Value for the method that others are compared with."""
+
+
+class _Said(NamedTuple):
+    """One claim that bears on a method or umbrella, with what no question changes."""
+
+    publication: str
+    claim: Claim
+    value: float
+    weight: float
+    rivals: frozenset[str]
+
+
+class _Facts:
+    """What the ranking needs of a knowledge base whatever the question, found once."""
+
+    def __init__(self, kb: KB) -> None:
+        self.families: dict[str, list[str]] = {}
+        for family in kb.vocabulary.families:
+            self.families[family] = above = [family]
+            while (parent := kb.vocabulary.families[above[-1]].parent) is not None:
+                above.append(parent)
+        self.umbrellas = {method: self._umbrellas(kb, method) for method in kb.methods}
+        self.effects = {c: self._effects(kb, challenge) for c, challenge in kb.challenges.items()}
+        self.trust = self._trust(kb)
+        introduced: dict[str, set[str]] = {}
+        for method_id, method in kb.methods.items():
+            introduced.setdefault(method.source or "", set()).add(method_id)
+        self.own = {
+            id(claim)
+            for pub_id, publication in kb.publications.items()
+            for claim in publication.claims
+            if claim.self_reported or introduced.get(pub_id, set()) & set(claim.methods)
+        }
+        """Claims of authors about a method of their own: the claim says so, or the publication introduced it."""
+        index = kb.index
+        self.said = {
+            source: [
+                said
+                for claims, values in ((index.claims.get(source, ()), _FOR), (index.versus.get(source, ()), _AGAINST))
+                for pub_id, claim in claims
+                if (said := self._said(pub_id, claim, values))
+            ]
+            for source in kb.methods
+        }
+
+    @staticmethod
+    def _umbrellas(kb: KB, method: str) -> list[str]:
+        found, above = [], kb.methods[method].parent
+        while above:
+            if kb.methods[above].umbrella:
+                found.append(above)
+            above = kb.methods[above].parent
+        return found
+
+    def _effects(self, kb: KB, challenge: Challenge) -> dict[str, list[tuple[Effect, bool]]]:
+        """Method to what eases and what worsens the challenge for it, itself or its family."""
+        found: dict[str, list[tuple[Effect, bool]]] = {}
+        for effects, eases in ((challenge.eased_by, True), (challenge.worsened_by, False)):
+            for effect in effects:
+                for method_id, method in kb.methods.items():
+                    if effect.method == method_id or effect.family in self.families[method.family]:
+                        found.setdefault(method_id, []).append((effect, eases))
+        return found
+
+    @staticmethod
+    def _trust(kb: KB) -> dict[str, float]:
+        """Publication to how much its findings count, as far as no question changes it."""
+        now = max((p.year for p in kb.publications.values() if p.year), default=0)
+        found = {}
+        for pub_id, publication in kb.publications.items():
+            weight = Points.READ[publication.read]
+            if publication.year:
+                weight *= 0.5 ** ((now - publication.year) / Points.HALF_LIFE)
+            if publication.study and (publication.study.cases or _FEW) < _FEW:
+                weight *= Points.SMALL_STUDY
+            if publication.clinicians:
+                weight *= Points.CLINICIANS
+            found[pub_id] = weight
+        return found
+
+    def _said(self, publication: str, claim: Claim, values: Mapping[str, float]) -> _Said | None:
+        if claim.criterion in ("feasibility", "diagnosis_gain") or claim.outcome not in values:
+            return None
+        weight = self.trust[publication] * Points.CRITERIA.get(claim.criterion, 1.0)
+        if id(claim) in self.own:
+            weight *= Points.SELF_REPORTED
+        rivals = frozenset(claim.versus if values is _FOR else claim.methods) if claim.versus else frozenset[str]()
+        return _Said(publication, claim, values[claim.outcome], weight, rivals)
+
+
+_FACTS: WeakKeyDictionary[KB, _Facts] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -578,22 +682,20 @@ class _Case:
         """Methods that cannot serve; an umbrella always may."""
         return frozenset(m for m, problems in self.gaps.items() if problems and not self.kb.methods[m].umbrella)
 
+    @cached_property
+    def facts(self) -> _Facts:
+        """What no question changes."""
+        if self.kb not in _FACTS:
+            _FACTS[self.kb] = _Facts(self.kb)
+        return _FACTS[self.kb]
+
     def umbrellas(self, method: str) -> list[str]:
         """The umbrellas above a method."""
-        found, above = [], self.kb.methods[method].parent
-        while above:
-            if self.kb.methods[above].umbrella:
-                found.append(above)
-            above = self.kb.methods[above].parent
-        return found
+        return self.facts.umbrellas[method]
 
     def families(self, method: Method) -> list[str]:
         """The family of a method and the families above it."""
-        found, above = [], method.family
-        while above:
-            found.append(above)
-            above = self.kb.vocabulary.families[above].parent or ""
-        return found
+        return self.facts.families[method.family]
 
     @property
     def finished(self) -> bool:
@@ -626,6 +728,8 @@ class _Case:
 
     def on_the_organ(self, publication: Publication) -> bool:
         """Whether a study looked at the organ that is asked about."""
+        if not self.query.anatomy:
+            return False
         anatomy = publication.study.anatomy if publication.study else None
         return bool(anatomy) and any(word in str(anatomy).lower() for word in self.query.anatomy)
 
@@ -645,22 +749,6 @@ class _Case:
                 found[pub_id] += Points.ARCHITECTURE
             if {_KIND.get(str(self.profile.architecture)), _KIND.get(str(study.architecture))} == {"conv", "attention"}:
                 found[pub_id] *= Points.OTHER_KIND
-        return found
-
-    @cached_property
-    def weights(self) -> Mapping[str, float]:
-        """Publication to the weight of a finding in it."""
-        now = max((p.year for p in self.kb.publications.values() if p.year), default=0)
-        found = {}
-        for pub_id, publication in self.kb.publications.items():
-            weight = self.close[pub_id] * Points.READ[publication.read]
-            if publication.year:
-                weight *= 0.5 ** ((now - publication.year) / Points.HALF_LIFE)
-            if publication.study and (publication.study.cases or _FEW) < _FEW:
-                weight *= Points.SMALL_STUDY
-            if publication.clinicians:
-                weight *= Points.CLINICIANS
-            found[pub_id] = weight
         return found
 
     def where(self, place: tuple[str, bool]) -> str:
@@ -684,33 +772,26 @@ class _Case:
         return self.found[method]
 
     def _findings(self, method: str) -> list[_Finding]:
-        found: list[tuple[str, Claim, float, float, str | None]] = []
-        index = self.kb.index
+        found: list[tuple[_Said, float, str | None]] = []
         for source, factor, via in self.sources(method):
-            sides = ((index.claims.get(source, ()), _FOR), (index.versus.get(source, ()), _AGAINST))
-            for claims, values in sides:
-                for pub_id, claim in claims:
-                    if claim.criterion in ("feasibility", "diagnosis_gain") or claim.outcome not in values:
-                        continue
-                    weight = factor * self.weights[pub_id] * Points.CRITERIA.get(claim.criterion, 1.0)
-                    if self.own_judgement(claim, pub_id):
-                        weight *= Points.SELF_REPORTED
-                    if claim.versus and self.out.issuperset(claim.versus if values is _FOR else claim.methods):
-                        weight *= Points.IDLE_RIVAL
-                    if claim.criterion in self.criteria:
-                        weight *= Points.ASKED_CRITERION
-                    found.append((pub_id, claim, values[claim.outcome], weight, via))
+            for said in self.facts.said[source]:
+                weight = factor * self.close[said.publication] * said.weight
+                if said.rivals and said.rivals <= self.out:
+                    weight *= Points.IDLE_RIVAL
+                if said.claim.criterion in self.criteria:
+                    weight *= Points.ASKED_CRITERION
+                found.append((said, weight, via))
         # one paper, one voice: its findings share its weight
-        voices = Counter(pub_id for pub_id, *_ in found)
-        publications = self.kb.publications
+        voices = Counter(said.publication for said, _, _ in found)
         own = [
-            _Finding(publications[p], claim, value, weight / voices[p], via) for p, claim, value, weight, via in found
+            _Finding(self.kb.publications[s.publication], s.claim, s.value, weight / voices[s.publication], via)
+            for s, weight, via in found
         ]
         return sorted(own, key=lambda f: (-f.weight, f.publication.id, f.claim.text))
 
-    def own_judgement(self, claim: Claim, publication: str) -> bool:
-        """Whether authors judged a method of their own: the claim says so, or the publication introduced it."""
-        return claim.self_reported or any(self.kb.methods[m].source == publication for m in claim.methods)
+    def own_judgement(self, claim: Claim) -> bool:
+        """Whether authors judged a method of their own."""
+        return id(claim) in self.facts.own
 
     def uses(self, method: str) -> Mapping[tuple[str, bool], list[Publication]]:
         """Studies that used a method, by place, the closest first; found once."""
@@ -845,22 +926,20 @@ def used(case: _Case, method: Method) -> Iterator[Reason]:
 
 def findings(case: _Case, method: Method) -> Iterator[Reason]:
     """What studies found: comparisons, experts' judgement and other findings, each for and against."""
-    groups: dict[str, list[_Finding]] = {"comparison": [], "experts": [], "findings": []}
+    groups: dict[tuple[str, int], list[_Finding]] = {(g, side): [] for g in _GROUPS for side in _SIDES}
     for finding in case.findings(method.id):
-        if finding.claim.versus:
-            groups["comparison"].append(finding)
-        elif _by_experts(finding):
-            groups["experts"].append(finding)
-        else:
-            groups["findings"].append(finding)
+        group = "comparison" if finding.claim.versus else "experts" if _by_experts(finding) else "findings"
+        groups[group, (finding.value > 0) - (finding.value < 0)].append(finding)
     pro, contra = case.rate(method.id)
-    for group, found in groups.items():
-        for side, label in ((1, "For"), (-1, "Against"), (0, "Mixed or equal")):
-            part = [f for f in found if (f.value > 0) - (f.value < 0) == side]
-            if part:
-                points = (pro if side > 0 else contra) * sum(f.weight * abs(f.value) for f in part)
-                cites = tuple(dict.fromkeys(f.publication.id for f in part))[:_CITED]
-                yield Reason(group, round(points, 3), f"{label}: {_told(case, part)}", cites)
+    for (group, side), part in groups.items():
+        if part:
+            points = (pro if side > 0 else contra) * sum(f.weight * abs(f.value) for f in part)
+            cites = tuple(dict.fromkeys(f.publication.id for f in part))[:_CITED]
+            yield Reason(group, round(points, 3), partial(_told, case, _SIDES[side], part), cites)
+
+
+_GROUPS = ("comparison", "experts", "findings")
+_SIDES = {1: "For", -1: "Against", 0: "Mixed or equal"}
 
 
 def _by_experts(finding: _Finding) -> bool:
@@ -869,7 +948,7 @@ def _by_experts(finding: _Finding) -> bool:
     return experts or bool(finding.publication.clinicians)
 
 
-def _told(case: _Case, part: Sequence[_Finding]) -> str:
+def _told(case: _Case, label: str, part: Sequence[_Finding]) -> str:
     """The two weightiest findings in words, and how many more there are."""
     told: list[str] = []
     seen: set[str] = set()
@@ -887,7 +966,7 @@ def _told(case: _Case, part: Sequence[_Finding]) -> str:
             notes.append("reported by its own authors")
         told.append(f"{finding.claim.text.rstrip(' .')} ({', '.join(notes)})")
     more = len({f.claim.text for f in part}) - len(told)
-    return "; ".join(told) + (f"; and {_count(more, 'more finding')}." if more else ".")
+    return f"{label}: " + "; ".join(told) + (f"; and {_count(more, 'more finding')}." if more else ".")
 
 
 def goal(case: _Case, method: Method) -> Iterator[Reason]:
@@ -930,26 +1009,13 @@ def audience(case: _Case, method: Method) -> Iterator[Reason]:
 
 def challenges(case: _Case, method: Method) -> Iterator[Reason]:
     """Challenges of the modality that the method eases or suffers from."""
-    families = case.families(method)
-
-    def concerns(effect: Effect) -> bool:
-        return effect.method == method.id or effect.family in families
-
     eased = worsened = Points.CHALLENGE
     for challenge_id in case.challenges:
-        challenge = case.kb.challenges[challenge_id]
-        for effect in filter(concerns, challenge.eased_by):
-            yield Reason(
-                "challenge",
-                round(eased, 3),
-                f"Eases “{_lower(challenge.name)}”: {_sentence(effect.text)}",
-                tuple(effect.sources),
-            )
-            eased /= 2
-        for effect in filter(concerns, challenge.worsened_by):
-            text = f"Suffers from “{_lower(challenge.name)}”: {_sentence(effect.text)}"
-            yield Reason("challenge", round(-worsened, 3), text, tuple(effect.sources))
-            worsened /= 2
+        name = _lower(case.kb.challenges[challenge_id].name)
+        for effect, eases in case.facts.effects[challenge_id].get(method.id, ()):
+            text = f"{'Eases' if eases else 'Suffers from'} “{name}”: {_sentence(effect.text)}"
+            yield Reason("challenge", round(eased if eases else -worsened, 3), text, tuple(effect.sources))
+            eased, worsened = (eased / 2, worsened) if eases else (eased, worsened / 2)
 
 
 def fit(case: _Case, method: Method) -> Iterator[Reason]:
@@ -1204,7 +1270,7 @@ def _recommendation(case: _Case, method: Method, reasons: list[Reason], score: f
         metrics=metrics,
         mask_metrics=tuple(m for m in metrics if "mask" in kb.metrics[m].needs),
         tools=_tools(case, method.id),
-        evidence=_evidence(case, method.id),
+        weigh=partial(_evidence, case, method.id),
     )
 
 
@@ -1218,7 +1284,7 @@ def _evidence(case: _Case, method: str) -> Evidence:
     pro = sum(f.weight * f.value for f in own if f.value > 0)
     contra = sum(f.weight * -f.value for f in own if f.value < 0)
     good = {p for p, found in groups.items() if sum(f.value for f in found) > 0}
-    free = {p for p, found in groups.items() if not all(case.own_judgement(f.claim, f.publication.id) for f in found)}
+    free = {p for p, found in groups.items() if not all(case.own_judgement(f.claim) for f in found)}
     compared = {p for p, found in groups.items() if any(f.claim.versus for f in found)}
     judged = {p for p, found in groups.items() if any(map(_by_experts, found))}
     agreement = round(pro / (pro + contra), 3) if pro + contra else None
