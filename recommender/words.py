@@ -247,7 +247,8 @@ NOT_AFTER = re.compile(
 
 UNAVAILABLE = _set(
     """
-    unavailable inaccessible hidden impossible unzuganglich unmoglich indisponible indisponibles inaccessibles
+    unavailable inaccessible hidden impossible disabled blocked forbidden stripped deaktiviert gesperrt verboten
+    desactive desactivado bloqueado bloque interdit unzuganglich unmoglich indisponible indisponibles inaccessibles
     imposible
     inaccesible inaccesibles 不可用 不可见 不可能
     """
@@ -256,7 +257,8 @@ AVAILABLE = UNAVAILABLE | _set(
     """
     available accessible exposed possible verfugbar zuganglich moglich disponible disponibles accesible accesibles
     posible
-    shared released disclosed published provided given herausgegeben freigegeben veroffentlicht heraus preis frei raus
+    shared released disclosed published provided given herausgegeben freigegeben veroffentlicht heraus preis
+    frei raus
     bekannt known
     partages partagees fournis fournies compartidos compartidas 可用 可见 公开 提供 开放
     """
@@ -272,19 +274,21 @@ BLACK_BOX = _set(
     vendorsoftware vendorproduct vendorsystem vendorblackbox commercialsoftware commercialproduct commercialsystem
     commercialtool commercialmodel commercialai commercialcad thirdpartysoftware thirdpartymodel apiaccess
     apiendpoint
-    restendpoint cloudapi cloudservice webendpoint compiledmodel compiledbinary encryptedmodel executable
-    schwarzekiste geschlossenesoftware proprietar proprietare herstellersoftware
+    restendpoint cloudapi cloudservice cloudonly cloudhosted saas asaservice webinterface restservice httpapi
+    webendpoint compiledmodel compiledbinary encryptedmodel executable
+    schwarzekiste clouddienst enlanube geschlossenesoftware proprietar proprietare herstellersoftware
     blackboxmodell blackboxmodelle modellagnostisch modellagnostische boitenoire boitesnoires proprietaire
     logicielproprietaire logicielferme agnostiqueaumodele cajanegra cajasnegras modeloagnostico agnostico
     softwarecerrado propietario softwarepropietario
-    黑盒 黑箱 黑匣子 模型无关 接口 闭源 商业软件 无梯度 厂商软件
+    黑盒 黑箱 黑匣子 云端 云服务 模型无关 接口 闭源 商业软件 无梯度 厂商软件
     """
 )
 """Ways to say that only inputs and outputs of the model can be reached, joined without spaces."""
 
 INSIDES = _set(
     """
-    gradients gradient gradienten gradientes weights checkpoint internals insides parameters layers activations
+    gradients gradient gradienten gradientes weights autograd checkpoint internals insides parameters layers
+    activations
     backward
     backpropagation backprop backpropagate backpropagating differentiate featuremaps backpropagieren
     ruckpropagation gewichte gewichten innere poids couches pesos capas retropropagation
@@ -301,6 +305,8 @@ ONLY_OUTPUTS = re.compile(
     r"|\b(?:predictions?|outputs?|probabilities|scores?)[\s-]only\b"
     r"|\b(?:only|just)\s+(?:\w+\s+){0,4}?(?:predict|inference|docker|endpoint|executable|binary)\b"
     r"|\b(?:can(?:not|['’]?t)|unable to|no way to) (?:look|see|get|peek) (?:inside|into)\b"
+    r"|\b(?:can(?:not|['’]?t)|unable to|not allowed to) (?:touch|open|modify|change|access|inspect|hook|instrument)"
+    r" (?:\w+ )?(?:model|network|code|internals)\b"
     r"|\bsend\w* (?:\w+ ){0,4}and (?:\w+ ){0,2}(?:gets?|receives?) (?:\w+ ){0,3}(?:scores?|labels?|probabilit\w+"
     r"|outputs?)\b"
     r"|\bnur (?:\w+ ){0,4}(?:vorhersage|ausgabe|wahrscheinlichkeit|ergebnisse?)\b"
@@ -507,6 +513,11 @@ _THING = r"(?:heat-?maps?|maps?|explanations?|saliency|attributions?|explainers?
 GOALS = {
     "where": _cues(
         rf"""
+        \b(?:is|are|does|do|did|was|whether|if)\b[^.?!]{{0,20}}\b{_IT}\b (?:\w+ )?(?:look(?:s|ed|ing)?|focus\w*
+        |attend\w*) (?:at|on|to)\b
+        \b(?:schaut|blickt|achtet|fokussiert)\b (?:\w+ ){{0,5}}auf\b
+        \bregarde(?:-t-(?:il|elle))?\b (?:vraiment |bien )?(?:la|le|les)\b
+        \b(?:modelo|red|ia|algoritmo) (?:\w+ )?(?:mira|se fija|se centra)\b
         \b(?:what|where)\b[^.?!]{{0,40}}\b{_IT}\b[^.?!]{{0,25}}\b(?:look(?:s|ed|ing)?(?! like)|focus\w*|attend\w*
         |pay\w* attention)\b
         \b(?:looks?|looked|looking|focus\w*|attends?|attending) (?:at|on|to) (?:the right|the correct|the actual
@@ -530,12 +541,14 @@ GOALS = {
     ),
     "like_what": _cues(
         r"""
+        \bresembl\w*|\bahnel(?:t|n)\b|\bressembl\w*|\bse parecen?\b|(?:最|很)像|像(?:哪|什么)
         \bthis looks like that\b
         \b(?:similar|comparable|nearest|closest|look-?alike) (?:\w+[ -]){0,3}(?:cases?|images?|patients?|examples?
         |scans?|slides?|exams?|lesions?|x-rays?|mammograms?|neighbou?rs?)\b
         \b(?:cases?|images?|patients?|examples?|scans?|slides?|lesions?)(?: \w+){0,3} (?:that |which )?(?:looks?
         |looked|are|is) (?:\w+ ){0,2}(?:like\b|alike\b|similar\b)
-        \b(?:ahnlich|vergleichbar)\w* (?:\w+ ){0,2}(?:falle?n?|bildern?|patient\w*|aufnahmen?|beispiele?|schnitte?)\b
+        \b(?:ahnlich|vergleichbar)\w* (?:\w+ ){0,2}(?:falle?n?|bildern?|patient\w*|aufnahmen?|beispiele?
+        |schnitte?)\b
         \b(?:cas|images?|exemples?|patients?|lames?)(?: \w+){0,2} (?:similaires?|semblables?|comparables?|proches?
         |analogues?)\b
         \b(?:casos?|imagen(?:es)?|ejemplos?|pacientes?)(?: \w+){0,2} (?:similar(?:es)?|parecid[oa]s?|semejantes?
@@ -545,6 +558,7 @@ GOALS = {
     ),
     "what_would_change": _cues(
         r"""
+        \bhow (?:would|could|might|should)\b[^.?!]{0,40}\b(?:look|appear|change|have to)\b
         \bwhat\b[^.?!]{0,40}\b(?:would|must|needs? to|has to|have to|had to|could
         |should)\b[^.?!]{0,40}\b(?:changed?|different|flip\w*|turn\w*|alter\w*|modif\w*)\b
         \b(?:flip|flips|flipping|changes?|changing|alters?|altering|turn|turns|overturn|reverse
@@ -560,6 +574,13 @@ GOALS = {
     ),
     "uncertainty": _cues(
         rf"""
+        \b(?:{_IT}|model's|its)\b (?:\w+ )?(?:is|are|was|gets|feels|seems|becomes) (?:\w+ )?(?:un)?(?:sure|certain
+        |confident)\b
+        \b(?:guessing|just guess(?:es)?|abstain\w*|over-?confiden\w*|under-?confiden\w*)\b
+        \b(?:modell|netz|ki|vorhersage|segmentierung)\b[^.?!]{{0,20}}\b(?:unsicher|zweifelt)
+        \b(?:modele|reseau|ia)\b[^.?!]{{0,15}}\b(?:hesite|incertaine?|doute)\b
+        \b(?:modelo|red|ia)\b[^.?!]{{0,15}}\b(?:duda|insegur[oa])\b
+        (?:模型|网络|ai)[^。？]{{0,4}}(?:没把握|拿不准)
         \b(?:which|where)\b[^.?!]{{0,25}}\b(?:unsure|uncertain|unreliable|doubtful|shaky|untrustworthy)\b
         \bhow (?:\w+ )?(?:sure|certain|uncertain|confident|unsure)\b
         \b(?:is|are|am) (?:the |my |our |this )?{_IT} (?:\w+ )?(?:sure|certain|confident|unsure|uncertain)\b
