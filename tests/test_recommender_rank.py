@@ -617,7 +617,9 @@ def test_every_answer_is_sound(kb: KB, asked: Mapping[str, Answer], question: di
 def test_json_is_the_public_interface(asked: Mapping[str, Answer]) -> None:
     found = json.loads(json.dumps(asked["is Grad-CAM or SHAP better for dermoscopy?"].as_json()))
     assert set(found) == {"query", "recommendations", "panel", "ruled_out", "message"}
-    fields = "modality task architecture dimension access audience goal budget methods unmatched spans implied excluded asks"
+    fields = (
+        "modality task architecture dimension access audience goal budget methods unmatched spans implied excluded asks"
+    )
     assert set(found["query"]) == set(fields.split())
     fields = "method name branch family score runnable reasons conditions cautions metrics tools"
     assert set(found["recommendations"][0]) == set(fields.split())
