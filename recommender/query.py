@@ -24,7 +24,7 @@ Dimension = Literal["2d", "3d"]
 Asks = Literal["recommend", "compare", "judge"]
 
 _TOKEN = re.compile(r"\+\+|×|[a-z]+n['’]t\b|\b[a-z] ?& ?[a-z]\b|\b(?:e\.g|i\.e)\b|[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+")
-_GLUE = re.compile(r"[\s\-‐‑–—_/'’·^]*|\.")
+_GLUE = re.compile(r"[\s\-‐‑–—_/'’·^*]*|\.")
 """What may stand between the words of one name."""
 _SENTENCE = re.compile(r"[,;:.!?()\[\]，。；：！？、（）]")
 _CJK = re.compile(r"[\u3400-\u9fff]")
@@ -190,6 +190,8 @@ class _Lexicon:
         if not tokens:
             return
         spellings = {tuple(tokens), tuple(t for t, _, _ in _tokens(_umlauts(name)))}
+        if len(tokens) > 1 and tokens[-1] in ("network", "networks"):  # "graph neural net"
+            spellings.add((*tokens[:-1], tokens[-1].replace("network", "net")))
         if exact and len(tokens[-1]) > 4 and tokens[-1][-1] == "s" and tokens[-1][-2] != "s":
             spellings.add((*tokens[:-1], tokens[-1][:-1]))
         for spelt in spellings:
@@ -716,7 +718,7 @@ class _Reader:
         at = {m.first: m for m in self.matches}
         covered = {i for m in self.matches for i in range(m.first, m.last)}
         done: set[int] = set()
-        for width in (3, 2, 1):
+        for width in (4, 3, 2, 1):
             for first in range(len(self.tokens) - width + 1):
                 span = range(first, first + width)
                 if covered & set(span) or done & set(span) or "".join(self.tokens[i].word for i in span) not in cues:
@@ -748,17 +750,21 @@ class _Reader:
     def _replace(self) -> None:
         """Read "MRI, sorry, I meant CT": the second takes the place of the first."""
         covered = {i for m in self.matches for i in range(m.first, m.last)}
-        for width in (3, 2, 1):
+        for width in (5, 4, 3, 2, 1):
             for first in range(1, len(self.tokens) - width):
                 last = first + width
-                if "".join(t.word for t in self.tokens[first:last]) not in words.CORRECTING:
+                cue = "".join(t.word for t in self.tokens[first:last])
+                comma = self.text[self.tokens[last - 1].end : self.tokens[last].start].strip() in (",", "，")
+                if cue not in words.CORRECTING and not (comma and cue in words.NO):
                     continue
                 if covered & set(range(first, last)):
                     continue
                 after = [m for m in self.matches if last <= m.first <= last + 4 and not m.negated]
                 before = [m for m in self.matches if first - 6 <= m.last <= first and not m.negated]
                 # a cue alone ("actually") corrects only after a pause
-                if not after or not _PAUSE.search(self.text[self.tokens[first - 1].end : self.tokens[first].start]):
+                turn = any(t.word in words.BUT for t in self.tokens[max(first - 3, 0) : first])
+                pause = _PAUSE.search(self.text[self.tokens[first - 1].end : self.tokens[first].start])
+                if not after or not (turn or pause):
                     continue
                 kinds = {n.kind: n.id for n in after[0].names}
                 for match in before:

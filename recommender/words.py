@@ -53,9 +53,11 @@ STOP = _set(
     confused
     count counts curious deciding decided decides deploy deployed device during everywhere experience explore fail
     fails
-    failed fine finish generate generated generating guess hate heard hey hint hints intention interested issue issues
+    failed fine finish generate generated generating guess hate heard hey hint hints intention interested issue
+    issues
     job lab laptop lead leads let lets love matter matters meant mind money newbie noob oops opinion opinions phone
-    plan planning plus possibility pros cons question ready reading reliable reliability safe saw score scores scoring
+    plan planning plus possibility pros cons question ready reading reliable reliability safe saw score scores
+    scoring
     sees sense sorry speed step stuff super suspect switch team thesis thought thoughts told total train trains
     trusted trustworthy tuned unsure used valid wait wonder wondering worth wrote year years yes
     """
@@ -164,14 +166,19 @@ NOT = _set(
     hormis jamais sin excepto enlugarde envezde salvo ningun ninguna tampoco toutsauf todomenos everythingbut
     anythingbut
     allbut butnot arent wasnt shouldnt
-    不是 不要 不用 不想 不使用 不能 不需要 并非 排除 除去 没有 无 无法 无需 非 除了 而不是 不
+    别用 别 拿不到 获取不到 没法 得不到 不提供 不公开 不给 不是 不要 不用 不想 不使用 不能 不需要
+    并非 排除 除去 没有 无 无法 无需 非 除了 而不是 不
+    skip skipping forget ignore leaveout enoughof tiredof sickof fedup dislike hate dontlike refuse refuses
+    refused unable
+    vergiss vergessen weglassen satt oublie oubliez olvida olvidar olvidate
     """
 )
 """Negation cues, joined without spaces."""
 
 NOT_NEGATING = _set(
     """
-    notonly nichtnur passeulement nosolo nosolamente whynot notjust noidea notsure noclue nodoubt nomatter warumnicht
+    notonly nichtnur passeulement nosolo nosolamente whynot notjust noidea notsure noclue nodoubt nomatter
+    warumnicht
     pourquoipas porqueno 不仅 不知道 不只 不错 不确定 不同 为什么不
     """
 )
@@ -183,13 +190,16 @@ AND = _set("or nor and oder und noch ou et ni o y u 或 和 或者 与 及")
 FILL = _set(
     """
     a an any the my our your this that these of to for from use using used want wanted wants need needs have mean
-    talking asking interested looking thinking
+    talking asking interested looking thinking share release disclose open publish reveal inspect touch reach give
+    anymore another just only sure explain method methods c est cest es esto eine einen kein wir ich man
+    bekommen sehen je nous on
     having has had access on in about with is are it be do does get getting got see compute calculate obtain
     expose exposes provide provides give gives read at all by been plain more den die das der dem ein eine einen
     einem einer auf zu zugriff zugang von mit haben habe will mochte wollen benutzen verwenden nutzen brauche d
     de des du l la le les un une au aux acces utiliser veux avec el los las una unos acceso a al usar quiero con
     tengo utilizar
-    有 用 使用 需要 访问 获取 想 的 任何
+    da dan gibt gebt hat
+    有 用 使用 需要 访问 获取 想 的 任何 模 型 访 问 获 取 计 算 任 何 到 需 要 使
     """
 )
 """What may stand between a cue and the name it governs."""
@@ -199,7 +209,8 @@ HAVE = _set("have has with got given own possess habe haben mit avec avons ai co
 
 NO_NAMES = _set(
     """
-    vesselocclusion vesselsocclusion veinocclusion arteryocclusion arterialocclusion venousocclusion vascularocclusion
+    vesselocclusion vesselsocclusion veinocclusion arteryocclusion arterialocclusion venousocclusion
+    vascularocclusion
     coronaryocclusion bowelocclusion intestinalocclusion aorticocclusion carotidocclusion
     """
 )
@@ -208,12 +219,19 @@ NO_NAMES = _set(
 CORRECTING = _set(
     """
     imean imeant meant sorry sorrymeant nowait wait oops correction makethat scratchthat orrather actually
-    ichmeine ichmeinte meinte meine gemeint entschuldigung vielmehr bessergesagt halt pardon jeveuxdire jevoulaisdire
+    ichmeine ichmeinte meinte meine gemeint entschuldigung vielmehr bessergesagt halt pardon jeveuxdire
+    jevoulaisdire
     ouplutot enfin perdon quierodecir quisedecir digo mejordicho obien omasbien 我是说
     应该是 不对 说错了 抱歉 更正 我的意思是
     """
 )
 """Cues that what comes next replaces what was said just before, joined without spaces."""
+
+NO = _set("no nope nein nee non 不 不对 不是")
+"""What corrects when a comma follows: "MRI? No, CT"."""
+
+BUT = _set("but aber mais pero 但 但是")
+"""What may stand before such a cue in place of a pause."""
 
 NOT_AFTER = re.compile(
     r"\W*(?:(?:is|are|was|were)\s+(?:not|no longer)|(?:is|are|was|were)n['’]?t)\s+(?:what\b|an? option|wanted"
@@ -229,7 +247,8 @@ NOT_AFTER = re.compile(
 
 UNAVAILABLE = _set(
     """
-    unavailable inaccessible hidden impossible unzuganglich unmoglich indisponible indisponibles inaccessibles
+    unavailable inaccessible hidden impossible disabled blocked forbidden stripped deaktiviert gesperrt verboten
+    desactive desactivado bloqueado bloque interdit unzuganglich unmoglich indisponible indisponibles inaccessibles
     imposible
     inaccesible inaccesibles 不可用 不可见 不可能
     """
@@ -238,7 +257,10 @@ AVAILABLE = UNAVAILABLE | _set(
     """
     available accessible exposed possible verfugbar zuganglich moglich disponible disponibles accesible accesibles
     posible
-    可用 可见
+    shared released disclosed published provided given herausgegeben freigegeben veroffentlicht heraus preis
+    frei raus
+    bekannt known
+    partages partagees fournis fournies compartidos compartidas 可用 可见 公开 提供 开放
     """
 )
 """Words that say of the name before them whether it is at hand."""
@@ -250,20 +272,23 @@ BLACK_BOX = _set(
     derivativefree nondifferentiable notdifferentiable closedsoftware closedvendor closedproduct closedsystem
     closedmodel
     vendorsoftware vendorproduct vendorsystem vendorblackbox commercialsoftware commercialproduct commercialsystem
-    commercialtool commercialmodel commercialai commercialcad thirdpartysoftware thirdpartymodel apiaccess apiendpoint
-    restendpoint cloudapi cloudservice webendpoint compiledmodel compiledbinary encryptedmodel executable
-    schwarzekiste geschlossenesoftware proprietar proprietare herstellersoftware
+    commercialtool commercialmodel commercialai commercialcad thirdpartysoftware thirdpartymodel apiaccess
+    apiendpoint
+    restendpoint cloudapi cloudservice cloudonly cloudhosted saas asaservice webinterface restservice httpapi
+    webendpoint compiledmodel compiledbinary encryptedmodel executable
+    schwarzekiste clouddienst enlanube geschlossenesoftware proprietar proprietare herstellersoftware
     blackboxmodell blackboxmodelle modellagnostisch modellagnostische boitenoire boitesnoires proprietaire
     logicielproprietaire logicielferme agnostiqueaumodele cajanegra cajasnegras modeloagnostico agnostico
     softwarecerrado propietario softwarepropietario
-    黑盒 黑箱 黑匣子 模型无关 接口 闭源 商业软件 无梯度 厂商软件
+    黑盒 黑箱 黑匣子 云端 云服务 模型无关 接口 闭源 商业软件 无梯度 厂商软件
     """
 )
 """Ways to say that only inputs and outputs of the model can be reached, joined without spaces."""
 
 INSIDES = _set(
     """
-    gradients gradient gradienten gradientes weights checkpoint internals insides parameters layers activations
+    gradients gradient gradienten gradientes weights autograd checkpoint internals insides parameters layers
+    activations
     backward
     backpropagation backprop backpropagate backpropagating differentiate featuremaps backpropagieren
     ruckpropagation gewichte gewichten innere poids couches pesos capas retropropagation
@@ -280,6 +305,8 @@ ONLY_OUTPUTS = re.compile(
     r"|\b(?:predictions?|outputs?|probabilities|scores?)[\s-]only\b"
     r"|\b(?:only|just)\s+(?:\w+\s+){0,4}?(?:predict|inference|docker|endpoint|executable|binary)\b"
     r"|\b(?:can(?:not|['’]?t)|unable to|no way to) (?:look|see|get|peek) (?:inside|into)\b"
+    r"|\b(?:can(?:not|['’]?t)|unable to|not allowed to) (?:touch|open|modify|change|access|inspect|hook|instrument)"
+    r" (?:\w+ )?(?:model|network|code|internals)\b"
     r"|\bsend\w* (?:\w+ ){0,4}and (?:\w+ ){0,2}(?:gets?|receives?) (?:\w+ ){0,3}(?:scores?|labels?|probabilit\w+"
     r"|outputs?)\b"
     r"|\bnur (?:\w+ ){0,4}(?:vorhersage|ausgabe|wahrscheinlichkeit|ergebnisse?)\b"
@@ -299,7 +326,7 @@ DIMENSIONS = {
         3d 3dimensional threedimensional volume volumes volumetric volumetrics voxel voxels dreidimensional
         dreidimensionale dreidimensionalen volumen volumetrisch volumetrische volumetrique volumiques
         volumetriques tridimensionnel tridimensionnelle tridimensional volumetrico volumetrica 三维 立体 体积
-        体数据 体素
+        体数据 体素 zstack zstacks voxelwise volumendaten volumenbilder
         """
     ),
 }
@@ -307,8 +334,9 @@ DIMENSIONS = {
 BUDGETS = {
     1.0: _set(
         """
-        realtime interactive interactively live echtzeit interaktiv tempsreel interactif tiemporeal interactivo
-        实时 交互
+        realtime instant instantly onthefly interactive interactively live echtzeit interaktiv tempsreel
+        interactif tiemporeal interactivo
+        sofort instantane instantanea instantaneo inmediato inmediata 实时 交互 即时 立即
         """
     ),
     10.0: _set(
@@ -356,7 +384,10 @@ _AT_MOST = (
     r"|binnen"
     r"|habe|haben|moins de|au plus|au maximum|pas plus de|avons|menos de|dentro de|en|como maximo|como mucho"
     r"|a lo sumo"
-    r"|maximo|maximo de|no mas de|tengo|tenemos)\b|(?:moins|pas plus) d['’])|<=?|≤|不超过|少于|低于|不到|小于|最多)"
+    r"|latency|latency of|time limit|response time|response time of|deadline|deadline of|zeitlimit|zeitbudget"
+    r"|zeitbudget von"
+    r"|delai de|limite de|limite|presupuesto de|presupuesto|tiempo maximo de|maximo|maximo de|no mas de|tengo"
+    r"|tenemos)\b|(?:moins|pas plus) d['’])|<=?|≤|不超过|少于|低于|不到|小于|最多|限时|控制在|预算)"
 )
 _AFTER = (
     r"(?:(?:per|/|for each|for one) ?(?:image|explanation|scan|case|slide|volume|frame|study|patient|exam|picture)"
@@ -374,7 +405,7 @@ _NOT_A_TIME = (
 )
 BUDGET = (
     re.compile(
-        rf"{_AT_MOST}\s*:?\s*(?:about |circa |ca\.? |etwa |environ |unos |~\s*)?{_NUMBER}\s*-?{_UNIT}{_NOT_A_TIME}"
+        rf"{_AT_MOST}\s*[.:]?\s*(?:about |circa |ca\.? |etwa |environ |unos |~\s*)?{_NUMBER}\s*-?{_UNIT}{_NOT_A_TIME}"
     ),
     re.compile(rf"(?<![a-z]){_NUMBER}\s*-?{_UNIT}\s*(?={_AFTER})"),
 )
@@ -428,7 +459,7 @@ NAMES_THAT_ARE_WORDS = _set(
     gloria dino
     anchors anchor causal clue craft density dice dime eva fem focus graphite hippo ice lear milan relax rex
     simplex single
-    eg bt cw eb cot tis rap gig road roar green hive realism reco selectivity influence sic ros cas cd cout aic
+    eg bt cw eb cot tis rap gig road roar green hive realism reco text selectivity influence sic ros cas cd cout aic
     cem gae
     inception flamingo mil
     """
@@ -482,6 +513,11 @@ _THING = r"(?:heat-?maps?|maps?|explanations?|saliency|attributions?|explainers?
 GOALS = {
     "where": _cues(
         rf"""
+        \b(?:is|are|does|do|did|was|whether|if)\b[^.?!]{{0,20}}\b{_IT}\b (?:\w+ )?(?:look(?:s|ed|ing)?|focus\w*
+        |attend\w*) (?:at|on|to)\b
+        \b(?:schaut|blickt|achtet|fokussiert)\b (?:\w+ ){{0,5}}auf\b
+        \bregarde(?:-t-(?:il|elle))?\b (?:vraiment |bien )?(?:la|le|les)\b
+        \b(?:modelo|red|ia|algoritmo) (?:\w+ )?(?:mira|se fija|se centra)\b
         \b(?:what|where)\b[^.?!]{{0,40}}\b{_IT}\b[^.?!]{{0,25}}\b(?:look(?:s|ed|ing)?(?! like)|focus\w*|attend\w*
         |pay\w* attention)\b
         \b(?:looks?|looked|looking|focus\w*|attends?|attending) (?:at|on|to) (?:the right|the correct|the actual
@@ -505,12 +541,14 @@ GOALS = {
     ),
     "like_what": _cues(
         r"""
+        \bresembl\w*|\bahnel(?:t|n)\b|\bressembl\w*|\bse parecen?\b|(?:最|很)像|像(?:哪|什么)
         \bthis looks like that\b
         \b(?:similar|comparable|nearest|closest|look-?alike) (?:\w+[ -]){0,3}(?:cases?|images?|patients?|examples?
         |scans?|slides?|exams?|lesions?|x-rays?|mammograms?|neighbou?rs?)\b
         \b(?:cases?|images?|patients?|examples?|scans?|slides?|lesions?)(?: \w+){0,3} (?:that |which )?(?:looks?
         |looked|are|is) (?:\w+ ){0,2}(?:like\b|alike\b|similar\b)
-        \b(?:ahnlich|vergleichbar)\w* (?:\w+ ){0,2}(?:falle?n?|bildern?|patient\w*|aufnahmen?|beispiele?|schnitte?)\b
+        \b(?:ahnlich|vergleichbar)\w* (?:\w+ ){0,2}(?:falle?n?|bildern?|patient\w*|aufnahmen?|beispiele?
+        |schnitte?)\b
         \b(?:cas|images?|exemples?|patients?|lames?)(?: \w+){0,2} (?:similaires?|semblables?|comparables?|proches?
         |analogues?)\b
         \b(?:casos?|imagen(?:es)?|ejemplos?|pacientes?)(?: \w+){0,2} (?:similar(?:es)?|parecid[oa]s?|semejantes?
@@ -520,6 +558,7 @@ GOALS = {
     ),
     "what_would_change": _cues(
         r"""
+        \bhow (?:would|could|might|should)\b[^.?!]{0,40}\b(?:look|appear|change|have to)\b
         \bwhat\b[^.?!]{0,40}\b(?:would|must|needs? to|has to|have to|had to|could
         |should)\b[^.?!]{0,40}\b(?:changed?|different|flip\w*|turn\w*|alter\w*|modif\w*)\b
         \b(?:flip|flips|flipping|changes?|changing|alters?|altering|turn|turns|overturn|reverse
@@ -535,6 +574,13 @@ GOALS = {
     ),
     "uncertainty": _cues(
         rf"""
+        \b(?:{_IT}|model's|its)\b (?:\w+ )?(?:is|are|was|gets|feels|seems|becomes) (?:\w+ )?(?:un)?(?:sure|certain
+        |confident)\b
+        \b(?:guessing|just guess(?:es)?|abstain\w*|over-?confiden\w*|under-?confiden\w*)\b
+        \b(?:modell|netz|ki|vorhersage|segmentierung)\b[^.?!]{{0,20}}\b(?:unsicher|zweifelt)
+        \b(?:modele|reseau|ia)\b[^.?!]{{0,15}}\b(?:hesite|incertaine?|doute)\b
+        \b(?:modelo|red|ia)\b[^.?!]{{0,15}}\b(?:duda|insegur[oa])\b
+        (?:模型|网络|ai)[^。？]{{0,4}}(?:没把握|拿不准)
         \b(?:which|where)\b[^.?!]{{0,25}}\b(?:unsure|uncertain|unreliable|doubtful|shaky|untrustworthy)\b
         \bhow (?:\w+ )?(?:sure|certain|uncertain|confident|unsure)\b
         \b(?:is|are|am) (?:the |my |our |this )?{_IT} (?:\w+ )?(?:sure|certain|confident|unsure|uncertain)\b
@@ -585,6 +631,23 @@ GOALS = {
         |these|those|the|my|our|such|its) (?:\w+ ){{0,2}}{_THING}\b
         \bhow (?:do|can|would|could|should) (?:i|we|you|one) (?:know|tell|see|be sure) (?:if|whether
         |that) [^.?!]{{0,30}}{_THING}\b
+        \b(?:uber)?(?:pruf|bewert|beurteil|mess|validier|evaluier|test|vergleich)\w*\b[^.?!]{{0,30}}\b(?:heatmaps?
+        |erklarung(?:en)?
+        |(?:salienz|relevanz|warme|hitze)?karten?)\b
+        \b(?:heatmaps?|erklarung(?:en)?|(?:salienz|relevanz|warme|hitze)karten?)\b[^.?!]{{0,30}}\b(?:prufen
+        |uberprufen|bewerten
+        |beurteilen|validieren|evaluieren|zuverlassig|verlasslich|vertrauenswurdig|korrekt|richtig|treu|stimmen
+        |stimmt)\b
+        \b(?:evalu|verifi|valid|mesur|jug|test|controler)\w*\b[^.?!]{{0,30}}\b(?:explications?|heatmaps?
+        |cartes? de (?:chaleur|saillance))\b
+        \b(?:explications?|heatmaps?|cartes? de (?:chaleur|saillance))\b[^.?!]{{0,25}}\b(?:fiables?|fideles?
+        |correctes?|justes?)\b
+        \b(?:evalu|verific|valid|medir|mido|comprob|juzg)\w*\b[^.?!]{{0,30}}\b(?:explicaci\w+|heatmaps?
+        |mapas? de (?:calor|saliencia))\b
+        \b(?:explicaci\w+|heatmaps?|mapas? de (?:calor|saliencia))\b[^.?!]{{0,25}}\b(?:fiables?|fieles?
+        |correct[oa]s?|confiables?)\b
+        (?:验证|评估|评价|检验|衡量|检查|测试|度量)[^。？]{{0,12}}(?:热力?图|解释|显著|归因)
+        |(?:热力?图|解释|显著图|归因)[^。？§]{{0,8}}(?:是否|靠谱|可信|可靠|准确|正确|忠实)
         \bsanity[- ]checks?\b|\brandomi[sz]ation tests?\b
         """
     ),
@@ -593,9 +656,13 @@ GOALS = {
         \b(?:cheat|cheats|cheating|spurious\w*|shortcuts?|clever[- ]hans|confound\w*)\b
         \bwhy\b[^.?!]{0,40}\b(?:fail|fails|failed|failing|wrong|misclassif\w*|mistakes?|errors?
         |false (?:positives?|negatives?))\b
-        \b(?:rel(?:y|ies|ied|ying)|depend(?:s|ing)?|based|pick(?:s|ed|ing)? up|latch\w*) (?:on|up
-        |onto)? ?(?:\w+ ){0,3}(?:artefacts?|artifacts?|markers?|rulers?|background|borders?|labels?|tags?|tokens?
-        |annotations?|stickers?|letters?)\b
+        \b(?:rel(?:y|ies|ied|ying)|depend\w*|based|pick\w* up|latch\w*|look\w*|read\w*|us(?:e|es|ing)|learn\w*
+        |exploit\w*
+        |focus\w*|sees?|saw|attend\w*)\b[^.?!;]{0,45}\b(?:artefacts?|artifacts?|markers?|rulers?|calipers?
+        |watermarks?|logos?
+        |hair|background|borders?|corners?|labels?|tags?|tokens?|annotations?|stickers?|letters?|ink|pen marks?
+        |(?:scanner|burn(?:ed|t)[ -]in|embedded|overlaid|image) text|text markers?|tubes?|drains?|bandages?
+        |pacemakers?)\b
         \b(?:right|wrong) (?:answers? |predictions? )?(?:for the )?(?:right |wrong )?reasons?\b
         \b(?:warum|wieso|weshalb)\b[^.?!]{0,40}\b(?:falsch|fehler|scheitert|irrt|versagt)\b
         \bpourquoi\b[^.?!]{0,40}\b(?:trompe|echoue|erreurs?|faux)\b
@@ -652,6 +719,12 @@ JUDGING = _cues(
     |vertrauen|verlassen|nutzen|verwenden|nehmen|einsetzen|glauben|empfehlen|anwenden)
     \bwarum (?:nicht|kein) §|\bwas (?:spricht|taugt|halt|haltst|halten)\b[^.?!;]{{0,25}}§|\b(?:zuverlassigkeit
     |nachteile|schwachen|grenzen|vorteile|verlasslichkeit|aussagekraft) (?:von|der|des) §
+    §[^.?!;§]{{0,40}}\b(?:reliable|trustworthy|any good|suitable|faithful|valid|a good (?:choice|idea|fit)
+    |worth (?:it|using|trying)
+    |zuverlassig|verlasslich|geeignet|sinnvoll|brauchbar|vertrauenswurdig|fiables?|fideles?|utiles?|valables?
+    |adapte|confiables?
+    |adecuad[oa]|recomendable)\b
+    §\s+(?:es|son|sirve|sirven|funciona|funcionan|vale)\b
     §\s+(?:uberhaupt |wirklich )?(?:zuverlassig|verlasslich|geeignet|sinnvoll|brauchbar|vertrauenswurdig|gut)
     §,?\s*(?:est|sont|marche|fonctionne|convient)\b|\best[- ]ce que §|\bpeut-?\s?on\b[^.?!;]{{0,40}}§
     |\bque vau[tx]\b[^.?!;]{{0,10}}§|\bpourquoi (?:ne )?pas (?:utiliser )?§|\b(?:fiabilite|limites|faiblesses

@@ -179,8 +179,8 @@ def test_a_word_is_not_taken_for_a_name(kb: KB, text: str) -> None:
     assert (query.modality, query.methods, query.architecture) == ((), (), None)
 
 
-def test_typos_beside_each_other_are_read(kb: KB) -> None:
-    assert parse("what with grad camm grad camm grad camm", kb).methods == ("grad_cam",)
+def test_a_typo_of_three_words_at_the_end_is_read(kb: KB) -> None:
+    assert parse("my concept bottleneck modl", kb).methods == ("cbm",)
 
 
 def test_a_thousand_characters_are_read_at_once(kb: KB) -> None:

@@ -750,7 +750,9 @@ def test_json_is_the_public_interface(asked: Mapping[str, Answer]) -> None:
     found = json.loads(json.dumps(asked["is Grad-CAM or SHAP better for dermoscopy?"].as_json()))
     fields = "query recommendations panel roles ruled_out protocol cautions tools unstudied comparison message"
     assert set(found) == set(fields.split())
-    fields = "modality task architecture dimension access audience goal budget methods unmatched spans implied excluded"
+    fields = (
+        "modality task architecture dimension access audience goal budget methods unmatched spans implied excluded asks"
+    )
     assert set(found["query"]) == set(fields.split())
     fields = "method name branch family score runnable reasons conditions cautions metrics tools evidence"
     assert set(found["recommendations"][0]) == set(fields.split())
