@@ -405,7 +405,8 @@ class Case:
         question: The question.
         rankings: Contender to its ranking.
         ablated: Criterion to our ranking without its points.
-        serving: Our recommendations.
+        serving: Our recommendations, best first, each with the word for its evidence; no more, as the rest of one holds on to
+            the knowledge base that it was made from.
         judged: Methods on whose quality the hidden publication found anything, good or bad.
         known: A method that held up was used by another publication too; else nobody could have known it.
     """
@@ -413,7 +414,7 @@ class Case:
     question: Question
     rankings: Mapping[str, Groups]
     ablated: Mapping[str, Groups]
-    serving: tuple[Recommendation, ...]
+    serving: tuple[tuple[str, str], ...]
     judged: frozenset[str]
     known: bool
 
@@ -448,7 +449,7 @@ def _case_of(kb: KB, known: KB, question: Question, hidden: set[str]) -> Case:
         question,
         {name: contender(setting) for name, contender in CONTENDERS.items()},
         {label: ours(setting, without=label) for label in labels},
-        serving,
+        tuple((r.method, r.evidence.word) for r in serving),
         frozenset(m for c in claims for m in (*c.methods, *c.versus)),
         any(known.index.by_method.get(m) for m in question.held_up),
     )
@@ -514,7 +515,7 @@ def _counts(kb: KB, cases: Sequence[Case]) -> dict[str, int]:
     studies = [p for p in kb.publications.values() if p.study and not p.retracted]
     named = [p for p in studies if any(not kb.methods[m].umbrella for m in held_up(p))]
     mine = [c for c in cases if c.question.held_up]
-    serve = [{r.method for r in c.serving} for c in mine]
+    serve = [{method for method, _ in c.serving} for c in mine]
     return {
         "studies": len(studies),
         "with_methods_that_held_up": len(named),
@@ -530,12 +531,12 @@ def _calibration(cases: Sequence[Case]) -> list[dict[str, Any]]:
     """For every word of the confidence: how many of our first five, and of all that were judged, held up."""
     rows = []
     for word in ("strong", "moderate", "weak", "none"):
-        top = [r.method in c.question.held_up for c in cases for r in c.serving[:5] if r.evidence.word == word]
+        top = [method in c.question.held_up for c in cases for method, told in c.serving[:5] if told == word]
         judged = [
-            r.method in c.question.held_up
+            method in c.question.held_up
             for c in cases
-            for r in c.serving
-            if r.evidence.word == word and r.method in c.judged
+            for method, told in c.serving
+            if told == word and method in c.judged
         ]
         rows.append({
             "confidence": word,

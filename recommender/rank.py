@@ -478,6 +478,10 @@ class _Facts:
             self.families[family] = above = [family]
             while (parent := kb.vocabulary.families[above[-1]].parent) is not None:
                 above.append(parent)
+        self.members: dict[str, list[str]] = {}
+        for method_id, method in kb.methods.items():
+            for family in self.families[method.family]:
+                self.members.setdefault(family, []).append(method_id)
         self.umbrellas = {method: self._umbrellas(kb, method) for method in kb.methods}
         self.effects = {c: self._effects(kb, challenge) for c, challenge in kb.challenges.items()}
         self.trust = self._trust(kb)
@@ -512,13 +516,12 @@ class _Facts:
         return found
 
     def _effects(self, kb: KB, challenge: Challenge) -> dict[str, list[tuple[Effect, bool]]]:
-        """Method to what eases and what worsens the challenge for it, itself or its family."""
+        """Method to what eases and what worsens the challenge for it or its family."""
         found: dict[str, list[tuple[Effect, bool]]] = {}
         for effects, eases in ((challenge.eased_by, True), (challenge.worsened_by, False)):
             for effect in effects:
-                for method_id, method in kb.methods.items():
-                    if effect.method == method_id or effect.family in self.families[method.family]:
-                        found.setdefault(method_id, []).append((effect, eases))
+                for method_id in self.members.get(effect.family or "", [effect.method or ""]):
+                    found.setdefault(method_id, []).append((effect, eases))
         return found
 
     @staticmethod

@@ -152,7 +152,7 @@ def test_roles_say_what_each_method_adds(kb: KB) -> None:
 
 def test_panel_avoids_shared_weaknesses(kb: KB) -> None:
     effects = {"worsened_by": [Effect(method=m, text="Bad.", sources=["s"]) for m in ("best", "alike")]}
-    methods = [method("best", "class_activation"), method("alike"), method("other", "perturbation", passes=100)]
+    methods = [method("best", "class_activation"), method("alike"), method("other", "perturbation", passes=10_000)]
     toy = small(kb, methods, [paper(f"p{i}", ["best"]) for i in range(9)] + [paper("s", ["best"])], effects=effects)
     assert answer(ASK, toy).panel == ("best", "other", "alike")
 

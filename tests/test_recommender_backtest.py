@@ -72,7 +72,12 @@ FROZEN = {
     "NOT_DISCRIMINATIVE": -0.2,
     "GLOBAL": -0.8,
     "RUNNABLE": 1.0,
-    "MEASURED": 1.5,
+    "MEASURED": 4.0,
+    "SHRINK_MEASURED": 1.0,
+    "OTHER_TRUST": 0.3,
+    "ALIKE": 0.02,
+    "INSANE": -12.0,
+    "SANE": 0.5,
 }
 
 
@@ -196,13 +201,17 @@ def test_the_split_is_fixed() -> None:
     assert 0.28 < sum(in_test(str(i)) for i in range(3000)) / 3000 < 0.38
 
 
-def test_as_of_a_year_nothing_later_is_known(kb: KB) -> None:
+def test_as_of_a_year_nothing_later_is_known(kb: KB, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: list[Any] = []
+    monkeypatch.setitem(CONTENDERS, "spy", lambda setting: settings.append(setting) or [])
     question = next(q for q in questions(kb) if q.held_up and q.year == 2021)
     (case,) = ask_all(kb, [question], as_of=True)
-    cited = {c for r in case.serving for reason in r.reasons for c in reason.cites}
+    serving = settings[0].serving
+    assert [method for method, _ in case.serving] == [r.method for r in serving]
+    cited = {c for r in serving for reason in r.reasons for c in reason.cites}
     assert cited
     assert all((kb.publications[c].year or 0) <= 2021 for c in cited)
-    sources = [kb.methods[r.method].source for r in case.serving]
+    sources = [kb.methods[r.method].source for r in serving]
     assert all((kb.publications[s].year or 0) <= 2021 for s in sources if s)
     assert not list(ask_all(kb, [replace(question, year=None)], as_of=True))
 
