@@ -730,10 +730,10 @@ def _verdict(result: Mapping[str, Any]) -> list[str]:
         before, after = (one["all"]["contenders"] for one in (main, known))
         best = max(after[name]["hit@5"]["mean"] for name in POPULARITY)
         rows.append(
-            "Most of what is missed is missed for want of the aim: were it known whether the explanation is to be built "
-            f"in and what it is for, hit@5 would rise from {before['xai_atlas']['hit@5']['mean']:.2f} to "
-            f"{after['xai_atlas']['hit@5']['mean']:.2f} of all publications; popularity within that aim then reaches "
-            f"{best:.2f}, since publications evaluate what is popular."
+            "Part of what is missed is missed for want of the aim: were it known whether the explanation is to be "
+            f"built in and what it is for, hit@5 would rise from {before['xai_atlas']['hit@5']['mean']:.2f} to "
+            f"{after['xai_atlas']['hit@5']['mean']:.2f} of all publications, and that of the better popularity to "
+            f"{best:.2f}."
         )
     return [*rows, ""]
 
