@@ -483,7 +483,7 @@ class _Facts:
             for family in self.families[method.family]:
                 self.members.setdefault(family, []).append(method_id)
         self.umbrellas = {method: self._umbrellas(kb, method) for method in kb.methods}
-        self.effects = {c: self._effects(kb, challenge) for c, challenge in kb.challenges.items()}
+        self.effects = {c: self._effects(challenge) for c, challenge in kb.challenges.items()}
         self.trust = self._trust(kb)
         introduced: dict[str, set[str]] = {}
         for method_id, method in kb.methods.items():
@@ -515,7 +515,7 @@ class _Facts:
             above = kb.methods[above].parent
         return found
 
-    def _effects(self, kb: KB, challenge: Challenge) -> dict[str, list[tuple[Effect, bool]]]:
+    def _effects(self, challenge: Challenge) -> dict[str, list[tuple[Effect, bool]]]:
         """Method to what eases and what worsens the challenge for it or its family."""
         found: dict[str, list[tuple[Effect, bool]]] = {}
         for effects, eases in ((challenge.eased_by, True), (challenge.worsened_by, False)):

@@ -73,11 +73,11 @@ FROZEN = {
     "GLOBAL": -0.8,
     "RUNNABLE": 1.0,
     "MEASURED": 4.0,
-    "SHRINK_MEASURED": 1.0,
     "OTHER_TRUST": 0.3,
-    "ALIKE": 0.02,
+    "SHRINK_MEASURED": 1.0,
     "INSANE": -12.0,
     "SANE": 0.5,
+    "ALIKE": 0.02,
 }
 
 
@@ -151,8 +151,11 @@ def test_what_a_hidden_publication_found_changes_nothing(kb: KB) -> None:
         lie = publication.model_copy(update={"claims": claims, "methods": list(kb.methods)[:9], "clinicians": True})
         other = replace(kb, publications={**kb.publications, question.publication: lie})
         (true,), (false,) = (list(ask_all(one, [question])) for one in (kb, other))
-        assert true.rankings == false.rankings
-        assert true.ablated == false.ablated
+        # a difference of whole rankings takes pytest minutes to print
+        moved = [n for n in true.rankings if true.rankings[n] != false.rankings[n]]
+        assert not moved
+        moved = [n for n in true.ablated if true.ablated[n] != false.ablated.get(n)]
+        assert not moved
 
 
 def test_the_check_for_leaks_can_fail(kb: KB, monkeypatch: pytest.MonkeyPatch) -> None:
