@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from recommender import Evidence
 from taxonomy.citations import SUFFIXES
 from taxonomy.citations import cite as references
 from taxonomy.graph import RELATIONS, Step
@@ -51,6 +52,36 @@ def implementations(found: Iterable[Any]) -> None:
 def dims(found: Iterable[int]) -> str:
     """Return "2D and 3D"."""
     return " and ".join(f"{one}D" for one in found)
+
+
+STRENGTHS: dict[str, str] = {"strong": "●●●", "moderate": "●●○", "weak": "●○○", "none": "○○○"}
+"""Word for a body of evidence to its shape, for those who skim."""
+
+
+def evidence_line(evidence: Evidence) -> str:
+    """Return how strong the evidence for a method is and what that rests on, as Markdown."""
+    if not evidence.studies and not evidence.findings:
+        return f":gray-badge[{STRENGTHS['none']} no evidence] :small[:gray[No study of the atlas used it.]]"
+    parts = [
+        f"{evidence.studies} {'study' if evidence.studies == 1 else 'studies'} used it, {evidence.here} of this kind"
+    ]
+    if evidence.findings:
+        parts.append(
+            f"{evidence.findings} judged it: {evidence.comparative} compared, {evidence.clinicians} with experts, "
+            f"{evidence.independent} independent"
+        )
+    if evidence.agreement is not None:
+        parts.append(f"{evidence.agreement:.0%} of their weight speaks for it")
+    if evidence.nearest:
+        parts.append(f"the nearest support is {evidence.nearest}")
+    word = "no" if evidence.word == "none" else evidence.word
+    return f":blue-badge[{STRENGTHS[evidence.word]} {word} evidence] :small[:gray[{plain('; '.join(parts))}.]]"
+
+
+def points_badge(points: float) -> str:
+    """Return the points of a reason; the sign, the words and the colour say the same."""
+    colour = "blue" if points > 0 else "orange" if points < 0 else "gray"
+    return f":{colour}-badge[{points:+.1f}]"
 
 
 def claim_line(claim: Claim, publication: Publication | None = None, about: Iterable[str] = ()) -> None:
