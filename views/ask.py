@@ -54,10 +54,10 @@ def page() -> None:
         label_visibility="collapsed",
         icon=":material/search:",
     )
-    with st.container(horizontal=True, gap="small"):
-        for example in EXAMPLES:
-            st.button(example, type="tertiary", on_click=take, args=(example,))
     if not (question or "").strip():
+        with st.container(horizontal=True, gap="small"):
+            for example in EXAMPLES:
+                st.button(example, type="tertiary", on_click=take, args=(example,))
         welcome()
         return
     with sentences():
@@ -123,10 +123,10 @@ def results(found: Answer) -> st.delta_generator.DeltaGenerator | None:
         left, right = st.columns(2)
         with left:
             protocol(found)
+            code(found)
         with right:
             sentence_list("What makes explaining hard here", ":material/warning:", found.cautions)
             sentence_list("What nobody has studied", ":material/travel_explore:", found.unstudied)
-            code(found)
         st.subheader("Ranking")
         best = max(one.score for one in found.recommendations)
         everything = len(found.recommendations) > CARDS and st.toggle(f"Show all {len(found.recommendations)} methods")
@@ -301,6 +301,13 @@ def reason_line(reason: Reason) -> str:
     return f"{points_badge(reason.points)} {plain(reason.text)}{small_cites(reason.cites)}"
 
 
+def shortly(reasons: Sequence[Reason]) -> list[Reason]:
+    """Return the strongest reasons that studies give, and what speaks most against; all kinds where none is cited."""
+    studied = [one for one in reasons if one.cites] or list(reasons)
+    speaks_for = [one for one in studied if one.points > 0][:REASONS]
+    return speaks_for + [one for one in studied if one.points < 0][:1]
+
+
 def card(rank: int, one: Recommendation, best: float, modalities: Iterable[str]) -> None:
     """Show one recommendation; for each modality it leads to the studies and ways through the graph behind it."""
     with st.container(border=True):
@@ -309,7 +316,7 @@ def card(rank: int, one: Recommendation, best: float, modalities: Iterable[str])
         left.markdown(f"#### {rank}. {plain(one.name)}\n{branch_badge(one.method)}{runs}")
         right.progress(max(0.0, min(1.0, one.score / best)) if best > 0 else 0.0, text=f"score {one.score:.1f}")
         st.markdown(evidence_line(one.evidence))
-        st.markdown("\n".join(f"- {reason_line(reason)}" for reason in one.reasons[:REASONS]))
+        st.markdown("\n".join(f"- {reason_line(reason)}" for reason in shortly(one.reasons)))
         with st.expander(f"The whole argument: {len(one.reasons)} reasons, conditions and cautions"):
             st.markdown("\n".join(f"- {reason_line(reason)}" for reason in one.reasons))
             if one.conditions:

@@ -232,7 +232,7 @@ def network_figure(node: str, limit: int = 22) -> go.Figure:
             align="left" if x > 0.15 else "right" if x < -0.15 else "center",
         )
     figure.add_scatter(
-        x=[0], y=[0], mode="markers", marker={"size": 26, "color": "#1d2b33"}, hoverinfo="skip", customdata=[None]
+        x=[0], y=[0], mode="markers", marker={"size": 26, "color": "#5b7083"}, hoverinfo="skip", customdata=[None]
     )
     figure.add_annotation(
         x=0,
@@ -240,14 +240,17 @@ def network_figure(node: str, limit: int = 22) -> go.Figure:
         text="<b>" + "<br>".join(wrap(shorten(kb.graph.nodes[node]["name"], 60, placeholder=" …"), 26)) + "</b>",
         showarrow=False,
         yanchor="top",
-        bgcolor="rgba(255,255,255,0.85)",
+        bgcolor=_ground(),
     )
     figure.update_xaxes(visible=False, range=[-2.1, 2.1])
     figure.update_yaxes(visible=False, range=[-1.35, 1.35])
-    figure.update_layout(
-        height=560, showlegend=False, margin={"t": 0, "l": 0, "r": 0, "b": 0}, dragmode=False, plot_bgcolor="white"
-    )
+    figure.update_layout(height=560, showlegend=False, margin={"t": 0, "l": 0, "r": 0, "b": 0}, dragmode=False)
     return figure
+
+
+def _ground() -> str:
+    """Return the colour below a label, so that lines do not cross its words."""
+    return "rgba(18,25,30,0.85)" if st.context.theme.type == "dark" else "rgba(255,255,255,0.85)"
 
 
 def _relation_labels(figure: go.Figure, steps: Sequence[Step], places: dict[str, tuple[float, float]]) -> None:
@@ -262,8 +265,8 @@ def _relation_labels(figure: go.Figure, steps: Sequence[Step], places: dict[str,
             y=y * 0.6,
             text=words_,
             showarrow=False,
-            font={"size": 10, "color": "#5b6b75"},
-            bgcolor="rgba(255,255,255,0.85)",
+            font={"size": 10, "color": "#7d8d97"},
+            bgcolor=_ground(),
         )
 
 
