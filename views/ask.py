@@ -34,7 +34,7 @@ EXAMPLES = (
     "Which concepts does my dermoscopy classifier use?",
     "Is LIME reliable for histopathology?",
 )
-CARDS, REASONS, FINDINGS = 5, 2, 3  # shown at first
+CARDS, REASONS, FINDINGS = 5, 3, 3  # shown at first
 
 
 def page() -> None:
@@ -171,7 +171,7 @@ def share(found: Answer) -> None:
     page_, ids = printed(found, kb)
     with st.container(horizontal=True, gap="small"):
         with st.popover("Link", icon=":material/link:"):
-            address = (st.context.url or "").split("?")[0]
+            address = (st.context.url or "").split("?")[0].rstrip("/") + "/"
             st.code(f"{address}?{urlencode(st.query_params.to_dict() | _lists(), doseq=True)}", language=None)
             st.caption("It brings back the question with all that you took away or answered.")
         st.download_button(
@@ -246,12 +246,7 @@ def comparison(found: Comparison) -> None:
                 f":small[{count[1]} for · {count[-1]} against · {count[0]} neither]"
             )
             nearest = sorted(findings, key=lambda told: ("same", "near", "far").index(told.near))
-            lines = [
-                f"- {SIDES[told.side]} {plain(told.text)}"
-                + (" :small[:gray[The authors judge their own method.]]" if told.self_reported else "")
-                + small_cites([told.publication])
-                for told in nearest
-            ]
+            lines = [f"- {SIDES[told.side]} {plain(told.text)}" + small_cites([told.publication]) for told in nearest]
             more(lines, "findings")
 
 
@@ -302,8 +297,8 @@ def reason_line(reason: Reason) -> str:
 
 
 def shortly(reasons: Sequence[Reason]) -> list[Reason]:
-    """Return the strongest reasons that studies give, and what speaks most against; all kinds where none is cited."""
-    studied = [one for one in reasons if one.cites] or list(reasons)
+    """Return the strongest reasons that studies or the question give, and what speaks most against it."""
+    studied = [one for one in reasons if one.cites or one.criterion == "named"] or list(reasons)
     speaks_for = [one for one in studied if one.points > 0][:REASONS]
     return speaks_for + [one for one in studied if one.points < 0][:1]
 
