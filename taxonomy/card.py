@@ -20,7 +20,7 @@ MOST = 4
 LONGEST = 44
 """Letters of an address that is shown."""
 
-_STYLE = """
+STYLE = """
 @page { size: A4; margin: 12mm }
 body { font: 8pt/1.22 system-ui, "Helvetica Neue", Arial, sans-serif; color: #1d2b33; max-width: 186mm; margin: auto }
 h1 { font-size: 17pt; margin: 0 0 1mm } h2 { font-size: 10pt; margin: 2.5mm 0 .5mm; color: #0b4f5a }
@@ -110,10 +110,10 @@ def card(kb: KB, method_id: str) -> str:
         "</div></div>",
         f"<h2>Publications by modality (findings for and against)</h2><p>{escape(where) or 'none'}</p>",
     ]
-    sources = "".join(f"<li>{escape(_short(kb, one))} {_link(kb.publications[one].link)}</li>" for one in cited)
+    sources = "".join(f"<li>{escape(short(kb, one))} {link(kb.publications[one].link)}</li>" for one in cited)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f"<title>{escape(method.name)}, XAI Atlas</title><style>{_STYLE}</style></head><body>{''.join(body)}"
+        f"<title>{escape(method.name)}, XAI Atlas</title><style>{STYLE}</style></head><body>{''.join(body)}"
         f"<h2>Sources</h2><ol>{sources}</ol><p><small>XAI Atlas. For research; not for clinical use.</small></p>"
         "</body></html>"
     )
@@ -124,7 +124,7 @@ def _effect(kb: KB, bearing: Bearing) -> str:
     return f"<b>{escape(challenge)}</b>: {escape(bearing.effect.text)}"
 
 
-def _link(address: str) -> str:
+def link(address: str) -> str:
     """Return a link whose words stay short; a DOI or an arXiv id is whole, so that it can be typed."""
     words = address.split("://", 1)[-1]
     if len(words) > LONGEST and not words.startswith(("doi.org/", "arxiv.org/")):
@@ -132,7 +132,8 @@ def _link(address: str) -> str:
     return f'<a href="{escape(address)}">{escape(words)}</a>'
 
 
-def _short(kb: KB, publication_id: str) -> str:
+def short(kb: KB, publication_id: str) -> str:
+    """Return how a publication is named in a list of sources."""
     publication = kb.publications[publication_id]
     who = f"{publication.first_author.split(',')[0]}: " if publication.first_author else ""
     title = shorten(publication.title, 48, placeholder=" …")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -15,9 +16,12 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image as Pillow
+from streamlit.runtime.scriptrunner_utils.exceptions import StopException
 from streamlit.testing.v1 import AppTest
 
+from recommender import answer
 from taxonomy import KBError, load_kb
+from views.printing import printed
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,13 +61,22 @@ def text(app: AppTest) -> str:
     return "\n".join(part.value for part in parts).replace("\\", "")
 
 
+def by_key(app: AppTest, start: str) -> Any:
+    return next(one for one in app.button if str(one.key).startswith(start))
+
+
+def chips(app: AppTest) -> list[str]:
+    """What was understood, as the chips say it."""
+    return [one.label.replace("*", "") for one in app.button if str(one.key).startswith("chip-")]
+
+
 def test_ask_answers_with_reasons_sources_and_a_panel() -> None:
     app = opened(q="Which method for ultrasound segmentation?")
     shown = text(app)
     assert app.text_input[0].value == "Which method for ultrasound segmentation?", "the address keeps the question"
-    assert "modality: Ultrasound" in shown
-    assert "task: Segmentation" in shown
+    assert chips(app) == ["modality: Ultrasound", "task: Segmentation"]
     assert "1. " in shown
+    assert "moderate evidence" in shown
     assert "https://doi.org/" in shown
     assert "Suggested panel" in shown
     assert "Ruled out" in " ".join(one.label for one in app.expander)
@@ -93,10 +106,107 @@ def test_ask_says_what_is_missing_of_a_question_it_cannot_read(question: str) ->
 
 
 def test_ask_tells_what_it_implied_corrected_and_left_out() -> None:
-    shown = text(opened(q="frobnicator for polyps with a vision trasformer"))
-    assert "modality: Endoscopy, implied from “polyps”" in shown
+    app = opened(q="frobnicator for polyps with a vision trasformer")
+    shown = text(app)
+    assert chips(app)[0] == "modality: Endoscopy (implied)"
+    assert "Implied from “polyps”" in by_key(app, "chip-modality:").help
     assert "Not understood and not used: frobnicator." in shown
     assert "“trasformer” as “transformer”" in shown
+
+
+def test_ask_takes_a_chip_away_and_brings_it_back_by_the_address() -> None:
+    app = opened(q="not CT, ultrasound segmentation with a black box")
+    app = fine(by_key(app, "chip-access:").click().run())
+    assert app.query_params["drop"] == "access:black_box"
+    assert "access: black box" not in chips(app)
+    again = opened(q="not CT, ultrasound segmentation with a black box", drop="access:black_box")
+    assert (
+        chips(again) == chips(app) == ["modality: Ultrasound", "task: Segmentation", "not wanted: Computed tomography"]
+    )
+    assert text(again) == text(app)
+    app = fine(by_key(app, "bring-back").click().run())
+    assert "access: black box" in chips(app)
+
+
+def test_ask_asks_back_and_takes_the_answer() -> None:
+    app = opened(q="Which method for ultrasound segmentation?")
+    before = text(app)
+    app = fine(by_key(app, "say-goal:uncertainty").click().run())
+    assert app.query_params["say"] == "goal:uncertainty"
+    assert "goal: How sure the model is" in chips(app)
+    assert text(app) != before
+    app = fine(app.text_input[0].set_value("chest x-ray classification").run())
+    assert "say" not in app.query_params, "another question forgets what was answered"
+
+
+@pytest.mark.parametrize("params", [{"say": "goal:joy"}, {"say": "mood:good"}, {"drop": "nonsense"}])
+def test_ask_survives_an_address_that_makes_no_sense(params: dict[str, str]) -> None:
+    app = opened(q="ultrasound segmentation", **params)
+    assert bool(app.error) == ("say" in params)
+
+
+def test_ask_sets_named_methods_side_by_side() -> None:
+    shown = text(opened(q="SHAP or Grad-CAM for chest x-ray classification?"))
+    assert "What was found of them" in shown
+    assert "Head to head" in shown
+    assert re.search(r"\*\*SHAP\*\*.*\d+ for · \d+ against", shown, re.DOTALL)
+
+
+def test_ask_tells_why_not_another() -> None:
+    app = opened(q="ultrasound segmentation, black box")
+    app = fine(app.selectbox(key="why-not").set_value("lime").run())
+    assert re.search(r"\*\*LIME is (the first|number \d+)", text(app))
+    app = fine(app.selectbox(key="why-not").set_value("grad_cam").run())
+    assert "**Grad-CAM is out: it needs gradients" in text(app)
+
+
+def test_the_printed_answer_numbers_its_sources() -> None:
+    kb = load_kb()
+    page, cited = printed(answer("SHAP or Grad-CAM for chest x-ray classification? <b>", kb), kb)
+    assert "&lt;b&gt;" in page
+    assert len(cited) > 5
+    assert page.count("<li>", page.index("<h2>Sources")) == len(cited)
+    assert max(map(int, re.findall(r"\d+", " ".join(re.findall(r"<small>\[([\d, ]+)\]", page))))) == len(cited)
+
+
+def test_measured_on_a_case_ranks_again_and_keeps_the_maps() -> None:
+    app = opened(q="Grad-CAM or vanilla gradient for chest x-ray classification?")
+    app = fine(app.toggle(key="measure-here").set_value(True).run())
+    app.select_slider(key="trial-budget").set_value(15.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trial.MOST", 2)
+        patch.setattr("trial.LEADERS", 0)
+        app = fine(app.button(key="trial-start").click().run())
+    table = app.dataframe[0].value
+    assert set(table["method"]) == {"Grad-CAM", "Vanilla gradient"}
+    assert list(table["here"]) == [1, 2]
+    assert "What changed" in text(app)
+    assert not app.error
+    app = fine(app.button(key="trial-keep").click().run())
+    assert app.title[0].value == "Run"
+    assert {row.method for row in stored()} == {"grad_cam", "vanilla_gradient"}
+
+
+def test_what_is_pressed_while_it_measures_ends_it_and_keeps_what_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    import trial as trials
+
+    real = trials.trial
+
+    def halted(*given: Any, **options: Any) -> Iterator[trials.Trial]:
+        for number, state in enumerate(real(*given, **options)):
+            yield state
+            if number == 3:
+                raise StopException  # as Streamlit does when something is pressed
+
+    app = opened(q="Which method for chest x-ray classification?")
+    app = fine(app.toggle(key="measure-here").set_value(True).run())
+    from views import measured
+
+    monkeypatch.setattr(measured, "trial", halted)
+    app = fine(app.button(key="trial-start").click().run())
+    app = fine(app.run())
+    assert "you stopped it" in text(app)
+    assert app.dataframe[0].value.shape[0] >= 1
 
 
 def test_ask_carries_its_panel_to_run() -> None:
@@ -216,8 +326,9 @@ def test_add_tells_doubles_and_nonsense() -> None:
 def test_asking_and_exploring_never_import_torch() -> None:
     script = (
         "import sys; from streamlit.testing.v1 import AppTest\n"
-        "app = AppTest.from_file('app.py', default_timeout=120).run()\n"
+        "app = AppTest.from_file('app.py', default_timeout=120)\n"
         "app.query_params['q'] = 'ultrasound segmentation'; app.run(); assert not app.exception\n"
+        "assert any('Suggested panel' in one.value for one in app.markdown)\n"
         "app.switch_page('views/explore.py').run(); assert not app.exception\n"
         "print('torch' in sys.modules)"
     )

@@ -44,6 +44,14 @@ def runnable() -> tuple[str, ...]:
     return runners.runnable()
 
 
+@st.cache_resource(show_spinner=False)
+def measurable() -> tuple[str, ...]:
+    """Return the metrics that can be measured here; PyTorch is not needed for that."""
+    import runners
+
+    return runners.measurable()
+
+
 @contextmanager
 def sentences() -> Iterator[None]:
     """Show an error of XAI Atlas as its sentence and go on after the block."""

@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from recommender import Evidence
 from taxonomy.citations import SUFFIXES
 from taxonomy.citations import cite as references
 from taxonomy.graph import RELATIONS, Step
@@ -51,6 +52,36 @@ def implementations(found: Iterable[Any]) -> None:
 def dims(found: Iterable[int]) -> str:
     """Return "2D and 3D"."""
     return " and ".join(f"{one}D" for one in found)
+
+
+STRENGTHS: dict[str, str] = {"strong": "●●●", "moderate": "●●○", "weak": "●○○", "none": "○○○"}
+"""Word for a body of evidence to its shape, for those who skim."""
+
+
+def evidence_line(evidence: Evidence) -> str:
+    """Return how strong the evidence for a method is and what that rests on, as Markdown."""
+    if not evidence.studies and not evidence.findings:
+        return f":gray-badge[{STRENGTHS['none']} no evidence] :small[:gray[No study of the atlas used it.]]"
+    parts = [
+        f"{evidence.studies} {'study' if evidence.studies == 1 else 'studies'} used it, {evidence.here} of this kind"
+    ]
+    if evidence.findings:
+        parts.append(
+            f"{evidence.findings} judged it: {evidence.comparative} compared, {evidence.clinicians} with experts, "
+            f"{evidence.independent} independent"
+        )
+    if evidence.agreement is not None:
+        parts.append(f"{evidence.agreement:.0%} of their weight speaks for it")
+    if evidence.nearest:
+        parts.append(f"the nearest support is {evidence.nearest}")
+    word = "no" if evidence.word == "none" else evidence.word
+    return f":blue-badge[{STRENGTHS[evidence.word]} {word} evidence] :small[:gray[{plain('; '.join(parts))}.]]"
+
+
+def points_badge(points: float) -> str:
+    """Return the points of a reason; the sign, the words and the colour say the same."""
+    colour = "blue" if points > 0 else "orange" if points < 0 else "gray"
+    return f":{colour}-badge[{points:+.1f}]"
 
 
 def claim_line(claim: Claim, publication: Publication | None = None, about: Iterable[str] = ()) -> None:
@@ -201,7 +232,7 @@ def network_figure(node: str, limit: int = 22) -> go.Figure:
             align="left" if x > 0.15 else "right" if x < -0.15 else "center",
         )
     figure.add_scatter(
-        x=[0], y=[0], mode="markers", marker={"size": 26, "color": "#1d2b33"}, hoverinfo="skip", customdata=[None]
+        x=[0], y=[0], mode="markers", marker={"size": 26, "color": "#5b7083"}, hoverinfo="skip", customdata=[None]
     )
     figure.add_annotation(
         x=0,
@@ -209,14 +240,17 @@ def network_figure(node: str, limit: int = 22) -> go.Figure:
         text="<b>" + "<br>".join(wrap(shorten(kb.graph.nodes[node]["name"], 60, placeholder=" …"), 26)) + "</b>",
         showarrow=False,
         yanchor="top",
-        bgcolor="rgba(255,255,255,0.85)",
+        bgcolor=_ground(),
     )
     figure.update_xaxes(visible=False, range=[-2.1, 2.1])
     figure.update_yaxes(visible=False, range=[-1.35, 1.35])
-    figure.update_layout(
-        height=560, showlegend=False, margin={"t": 0, "l": 0, "r": 0, "b": 0}, dragmode=False, plot_bgcolor="white"
-    )
+    figure.update_layout(height=560, showlegend=False, margin={"t": 0, "l": 0, "r": 0, "b": 0}, dragmode=False)
     return figure
+
+
+def _ground() -> str:
+    """Return the colour below a label, so that lines do not cross its words."""
+    return "rgba(18,25,30,0.85)" if st.context.theme.type == "dark" else "rgba(255,255,255,0.85)"
 
 
 def _relation_labels(figure: go.Figure, steps: Sequence[Step], places: dict[str, tuple[float, float]]) -> None:
@@ -231,8 +265,8 @@ def _relation_labels(figure: go.Figure, steps: Sequence[Step], places: dict[str,
             y=y * 0.6,
             text=words_,
             showarrow=False,
-            font={"size": 10, "color": "#5b6b75"},
-            bgcolor="rgba(255,255,255,0.85)",
+            font={"size": 10, "color": "#7d8d97"},
+            bgcolor=_ground(),
         )
 
 

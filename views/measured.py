@@ -1,0 +1,186 @@
+"""Measured on your case: the methods of an answer on one's own model and image, ranked by what they did there.
+
+It imports torch, so the page Ask imports it only once it is wanted.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from recommender import Query
+from recommender.rank import standings
+from runners.case import to_input
+from runners.targets import Target
+from trial import FLATTERS, Subject, Trial, trial
+from views import results
+from views.choosing import LOADED, Pair, choose_image, choose_model, choose_target, lock, meet, say
+from views.common import RUN, knowledge, plain, sentences
+
+kb = knowledge()
+BUDGETS = {15.0: "15 seconds", 30.0: "30 seconds", 60.0: "1 minute", 120.0: "2 minutes", 300.0: "5 minutes"}
+TRIED, RUNNING = "tried", "trying"
+"""Where the session keeps the last trial with its question, and that it has not ended yet."""
+
+
+def show(query: Query) -> None:
+    """Show the set-up of a trial, run it when that is pressed, and show what came of it."""
+    st.markdown("##### Measured on your case")
+    pair, target = choose(query)
+    left, middle, right = st.columns([2, 2, 1], vertical_alignment="bottom", gap="large")
+    budget = left.select_slider("Time", list(BUDGETS), 30.0, format_func=BUDGETS.__getitem__, key="trial-budget")
+    tune = middle.toggle("Also try other settings of the leaders", key="trial-tune")
+    start = right.button(
+        "Measure", type="primary", icon=":material/speed:", width="stretch", disabled=pair is None, key="trial-start"
+    )
+    if st.session_state.pop(RUNNING, False):  # whatever was pressed while it ran stopped it
+        asked, state = st.session_state[TRIED]
+        st.session_state[TRIED] = asked, replace(state, ended="you stopped it")
+    if start and pair is not None:
+        attempt(query, pair, target, float(budget), tune)
+    asked, state = st.session_state.get(TRIED, (None, None))
+    if state is not None and asked == query:
+        outcome(state, state.subjects[0])
+
+
+def choose(query: Query) -> tuple[Pair | None, Target]:
+    """Let the user choose what it is tried on: what the page Run has loaded, or a model and an image."""
+    pair: Pair | None = st.session_state.get(LOADED)
+    here = "Choose here"
+    if pair is not None:
+        loaded = f"As loaded in Run: {pair.model.card.name}"
+        where = st.segmented_control(
+            "Try on", [here, loaded], default=here, required=True, label_visibility="collapsed", key="trial-on"
+        )
+        if where == here:
+            pair = None
+    left, middle, right = st.columns(3, gap="large")
+    if pair is None:
+        picked = chosen = None
+        with left, sentences():
+            picked = choose_image(query.modality[0] if query.modality else None, query.task)
+        with middle, sentences():
+            chosen = choose_model(picked.models if picked else ())
+            if picked and chosen:
+                pair = meet(*chosen, picked)
+    target: Target = None
+    with right, sentences():
+        if pair is None:
+            st.caption("Choose an image and a model first.")
+        else:
+            say(pair)
+            target = choose_target(pair)
+            if query.modality and pair.case.modality and pair.case.modality not in query.modality:
+                st.warning(
+                    f"You asked about {plain(', '.join(kb.modalities[one].name for one in query.modality))}, and this "
+                    f"image is {plain(kb.modalities[pair.case.modality].name)}: what is measured tells about it alone.",
+                    icon=":material/warning:",
+                )
+    return pair, target
+
+
+def attempt(query: Query, pair: Pair, target: Target, budget: float, tune: bool) -> None:
+    """Run the trial; the session keeps all that is done, so that whatever is pressed meanwhile ends it without loss."""
+    st.session_state.pop(TRIED, None)
+    region = None if pair.case.mask is None else to_input(pair.case.mask, tuple(pair.x.shape[2:]), pair.case.fit)
+    subject = Subject(pair.case, pair.x, pair.wired, target, region)
+    place = st.empty()
+    with place.container(horizontal=True, vertical_alignment="center"):
+        bar = st.progress(0.0, text="Getting ready …")
+        st.button("Stop", icon=":material/stop:", key="trial-stop", help="What is done is kept.")
+    began, drawn = time.monotonic(), 0.0
+
+    def report(words: str, done: int, total: int) -> None:
+        nonlocal drawn
+        now = time.monotonic()
+        if now - drawn > 0.1:
+            drawn = now
+            share = f" {done / total:.0%}" if total > 1 else ""
+            bar.progress(min(1.0, (now - began) / budget), text=plain(words + share))
+
+    with lock():
+        for state in trial(query, kb, pair.model, [subject], budget=budget, tune=tune, progress=report):
+            st.session_state[TRIED] = query, state
+            st.session_state[RUNNING] = True
+    st.session_state.pop(RUNNING, None)
+    place.empty()
+
+
+def outcome(tried: Trial, subject: Subject) -> None:
+    """Show what was measured, how the order changed by it, and what was not done."""
+    name = plain(str(subject.case.model["name"]))
+    ended = f", {plain(tried.ended)}" if tried.ended else ""
+    st.markdown(f"**{name}**, {tried.seconds:.1f} s{ended}")
+    if not tried.tried:
+        st.info("Nothing was measured: give it more time.", icon=":material/info:")
+    else:
+        st.dataframe(table(tried), hide_index=True, key="trial-table")
+        st.caption(
+            "↑ higher is better, ↓ lower is better; ★ best here; “fails”: the map hardly changes when the model's "
+            "weights are random. Papers: the place among these by the literature alone. One image says how these "
+            "methods do on it, not in general."
+        )
+        st.markdown("**What changed**")
+        st.markdown(
+            "\n".join(f"- {plain(one.text)}" for one in tried.changes) or "The order stays as the literature has it."
+        )
+    for one in tried.after.recommendations:
+        for caution in one.cautions:
+            if one.method in tried.tried and caution not in kb.methods[one.method].limitations:
+                st.warning(f"{plain(one.name)}: {plain(caution.text)}", icon=":material/warning:")
+    for tuning in tried.tuned:
+        best = ", ".join(f"{key} = {value}" for key, value in tuning.best.parameters.items())
+        told = f"best with {best}" if best else "no other setting was better than its default"
+        st.markdown(f"- {plain(kb.methods[tuning.method].name)}: {plain(told)}, of {len(tuning.tried)} tried")
+    if tried.tuned:
+        st.caption(FLATTERS)
+    for result in tried.results[0]:
+        if result.error:
+            st.error(f"**{plain(kb.methods[result.method].name)}**: {plain(result.error)}", icon=":material/error:")
+    if tried.skipped:
+        with st.expander(f"Not done: {len(tried.skipped)} pieces of work, and why"):
+            for skip in tried.skipped:
+                what = kb.metrics[skip.metric].name if skip.metric else skip.setting or "the map"
+                took = f" (about {skip.seconds:.0f} s)" if skip.seconds and skip.seconds >= 0.5 else ""
+                st.markdown(plain(f"{kb.methods[skip.method].name}, {what}{took}: {skip.why}."))
+    if tried.tried and st.button("Keep and open the maps", icon=":material/layers:", key="trial-keep"):
+        keep(tried, subject)
+
+
+def table(tried: Trial) -> pd.DataFrame:
+    """Return what was measured as a table, best first."""
+    found = standings(tried.measured, kb)
+    arrows = {"higher": " ↑", "lower": " ↓", None: ""}
+    rows: list[dict[str, Any]] = []
+    for place, method in enumerate(tried.tried, 1):
+        row: dict[str, Any] = {
+            "here": place,
+            "papers": tried.literature.index(method) + 1,
+            "method": kb.methods[method].name,
+        }
+        for metric in dict.fromkeys(one.metric for one in tried.measured):
+            about = kb.metrics[metric]
+            own = found.get(method, {}).get(metric)
+            words = min((about.name.split(" (")[0], *about.aliases), key=len) + arrows[about.direction]
+            row[words] = "–" if own is None else f"{own.value:.2f}"
+            if own is not None and metric in tried.failed.get(method, ()):
+                row[words] += " fails"
+            elif own is not None and own.place < 2 and own.of > 1:
+                row[words] += " ★"
+        took = [one.explanation.seconds for one in tried.results[0] if one.method == method and one.explanation]
+        row["seconds"] = f"{sum(took) / len(took):.1f}"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def keep(tried: Trial, subject: Subject) -> None:
+    """Store the maps with their scores as a run, and open it."""
+    case = replace(subject.case, key=uuid.uuid4().hex)
+    for result in tried.kept(0):
+        results.store().add_run(case, result)
+    st.switch_page(RUN, query_params={"run": case.key})
