@@ -53,6 +53,17 @@ def test_question(kb: KB, question: dict[str, Any]) -> None:
         assert found["unmatched"] == question["unmatched"]
 
 
+def test_held_back_questions(kb: KB) -> None:
+    """Nearly all are read right in every field; their file says what to do with one that is not."""
+    asked = yaml.safe_load((Path(__file__).parent / "questions_held_back.yaml").read_text(encoding="utf-8"))
+    assert not {q["ask"] for q in asked} & {q["ask"] for q in QUESTIONS}
+    right = 0
+    for question in asked:
+        found = parse(question["ask"], kb).as_json()
+        right += all(found[field] == question.get(field, empty) for field, empty in FIELDS.items())
+    assert right >= 0.95 * len(asked)
+
+
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q["ask"])
 def test_every_field_keeps_words_of_the_question(kb: KB, question: dict[str, Any]) -> None:
     query = parse(question["ask"], kb)
