@@ -170,6 +170,12 @@ def smoothed(x: Tensor, sigmas: Sequence[float]) -> Tensor:
         offsets = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
         kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
         line = x.movedim(axis, -1)
-        flat = F.pad(line.reshape(-1, 1, x.shape[axis]), (radius, radius), mode="reflect")
-        x = F.conv1d(flat, (kernel / kernel.sum()).view(1, 1, -1)).view(line.shape).movedim(-1, axis)
+        flat = line.reshape(-1, 1, x.shape[axis])
+        before, after = flat[..., 1 : radius + 1].flip(-1), flat[..., -radius - 1 : -1].flip(-1)
+        # F.pad's reflection has no gradient of more than 65,535 rows on CUDA
+        x = (
+            F.conv1d(torch.cat([before, flat, after], -1), (kernel / kernel.sum()).view(1, 1, -1))
+            .view(line.shape)
+            .movedim(-1, axis)
+        )
     return x
