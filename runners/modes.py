@@ -331,10 +331,23 @@ class _DeconvolvedReLU(torch.autograd.Function):
         return grads[0].clamp(min=0), None
 
 
+def _positive_part(grad: Tensor) -> Tensor:
+    return grad.clamp(min=0)
+
+
 class Guided(Mode):
     """Guided backpropagation: a ReLU passes back only positive gradients of positive inputs."""
 
     rule: Any = _GuidedReLU
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if self.rule is _GuidedReLU and name_of(func) == "relu" and args and _differentiable(args[0]):
+            y = func(*args, **(kwargs or {}))  # its own gradient is 0 where it is off: no copy is needed
+            y.register_hook(_positive_part)
+            return y
+        return super().__torch_function__(func, types, args, kwargs)
 
     def wants(self, name: str, args: Sequence[Any]) -> bool:
         return name in RELU_LIKE and bool(args) and _differentiable(args[0])
