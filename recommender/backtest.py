@@ -479,6 +479,7 @@ def backtest(kb: KB, *, quick: bool = False, progress: Callable[[str], None] = l
     progress("Dropping publications one by one …")
     return {
         "knowledge_base": kb.about.version,
+        "quick": quick,
         "counts": _counts(kb, cases),
         "results": results,
         "confidence": _calibration(mine),
@@ -657,7 +658,8 @@ authors knew beforehand: modality, task, architecture, dimensions and organ. Dec
 def page(result: Mapping[str, Any]) -> str:
     """Return the result of :func:`backtest` as a page of Markdown."""
     counts, lines = result["counts"], ["# Does the recommender recommend what holds up?", ""]
-    lines += ["Written by `xai-atlas backtest > docs/backtest.md`; not edited by hand.", "", _RULES]
+    command = f"xai-atlas backtest{' --quick' if result['quick'] else ''} > docs/backtest.md"
+    lines += [f"Written by `{command}`; not edited by hand.", "", _RULES]
     lines += [
         f"Knowledge base {result['knowledge_base']}: of {counts['studies']} studies, "
         f"{counts['with_methods_that_held_up']} hold a method that held up; {counts['asked']} of them tried one that "
