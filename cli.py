@@ -394,8 +394,6 @@ def _save_trial(tried: Trial, folders: Sequence[Path], out_dir: Path | None, for
 
 
 def _print_trial(tried: Trial, folder: Path | None) -> None:
-    from recommender.rank import standings
-
     kb, images = tried.kb, len(tried.subjects)
     on = "your image" if images == 1 else f"your {images} images"
     name = escape(str(tried.subjects[0].case.model["name"]))
@@ -404,26 +402,20 @@ def _print_trial(tried: Trial, folder: Path | None) -> None:
     for one in tried.subjects:
         lines = [_said(line) for line in one.case.answer[:4]]
         out.print(f"   [dim]it says {escape(', '.join(lines))}[/dim]")
-    found = standings(tried.measured, kb)
-    shown = list(dict.fromkeys(row.metric for row in tried.measured))
-    arrows = {"higher": "↑", "lower": "↓", None: ""}
-    words = {m: min((kb.metrics[m].name.split(" (")[0], *kb.metrics[m].aliases), key=len) for m in shown}
-    heads = [f"{words[m]} {arrows[kb.metrics[m].direction]}".strip() for m in shown]
     if tried.tried:
+        heads = tried.heads.values()
         table = Table("here", "papers", "method", *heads, "s", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for place, method in enumerate(tried.tried, 1):
-            cells = []
-            for metric in shown:
-                own = found.get(method, {}).get(metric)
-                text = "–" if own is None else f"{own.value:.2f}"
-                if metric in tried.failed.get(method, ()):
-                    text = f"[bold red]{text} fails[/bold red]"
-                elif own is not None and own.place < 2 and own.of > 1:
-                    text = f"[bold green]{text}[/bold green]"
-                cells.append(text)
-            each = [r.explanation.seconds for rs in tried.results for r in rs if r.method == method and r.explanation]
-            was, seconds = tried.literature.index(method) + 1, sum(each) / len(each)
-            table.add_row(str(place), str(was), escape(kb.methods[method].name), *cells, f"{seconds:.1f}")
+        for line in tried.table:
+            cells = [
+                f"[bold red]{cell.text} fails[/bold red]"
+                if cell.fails
+                else f"[bold green]{cell.text}[/bold green]"
+                if cell.best
+                else cell.text
+                for cell in line.cells
+            ]
+            name = escape(kb.methods[line.method].name)
+            table.add_row(str(line.here), str(line.papers), name, *cells, f"{line.seconds:.1f}")
         out.print(table)
         out.print("[dim]↑ higher is better, ↓ lower is better; papers: place among these by the literature alone[/dim]")
     curved = [
@@ -438,11 +430,8 @@ def _print_trial(tried: Trial, folder: Path | None) -> None:
         out.print(f"  • {escape(change.text)}")
     if tried.tried and not tried.changes:
         out.print("  • The order stays as the literature has it.")
-    for recommended in tried.after.recommendations:
-        if recommended.method in tried.tried:
-            for caution in recommended.cautions:
-                if caution not in kb.methods[recommended.method].limitations:
-                    out.print(f"  [yellow]mind[/yellow] {escape(recommended.name)}: {escape(caution.text)}")
+    for name, caution in tried.warnings:
+        out.print(f"  [yellow]mind[/yellow] {escape(name)}: {escape(caution.text)}")
     for tuning in tried.tuned:
         _print_tuning(tuning, kb)
     if tried.tuned:
@@ -1297,7 +1286,7 @@ def _one(
     given: dict[str, Any],
 ) -> Result:
     """Run one method and measure its map; what fails is told and kept as a sentence."""
-    from trial import explained, scored
+    from runners.case import explained, scored
 
     name = kb.methods[method].name
     with _bar(name) as progress:

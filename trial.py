@@ -18,13 +18,14 @@ from torch import Tensor
 from recommender import Answer, Query, answer, parse
 from recommender import Measured as Row
 from recommender.rank import failed, standings
-from runners import Image, Model, Wired, explain, explainers, measure, metrics, profile, runnable, unmet
-from runners.case import Case, Measured, Result, measured, open_case, read_target, to_input
+from runners import Image, Model, Wired, explainers, metrics, profile, runnable, unmet
+from runners.case import Case, Measured, Result, explained, open_case, read_target, scored, to_input
 from runners.models import preserved, run
 from runners.registry import Progress, parameters
 from runners.rules import composites
 from runners.targets import Target
 from taxonomy import KB, AtlasError
+from taxonomy.schema import Statement
 
 MOST: Final = 8
 """Methods that are tried at most: more is no help in choosing one."""
@@ -135,6 +136,42 @@ class Change:
     text: str
 
 
+@dataclass(frozen=True)
+class Cell:
+    """A score in the table of a trial: the mean over the images.
+
+    Attributes:
+        text: the number.
+        fails: the method fails the randomisation test by it.
+        best: no other method is better by it.
+    """
+
+    text: str
+    fails: bool = False
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method in the table of a trial.
+
+    Attributes:
+        method: method id.
+        here: place as measured. papers: place among these by the literature alone.
+        cells: one for each of ``Trial.heads``.
+        seconds: what one explanation took.
+    """
+
+    method: str
+    here: int
+    papers: int
+    cells: tuple[Cell, ...]
+    seconds: float
+
+
+_ARROWS: Final[Mapping[str | None, str]] = {"higher": " ↑", "lower": " ↓", None: ""}
+
+
 @dataclass(frozen=True, eq=False)
 class Trial:
     """What was tried and measured so far.
@@ -211,6 +248,49 @@ class Trial:
                 Change(method, was, place, f"{self.kb.methods[method].name} {verb} from {was} to {place}: {because}.")
             )
         return tuple(found)
+
+    @cached_property
+    def heads(self) -> Mapping[str, str]:
+        """Metrics that were measured, and their short names with the direction in which they are better."""
+        found = {}
+        for metric in dict.fromkeys(row.metric for row in self.measured):
+            about = self.kb.metrics[metric]
+            found[metric] = min((about.name.split(" (")[0], *about.aliases), key=len) + _ARROWS[about.direction]
+        return found
+
+    @cached_property
+    def table(self) -> tuple[Line, ...]:
+        """What was measured, best first."""
+        found = standings(self.measured, self.kb)
+
+        def cell(method: str, metric: str) -> Cell:
+            own = found.get(method, {}).get(metric)
+            if own is None:
+                return Cell("–")
+            return Cell(f"{own.value:.2f}", metric in self.failed.get(method, ()), own.place < 2 and own.of > 1)
+
+        lines = []
+        for place, method in enumerate(self.tried, 1):
+            took = [
+                one.explanation.seconds
+                for each in self.results
+                for one in each
+                if one.method == method and one.explanation
+            ]
+            papers, seconds = self.literature.index(method) + 1, sum(took) / len(took)
+            lines.append(Line(method, place, papers, tuple(cell(method, one) for one in self.heads), seconds))
+        return tuple(lines)
+
+    @cached_property
+    def warnings(self) -> tuple[tuple[str, Statement], ...]:
+        """Cautions that come from the measurements, with the name of the method."""
+        return tuple(
+            (one.name, caution)
+            for one in self.after.recommendations
+            if one.method in self.tried
+            for caution in one.cautions
+            if caution not in self.kb.methods[one.method].limitations
+        )
 
     def kept(self, number: int) -> list[Result]:
         """Results of a subject, and those of settings that beat the default."""
@@ -302,27 +382,7 @@ def subject(
     return Subject(case, x, profile(model, x), what, region)
 
 
-# --- one explanation, one score ---------------------------------------------------------------------------------------
-
-
-def explained(model: Model, x: Tensor, method: str, target: Target, **given: Any) -> Result:
-    """Run one method; when it fails, keep the sentence that says why."""
-    try:
-        return Result(method, explain(model, x, method, target, **given))
-    except AtlasError as error:
-        return Result(method, error=str(error))
-
-
-def scored(
-    metric: str, model: Model, x: Tensor, result: Result, target: Target, region: Tensor | None, kb: KB, **given: Any
-) -> Measured:
-    """Measure one map; when that fails, keep the sentence that says why."""
-    assert result.explanation is not None
-    mask = region if "mask" in kb.metrics[metric].needs else None
-    try:
-        return measured(metric, measure(metric, model, x, result.explanation, target, mask=mask, **given))
-    except AtlasError as error:
-        return Measured(metric, None, notes=(str(error),))
+# --- what was measured ------------------------------------------------------------------------------------------------
 
 
 def blank(result: Result) -> bool:
@@ -685,7 +745,7 @@ def trial(
     able = [one for one in runnable() if not unmet(one, first.wired, first.target, **given)]
     rank = partial(_answer, query, kb, first.wired, tuple(able))
     before = rank(())
-    named = {method for method in query.methods}
+    named = set(query.methods)
     work = _Work(kb, model, subjects, seed, given, clock, progress)
     ranked = [work.candidate(one.method, one.method in named) for one in before.recommendations if one.runnable]
     if not ranked:

@@ -6,7 +6,6 @@ compare a score with is ours and cites nothing.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
@@ -15,6 +14,7 @@ from typing import Any, Final
 from recommender.comparing import Comparison, Sentence, compared, in_words, place
 from recommender.query import Query, parse
 from recommender.rank import (
+    _CITED,
     Measured,
     Points,
     Recommendation,
@@ -30,10 +30,7 @@ from recommender.rank import (
 from taxonomy import KB, Profile
 from taxonomy.graph import methods_of, relatives
 from taxonomy.questions import findings
-from taxonomy.schema import Criterion, Effect, Statement
-
-_CITED: Final = 8
-"""Citations that one sentence names at most; the sentence tells the whole number."""
+from taxonomy.schema import Criterion, Statement
 
 _NEXT: Final = 8
 """How far down the ranking the next method of the panel is looked for."""
@@ -264,10 +261,11 @@ def _panel(case: _Case, found: Sequence[Recommendation], *, here: bool) -> list[
     chosen = [r for r in sorted(fitting, key=doubtful) if r.method in case.query.methods][:5]
     ready = [r for r in fitting if serves(r)]
     sure = [r for r in ready if not doubtful(r)]
-    suffers = _sufferers(case)
+    concerning = _concerning(case)
 
-    def weaknesses(r: Recommendation) -> set[str]:
-        return set().union(*(suffers.get(one, ()) for one in (r.method, *case.families(case.kb.methods[r.method]))))
+    def weaknesses(r: Recommendation) -> list[str]:
+        """The challenges of the modality, and the general ones, that a method suffers from."""
+        return [c for c in concerning if case.effect(c, r.method, eases=False)]
 
     def best(candidates: Sequence[Recommendation], new_family: bool) -> Recommendation | None:
         """The best ranked of them, less what it shares with those chosen."""
@@ -288,21 +286,6 @@ def _panel(case: _Case, found: Sequence[Recommendation], *, here: bool) -> list[
         other = [r for r in fitting if r.branch not in branches and not doubtful(r) and r.score > 0]
         chosen += other[: 1 if len(chosen) < 5 else 0]
     return chosen
-
-
-def _sufferers(case: _Case) -> Mapping[str, set[str]]:
-    """Method or family to the challenges of the modality, and the general ones, that it suffers from."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for challenge_id in _concerning(case):
-        for effect in case.kb.challenges[challenge_id].worsened_by:
-            found[effect.method or effect.family or ""].add(challenge_id)
-    return found
-
-
-def _effect(case: _Case, effects: Iterable[Effect], method: str) -> Effect | None:
-    """The first effect that is said of a method or of its family."""
-    own = {method, *case.families(case.kb.methods[method])}
-    return next((e for e in effects if e.method in own or e.family in own), None)
 
 
 def _roles(case: _Case, chosen: Sequence[Recommendation], found: Sequence[Recommendation]) -> Iterator[Role]:
@@ -352,13 +335,12 @@ def _difference(
 def _spared(case: _Case, one: Recommendation, before: Sequence[Recommendation]) -> Sentence | None:
     """A challenge of the modality that a method before it suffers from, and that it eases or is not known to share."""
     for challenge_id in case.challenges:
-        challenge = case.kb.challenges[challenge_id]
-        name = _lower(challenge.name)
+        name = _lower(case.kb.challenges[challenge_id].name)
         for other in before:
-            hurt = _effect(case, challenge.worsened_by, other.method)
-            if hurt is None or _effect(case, challenge.worsened_by, one.method):
+            hurt = case.effect(challenge_id, other.method, eases=False)
+            if hurt is None or case.effect(challenge_id, one.method, eases=False):
                 continue
-            ease = _effect(case, challenge.eased_by, one.method)
+            ease = case.effect(challenge_id, one.method, eases=True)
             if ease:
                 cites = (*ease.sources, *hurt.sources)
                 text = _told_from(case, f"it eases “{name}”, which {other.name} suffers from", cites)
@@ -480,10 +462,10 @@ def _cautions(case: _Case, chosen: Sequence[Recommendation]) -> Iterator[Stateme
             text = _told_from(case, f"{challenge.name}: {challenge.definition}", challenge.sources)
             yield Statement(text=text, sources=challenge.sources)
     for one in chosen:
-        for challenge in (kb.challenges[c] for c in _concerning(case) if c not in case.challenges):
-            effect = _effect(case, challenge.worsened_by, one.method)
+        for general in (c for c in _concerning(case) if c not in case.challenges):
+            effect = case.effect(general, one.method, eases=False)
             if effect:
-                text = f"{one.name} is known for “{_lower(challenge.name)}”: {effect.text}"
+                text = f"{one.name} is known for “{_lower(kb.challenges[general].name)}”: {effect.text}"
                 yield Statement(text=_told_from(case, text, effect.sources), sources=effect.sources)
                 break
     yield from _overtrusted(case, chosen)

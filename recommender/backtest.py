@@ -10,22 +10,19 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from recommender.query import Dimension, Query
-from recommender.rank import Recommendation, recommend
+from recommender.query import BETWEEN_ORGANS, Dimension, Query
+from recommender.rank import NO_QUALITY, Recommendation, facts_of, recommend
 from taxonomy import KB
 from taxonomy.graph import methods_of, relatives
 from taxonomy.schema import Part, Publication
 
 GOOD: Final = frozenset({"better", "adequate"})
-NO_QUALITY: Final = frozenset({"feasibility", "diagnosis_gain"})
-"""Criteria that say nothing about the quality of an explanation."""
 
 Groups = list[list[str]]
 """A ranking, best first; methods of one group are tied."""
@@ -148,10 +145,6 @@ def in_test(publication: str) -> bool:
     return int(hashlib.sha256(publication.encode()).hexdigest(), 16) % 3 == 0
 
 
-_PARTS: Final = re.compile(r"[;,()/]|\band\b")
-"""Between the organs of a study, as the parser of questions splits them."""
-
-
 def questions(kb: KB) -> list[Question]:
     """Return the question of every publication with a study that used a method which existed before, by id."""
     found = []
@@ -182,7 +175,7 @@ def query_of(publication: Publication) -> Query:
         task=study.task,
         architecture=study.architecture,
         dimension=dimension,
-        anatomy=tuple(part.strip().lower() for part in _PARTS.split(study.anatomy or "") if part.strip()),
+        anatomy=tuple(part.strip().lower() for part in BETWEEN_ORGANS.split(study.anatomy or "") if part.strip()),
     )
 
 
@@ -277,10 +270,7 @@ def aimed(kb: KB, groups: Groups, wanted: Iterable[str]) -> Groups:
 
 
 def _aim(kb: KB, method: str) -> tuple[str, frozenset[str]]:
-    families, above = set(), kb.methods[method].family
-    while above:
-        families.add(above)
-        above = kb.vocabulary.families[above].parent or ""
+    families = set(facts_of(kb).families[kb.methods[method].family])
     goals = frozenset(goal for goal, word in kb.vocabulary.goals.items() if families & set(word.families))
     return kb.methods[method].stage, goals
 

@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from recommender.query import Query
-from recommender.rank import Measured, Reason, _bare, _Case, _case, _count, _lower, _rank
+from recommender.rank import NO_QUALITY, Measured, Reason, _bare, _Case, _case, _count, _lower, _rank
 from taxonomy import KB, Profile, UnknownIdError
 from taxonomy.questions import side
 from taxonomy.schema import Claim, Publication
-
-_SILENT: Final = ("feasibility", "diagnosis_gain")
-"""Criteria that say nothing about the quality of an explanation."""
 
 _ENOUGH: Final = 3
 """Head-to-head findings below which nobody should speak of a winner."""
@@ -160,7 +157,7 @@ def _claims(case: _Case, names: Iterable[str]) -> Iterator[tuple[Publication, Cl
     index = case.kb.index
     for name in sorted(names):
         for pub_id, claim in (*index.claims.get(name, ()), *index.versus.get(name, ())):
-            if claim.criterion not in _SILENT and id(claim) not in seen:
+            if claim.criterion not in NO_QUALITY and id(claim) not in seen:
                 seen.add(id(claim))
                 yield case.kb.publications[pub_id], claim, name
 

@@ -28,6 +28,8 @@ _GLUE = re.compile(r"[\s\-‐‑–—_/'’·^*]*|\.")
 """What may stand between the words of one name."""
 _SENTENCE = re.compile(r"[,;:.!?()\[\]，。；：！？、（）]")
 _CJK = re.compile(r"[\u3400-\u9fff]")
+BETWEEN_ORGANS = re.compile(r"[;,()/]|\band\b")
+"""What stands between the organs of one study."""
 _DOUBLE = re.compile(r"(.)\1+")
 _WIDEST = 12
 _VERSION = re.compile(r"(?<=[a-z]{3})(?:v?\d+[a-z]?|b\d)$")
@@ -280,7 +282,7 @@ def _build(kb: KB) -> _Lexicon:
             lexicon.pair(name)
     for publication in kb.publications.values():
         if publication.study and publication.study.anatomy:
-            for part in re.split(r"[;,()/]|\band\b", publication.study.anatomy):
+            for part in BETWEEN_ORGANS.split(publication.study.anatomy):
                 key = "".join(t for t, _, _ in _tokens(part))
                 taken = {n.kind for n in lexicon.names.get(key, ())} - {"implied", "anatomy"}
                 if key and not taken and not any(map(str.isdigit, key)):

@@ -454,6 +454,8 @@ class _Finding(NamedTuple):
     """The umbrella that the claim names instead of the method."""
 
 
+NO_QUALITY: Final = frozenset({"feasibility", "diagnosis_gain"})
+"""Criteria that say nothing about the quality of an explanation."""
 _FOR = {"better": 1.0, "adequate": 0.7, "equal": 0.0, "mixed": 0.0, "inadequate": -0.8, "worse": -1.0}
 _AGAINST = {"better": -0.8, "worse": 0.8}
 """Value for the method that others are compared with."""
@@ -541,7 +543,7 @@ class _Facts:
         return found
 
     def _said(self, publication: str, claim: Claim, values: Mapping[str, float]) -> _Said | None:
-        if claim.criterion in ("feasibility", "diagnosis_gain") or claim.outcome not in values:
+        if claim.criterion in NO_QUALITY or claim.outcome not in values:
             return None
         weight = self.trust[publication] * Points.CRITERIA.get(claim.criterion, 1.0)
         if id(claim) in self.own:
@@ -551,6 +553,13 @@ class _Facts:
 
 
 _FACTS: WeakKeyDictionary[KB, _Facts] = WeakKeyDictionary()
+
+
+def facts_of(kb: KB) -> _Facts:
+    """What no question changes."""
+    if kb not in _FACTS:
+        _FACTS[kb] = _Facts(kb)
+    return _FACTS[kb]
 
 
 @dataclass(frozen=True, eq=False)
@@ -688,9 +697,12 @@ class _Case:
     @cached_property
     def facts(self) -> _Facts:
         """What no question changes."""
-        if self.kb not in _FACTS:
-            _FACTS[self.kb] = _Facts(self.kb)
-        return _FACTS[self.kb]
+        return facts_of(self.kb)
+
+    def effect(self, challenge: str, method: str, *, eases: bool) -> Effect | None:
+        """The first way in which a method, or its family, eases a challenge or suffers from it."""
+        effects = self.facts.effects[challenge].get(method, ())
+        return next((effect for effect, for_it in effects if for_it is eases), None)
 
     def umbrellas(self, method: str) -> list[str]:
         """The umbrellas above a method."""

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from runners import explain, measure  # with all that is registered
 from runners.detection import Box, Detections, found_by
 from runners.gate import Explanation
 from runners.images import Image
@@ -24,7 +25,8 @@ from runners.load import Model, ModelCard
 from runners.models import preserved, run
 from runners.registry import MetricResult
 from runners.targets import Contrast, Expected, Part, Region, Target, marked, primary, task_of
-from taxonomy.errors import TargetError
+from taxonomy import KB
+from taxonomy.errors import AtlasError, TargetError
 
 Fit = Literal["stretch", "crop"]
 """How a map returns from the model's input to the image: resized, or cut where the input was padded at the end."""
@@ -131,6 +133,26 @@ def measured(metric: str, result: MetricResult) -> Measured:
     value = float(result.score[0])
     curve = None if result.curve is None else tuple(result.curve[0].tolist())
     return Measured(metric, value if value == value else None, curve, tuple(result.notes))
+
+
+def explained(model: Model, x: Tensor, method: str, target: Target, **given: Any) -> Result:
+    """Run one method; when it fails, keep the sentence that says why."""
+    try:
+        return Result(method, explain(model, x, method, target, **given))
+    except AtlasError as error:
+        return Result(method, error=str(error))
+
+
+def scored(
+    metric: str, model: Model, x: Tensor, result: Result, target: Target, region: Tensor | None, kb: KB, **given: Any
+) -> Measured:
+    """Measure one map; when that fails, keep the sentence that says why."""
+    assert result.explanation is not None
+    mask = region if "mask" in kb.metrics[metric].needs else None
+    try:
+        return measured(metric, measure(metric, model, x, result.explanation, target, mask=mask, **given))
+    except AtlasError as error:
+        return Measured(metric, None, notes=(str(error),))
 
 
 def open_case(

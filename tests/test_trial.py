@@ -13,7 +13,7 @@ import toys
 
 import trial
 from recommender import Query
-from runners import Image
+from runners import Image, case
 from runners.case import Measured
 from runners.load import Model, ModelCard
 from taxonomy import KB, AtlasError, ModelError, load_kb
@@ -226,7 +226,7 @@ def test_nothing_fits_and_nothing_is_given(kb: KB, model: Model, one: Subject) -
 def test_what_fails_and_what_is_blank_is_told_and_does_not_stop_the_others(
     kb: KB, model: Model, one: Subject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = trial.explain
+    real = case.explain
 
     def explain(model: Any, x: Any, method: str, *rest: Any, **more: Any) -> Any:
         if method == "grad_cam":
@@ -234,7 +234,7 @@ def test_what_fails_and_what_is_blank_is_told_and_does_not_stop_the_others(
         found = real(model, x, method, *rest, **more)
         return replace(found, values=0 * found.values) if method == "occlusion" else found
 
-    monkeypatch.setattr(trial, "explain", explain)
+    monkeypatch.setattr(case, "explain", explain)
     last = run(kb, model, one)
     assert set(last.tried) == {"lrp_epsilon", "vanilla_gradient"}
     assert [row["error"] for row in last.as_json()["errors"]] == ["it broke"]

@@ -14,7 +14,6 @@ import pandas as pd
 import streamlit as st
 
 from recommender import Query
-from recommender.rank import standings
 from runners.case import to_input
 from runners.targets import Target
 from trial import FLATTERS, Subject, Trial, trial
@@ -129,10 +128,8 @@ def outcome(tried: Trial, subject: Subject) -> None:
         st.markdown(
             "\n".join(f"- {plain(one.text)}" for one in tried.changes) or "The order stays as the literature has it."
         )
-    for one in tried.after.recommendations:
-        for caution in one.cautions:
-            if one.method in tried.tried and caution not in kb.methods[one.method].limitations:
-                st.warning(f"{plain(one.name)}: {plain(caution.text)}", icon=":material/warning:")
+    for method, caution in tried.warnings:
+        st.warning(f"{plain(method)}: {plain(caution.text)}", icon=":material/warning:")
     for tuning in tried.tuned:
         best = ", ".join(f"{key} = {value}" for key, value in tuning.best.parameters.items())
         told = f"best with {best}" if best else "no other setting was better than its default"
@@ -154,27 +151,17 @@ def outcome(tried: Trial, subject: Subject) -> None:
 
 def table(tried: Trial) -> pd.DataFrame:
     """Return what was measured as a table, best first."""
-    found = standings(tried.measured, kb)
-    arrows = {"higher": " ↑", "lower": " ↓", None: ""}
     rows: list[dict[str, Any]] = []
-    for place, method in enumerate(tried.tried, 1):
-        row: dict[str, Any] = {
-            "here": place,
-            "papers": tried.literature.index(method) + 1,
-            "method": kb.methods[method].name,
-        }
-        for metric in dict.fromkeys(one.metric for one in tried.measured):
-            about = kb.metrics[metric]
-            own = found.get(method, {}).get(metric)
-            words = min((about.name.split(" (")[0], *about.aliases), key=len) + arrows[about.direction]
-            row[words] = "–" if own is None else f"{own.value:.2f}"
-            if own is not None and metric in tried.failed.get(method, ()):
-                row[words] += " fails"
-            elif own is not None and own.place < 2 and own.of > 1:
-                row[words] += " ★"
-        took = [one.explanation.seconds for one in tried.results[0] if one.method == method and one.explanation]
-        row["seconds"] = f"{sum(took) / len(took):.1f}"
-        rows.append(row)
+    for line in tried.table:
+        marks = [" fails" if cell.fails else " ★" if cell.best else "" for cell in line.cells]
+        cells = (cell.text + mark for cell, mark in zip(line.cells, marks, strict=True))
+        rows.append({
+            "here": line.here,
+            "papers": line.papers,
+            "method": kb.methods[line.method].name,
+            **dict(zip(tried.heads.values(), cells, strict=True)),
+            "seconds": f"{line.seconds:.1f}",
+        })  # fmt: skip
     return pd.DataFrame(rows)
 
 

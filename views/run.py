@@ -10,15 +10,15 @@ from typing import Any
 import streamlit as st
 
 from recommender import Query, answer
-from taxonomy import AtlasError, ImageError
+from taxonomy import ImageError
 from views.common import RUN, RUNS, knowledge, plain, sentences
 
 with st.spinner("Starting PyTorch …"):
     import torch
 
-    from runners import explain, explainers, measure, metrics, unmet
+    from runners import explainers, measure, metrics, unmet
     from runners.baselines import BASELINES, FILLINGS
-    from runners.case import Result, measured, to_input
+    from runners.case import explained, measured, to_input
     from runners.registry import helps, parameters
     from runners.targets import Target
     from views import results
@@ -235,15 +235,14 @@ def run_all(
     st.query_params["run"] = case.key
     for number, (method, settings) in enumerate(methods.items(), 1):
         bar = Bar(f"{number} of {len(methods)} · {kb.methods[method].name}")
-        try:
-            with lock():
-                found = explain(pair.model, pair.x, method, target, seed=seed, progress=bar, **given, **settings)
-        except AtlasError as problem:
-            results.store().add_run(case, Result(method, error=str(problem)))
-            st.error(f"**{plain(kb.methods[method].name)}**: {plain(str(problem))}", icon=":material/error:")
+        with lock():
+            result = explained(pair.model, pair.x, method, target, seed=seed, progress=bar, **given, **settings)
+        row = results.store().add_run(case, result)
+        found = result.explanation
+        if found is None:
+            st.error(f"**{plain(kb.methods[method].name)}**: {plain(str(result.error))}", icon=":material/error:")
             bar.close()
             continue
-        row = results.store().add_run(case, Result(method, found))
         for metric in wanted:
             bar.name(f"{number} of {len(methods)} · {kb.methods[method].name}: {kb.metrics[metric].name}")
             needs_mask = "mask" in kb.metrics[metric].needs and case.mask is not None
