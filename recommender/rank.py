@@ -132,7 +132,7 @@ class Points:
     """It describes the model as a whole, not this image."""
     # here
     RUNNABLE: Final = 1.0
-    MEASURED: Final = 4.0
+    MEASURED: Final = 8.0
     """The best of many methods on many images by a trusted property: as much as a strong body of evidence. The worst
     gets as much less."""
     TRUST: Final[Mapping[str, float]] = {"faithfulness": 1.0, "robustness": 0.5, "localisation": 0.5, "complexity": 0.2}
@@ -141,7 +141,7 @@ class Points:
     OTHER_TRUST: Final = 0.3
     SHRINK_MEASURED: Final = 1.0
     """Images to add in thought: one image says half of what many do."""
-    INSANE: Final = -12.0
+    INSANE: Final = -24.0
     """Its map stays the same when the model forgets what it learned: whatever else it scores, it cannot explain it.
     Half of that where the map changes just too little."""
     SANE: Final = 0.5
@@ -322,15 +322,24 @@ def _tests_sanity(kb: KB, metric: str) -> bool:
     return kb.metrics[metric].property == "randomisation" and kb.metrics[metric].direction == "lower"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Reason:
-    """Why a method stands where it stands."""
+    """Why a method stands where it stands; equal to one that says the same."""
 
     criterion: str
     points: float
     words: str | Callable[[], str]
     """The sentence, or how to write it: few of the many reasons of an answer are ever read."""
     cites: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Reason) and self.as_json() == other.as_json()
+
+    def __hash__(self) -> int:
+        return hash((self.criterion, self.points, self.cites))
+
+    def __repr__(self) -> str:
+        return f"Reason({self.as_json()})"
 
     @cached_property
     def text(self) -> str:

@@ -115,7 +115,8 @@ def test_ask_with_a_model_as_json(folder: Path) -> None:
         "--mask", folder / "mask.png", "--mask", folder / "mask.png", "--budget", "6", "--out", folder / "new",
     )  # fmt: skip
     found = json.loads(printed)
-    assert {"query", "recommendations", "panel", "ruled_out", "message", "measured"} == set(found)
+    fields = "query recommendations panel roles ruled_out protocol cautions tools unstudied comparison message measured"
+    assert set(fields.split()) == set(found)
     assert len(found["measured"]["images"]) == 2
     assert {score["image"] for score in found["measured"]["scores"]} == {0, 1}
     assert (folder / "new" / "image_2" / "report.html").exists()
@@ -151,7 +152,7 @@ def test_ask_json_is_the_public_interface() -> None:
     assert answer["query"]["modality"] == ["ultrasound"]
     assert answer["query"]["task"] == "segmentation"
     assert answer["query"]["architecture"] is None
-    fields = "method name branch family score runnable reasons conditions cautions metrics tools"
+    fields = "method name branch family score runnable reasons conditions cautions metrics tools evidence"
     assert set(answer["recommendations"][0]) == set(fields.split())
     assert set(answer["recommendations"][0]["reasons"][0]) == {"criterion", "points", "text", "cites"}
     assert all(set(one) == {"method", "gap"} for one in answer["ruled_out"])

@@ -72,10 +72,10 @@ FROZEN = {
     "NOT_DISCRIMINATIVE": -0.2,
     "GLOBAL": -0.8,
     "RUNNABLE": 1.0,
-    "MEASURED": 4.0,
+    "MEASURED": 8.0,
     "OTHER_TRUST": 0.3,
     "SHRINK_MEASURED": 1.0,
-    "INSANE": -12.0,
+    "INSANE": -24.0,
     "SANE": 0.5,
     "ALIKE": 0.02,
 }
