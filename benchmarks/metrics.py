@@ -22,7 +22,9 @@ sys.path.extend([str(Path(__file__).parents[1]), str(Path(__file__).parents[1] /
 
 from measuring import CHUNK, MODELS, Counted, bare, logit, median_seconds, show
 
-from runners.measures import deletion, insertion, max_sensitivity, mprt
+from runners.measures.faithfulness import deletion, insertion
+from runners.measures.randomisation import mprt
+from runners.measures.robustness import max_sensitivity
 from runners.registry import no_progress, seeded
 
 

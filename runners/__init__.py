@@ -43,7 +43,11 @@ _REGISTERING = (
     "detectors",
     "gradients",
     "learned_masks",
-    "measures",
+    "measures.complexity",
+    "measures.faithfulness",
+    "measures.localisation",
+    "measures.randomisation",
+    "measures.robustness",
     "mil",
     "paths",
     "perturbation",
@@ -97,7 +101,8 @@ def measurable() -> tuple[str, ...]:
 
 def _decorated(decorator: str) -> tuple[str, ...]:
     pattern = re.compile(rf'^@{decorator}\("(\w+)"[,)]', re.M)
-    texts = ((Path(__file__).parent / f"{name}.py").read_text("utf-8") for name in _REGISTERING)
+    folder = Path(__file__).parent
+    texts = (folder.joinpath(*name.split(".")).with_suffix(".py").read_text("utf-8") for name in _REGISTERING)
     return tuple(sorted(one for text in texts for one in pattern.findall(text)))
 
 

@@ -372,8 +372,10 @@ def measure(
     mask: Tensor | None = None,
     seed: int = 0,
     task: str | None = None,
+    known: Wired | None = None,
     reference: Any = None,
     members: Sequence[nn.Module] = (),
+    spacing: Sequence[float] | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> MetricResult:
@@ -388,8 +390,10 @@ def measure(
         mask: ``(B, *spatial)`` or ``(*spatial)``, what the map should mark, for metrics of localisation.
         seed: seed of the metric's own randomness.
         task: as in ``explain``.
+        known: as in ``explain``.
         reference: as in ``explain``, for metrics that explain again.
         members: as in ``explain``.
+        spacing: millimetres from one input pixel to the next, one number per axis, for distances.
         progress: called with ``(done, total)``.
         **options: the metric's parameters.
 
@@ -413,7 +417,11 @@ def measure(
             f"the explanation has shape {tuple(values.shape)}, the images {tuple(x.shape)}: give the images it explains"
         )
 
-    def explain_again(again: Tensor, model: nn.Module = model) -> Tensor:
+    given = _given(model, x, reference, members)
+    if spacing is not None and (len(spacing) != x.ndim - 2 or not all(side > 0 for side in spacing)):
+        raise TargetError(f"spacing={tuple(spacing)} was given; {x.ndim - 2} numbers above 0 are needed, one per axis")
+
+    def explain_again(again: Tensor, model: nn.Module = model, *, score: Score | None = None) -> Tensor:
         kept = {k: v for k, v in explanation.parameters.items() if k != "layer"}
         named = explanation.parameters.get("layer")
         # the score of the original decision, not of the changed one
@@ -421,7 +429,7 @@ def measure(
             model,
             again,
             explanation.method,
-            resolved.score,
+            score or resolved.score,
             layer=named,
             seed=explanation.seed,
             task=wired.task,
@@ -431,7 +439,7 @@ def measure(
             **kept,
         ).values.to(x.device)
 
-    wired = profile(model, x, target if needed_to_look(target) else None, task=task)
+    wired = known or profile(model, x, target if needed_to_look(target) else None, task=task)
     used = _options(metric, function, options, x, wired)
     with preserved(model, seed):
         resolved, _ = _Look(model, x, target, task).now()
@@ -441,6 +449,9 @@ def measure(
             "progress": progress or no_progress,
             "mask": mask,
             "explain_again": explain_again,
+            "channels": None if explanation.channels is None else explanation.channels.to(x.device),
+            "reference": given["reference"],
+            "spacing": spacing,
         }
         try:
             return function(model, x.clone(), resolved.score, values, **used, **_wanted(function, extra))

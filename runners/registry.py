@@ -28,11 +28,22 @@ Score = Callable[[Any, Tensor], Tensor]
 Progress = Callable[[int, int], None]
 """``(done, total)``."""
 
-INJECTED = ("profile", "generator", "progress", "explain_again", "mask", "reference", "members")
+INJECTED = (
+    "profile",
+    "generator",
+    "progress",
+    "explain_again",
+    "mask",
+    "channels",
+    "spacing",
+    "reference",
+    "members",
+)
 """Keyword names that the gate gives to an explainer or a metric that asks for them.
 
 ``reference`` ``(R, C, *spatial)``: images of the data the model was trained on; ``members``: further models trained for
-the same task. Both come from the owner of the model.
+the same task. Both come from the owner of the model. ``channels``: the explanation's map of every input channel, or
+None. ``spacing``: millimetres per axis, or None.
 """
 
 
