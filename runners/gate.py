@@ -142,7 +142,7 @@ def explain(
     missing = unmet(method, wired, target, reference=reference, members=members)
     if missing:
         raise RequirementError(method, missing)
-    used = _options(method, function, options, x, wired)
+    used = chosen_options(method, function, options, x, wired)
     if getattr(model, "one_by_one", False) and "batch_size" in used:
         used["batch_size"] = 1  # as it runs anyway: a hook or a mode inside then sees one image
     given = _given(model, x, reference, members)
@@ -151,7 +151,7 @@ def explain(
     if layer is not None:
         used["layer"] = layer
     if getattr(model, "one_by_one", False) and len(x) > 1:  # one call per image would reach hooks and modes piecemeal
-        _Look(model, x, target, task).now()  # a target that does not fit the batch is told as such
+        Look(model, x, target, task).now()  # a target that does not fit the batch is told as such
         parts = [
             explain(
                 model,
@@ -173,14 +173,14 @@ def explain(
         ]
         return _joined(parts)
     counts = {"forward": 0, "backward": 0}
-    look = _Look(model, x, target, task)
+    look = Look(model, x, target, task)
     with preserved(model, seed), _faster(model, method, x, autocast, compiled):
         # boxes and functions of the user's want the outputs as they are, outside of any mode
         if method not in looking_first or wired.task == "detection" or callable(target):
             look.now()
         extra = {"profile": wired, "generator": seeded(seed), "progress": progress or no_progress, **given}
         start = time.perf_counter()
-        with _counted(model, counts):
+        with counted(model, counts):
             found = _call(function, method, model, x.clone(), look.score, {**used, **_wanted(function, extra)})
         seconds = time.perf_counter() - start
         resolved, scores = look.now()
@@ -239,7 +239,7 @@ def _faster(model: nn.Module, method: str, x: Tensor, autocast: str | None, comp
     Raises:
         TargetError: there is no such precision, or the method looks inside the model, which a compiled one forbids.
     """
-    needs = _kb().methods[method].requires.needs
+    needs = knowledge().methods[method].requires.needs
     if autocast not in (None, "bfloat16", "float16"):
         raise TargetError(f"autocast={autocast!r} was given; bfloat16 or float16 is allowed")
     if compiled and needs:
@@ -284,7 +284,7 @@ def unmet(
         reference: as in ``explain``; what was not given is a reason.
         members: as in ``explain``.
     """
-    kb, wanted, lacks = _kb(), injected(explainers[method]), dict(wired.lacks)
+    kb, wanted, lacks = knowledge(), injected(explainers[method]), dict(wired.lacks)
     if "reference" in wanted and reference is None:
         lacks |= dict.fromkeys(("training_data", "reference_images"), "give reference=")
     if "members" in wanted and not members:
@@ -357,7 +357,7 @@ def left_out() -> dict[str, str]:
 
 
 @cache
-def _kb() -> KB:
+def knowledge() -> KB:
     """The knowledge base, read once in a process: an explanation costs its model passes, not the reading of files."""
     return load_kb()
 
@@ -406,7 +406,7 @@ def measure(
         raise UnknownIdError(metric, metrics, "metric")
     function = metrics[metric]
     model, x = unwrap(model), as_input(model, x)
-    entry = _kb().get(metric)
+    entry = knowledge().get(metric)
     if isinstance(entry, Metric) and "mask" in entry.needs and mask is None:
         raise TargetError(f"{metric} needs a mask of what the map should mark; give mask=")
     if mask is not None:
@@ -440,9 +440,9 @@ def measure(
         ).values.to(x.device)
 
     wired = known or profile(model, x, target if needed_to_look(target) else None, task=task)
-    used = _options(metric, function, options, x, wired)
+    used = chosen_options(metric, function, options, x, wired)
     with preserved(model, seed):
-        resolved, _ = _Look(model, x, target, task).now()
+        resolved, _ = Look(model, x, target, task).now()
         extra = {
             "profile": wired,
             "generator": seeded(seed),
@@ -458,7 +458,7 @@ def measure(
         except AtlasError:
             raise
         except Exception as error:
-            raise ModelError(f"{metric} failed on this model: {type(error).__name__}: {_first_line(error)}") from error
+            raise ModelError(f"{metric} failed on this model: {type(error).__name__}: {first_line(error)}") from error
 
 
 def _mask_like(mask: Tensor, x: Tensor) -> Tensor:
@@ -503,9 +503,14 @@ def _free_memory() -> int:
         return 0
 
 
-def _options(
+def chosen_options(
     name: str, function: Callable[..., Any], options: Mapping[str, Any], x: Tensor, wired: Wired
 ) -> dict[str, Any]:
+    """Return a function's parameters with what the user chose.
+
+    Raises:
+        TargetError: it has no such parameter, or the value has the wrong type.
+    """
     known = parameters(function)
     if "batch_size" in known:  # the result is the same whatever the chunks
         known["batch_size"] = _chunk(known["batch_size"], x, wired)
@@ -542,7 +547,7 @@ def _wanted(function: Callable[..., Any], extra: Mapping[str, Any]) -> dict[str,
 
 
 @dataclass
-class _Look:
+class Look:
     """The target, resolved on the model's answer to the images themselves: at once, or when the score is first asked.
 
     Attributes:
@@ -595,11 +600,12 @@ def _call(
     except MemoryError as error:
         raise ModelError(f"{method} ran out of memory; use a smaller batch_size or a smaller image") from error
     except Exception as error:
-        raise ModelError(f"{method} failed on this model: {type(error).__name__}: {_first_line(error)}") from error
+        raise ModelError(f"{method} failed on this model: {type(error).__name__}: {first_line(error)}") from error
     return result if isinstance(result, Found) else Found(result)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, shortened."""
     text = str(error).strip()
     return text.splitlines()[0][:300] if text else "no message"
 
@@ -614,7 +620,7 @@ def _checked(values: Tensor, x: Tensor, method: str) -> Tensor:
 
 
 @contextmanager
-def _counted(model: nn.Module, counts: dict[str, int]) -> Iterator[None]:
+def counted(model: nn.Module, counts: dict[str, int]) -> Iterator[None]:
     """Count the images that pass through the model, forwards and backwards."""
 
     def back(count: int, _grad: Tensor) -> None:

@@ -29,8 +29,8 @@ from runners.asking import (
     which,
 )
 from runners.baselines import Fill, filling
-from runners.models import Wired, run
-from runners.modes import Codes
+from runners.embedding import codes
+from runners.models import Wired
 from runners.registry import Found, Progress, Score, explainer
 from taxonomy.errors import RequirementError, TargetError
 from taxonomy.requirements import Gap
@@ -404,15 +404,6 @@ def relax(
     note = f"Code of {whole.shape[1]} numbers: what the last linear layer reads."
     caution = "The map shows what the model's code of the image rests on: it is the same for every target."
     return replace(found, notes=(note, *found.notes), cautions=(caution, *found.cautions))
-
-
-def codes(model: nn.Module, x: Tensor) -> Tensor:
-    """Return what the last linear layer of a model reads, ``(B, D)``."""
-    with Codes() as seen:
-        run(model, x.clone())
-    assert seen.last is not None
-    code: Tensor = seen.last.flatten(1)
-    return code
 
 
 @explainer("sobol_attribution")
