@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from runners import explain, measure  # with all that is registered
+from runners import discover, explain, measure  # with all that is registered
 from runners.detection import Box, Detections, found_by
+from runners.discovery import Insight
 from runners.gate import Explanation
 from runners.images import Image
 from runners.load import Model, ModelCard
@@ -99,7 +100,7 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What came of one method: an explanation, or the sentence why there is none."""
+    """What came of one method: a map, an insight, or the sentence why there is neither."""
 
     method: str
     explanation: Explanation | None = None
@@ -107,6 +108,12 @@ class Result:
     error: str | None = None
     id: int | None = field(default=None, compare=False)
     """Number of the row in the store."""
+    insight: Insight | None = None
+
+    @property
+    def found(self) -> Explanation | Insight | None:
+        """What was found, of whatever kind."""
+        return self.explanation or self.insight
 
 
 def place(values: Tensor, shape: tuple[int, ...], fit: Fit, *, labels: bool = False) -> Tensor:
@@ -139,6 +146,14 @@ def explained(model: Model, x: Tensor, method: str, target: Target, **given: Any
     """Run one method; when it fails, keep the sentence that says why."""
     try:
         return Result(method, explain(model, x, method, target, **given))
+    except AtlasError as error:
+        return Result(method, error=str(error))
+
+
+def discovered(model: Model, x: Tensor, method: str, target: Target, **given: Any) -> Result:
+    """Run one method whose answer is not a map; when it fails, keep the sentence that says why."""
+    try:
+        return Result(method, insight=discover(model, x, method, target, **given))
     except AtlasError as error:
         return Result(method, error=str(error))
 

@@ -30,7 +30,9 @@ from sqlalchemy.orm import registry
 from sqlalchemy.pool import StaticPool
 from sqlmodel import AutoString, Field, Session, SQLModel, col, create_engine, or_, select
 
+from runners import forms
 from runners.case import Answered, Case, Measured, Result
+from runners.discovery import Insight
 from runners.gate import Explanation
 from runners.images import Grid, Image
 from taxonomy.errors import AtlasError, UnknownIdError
@@ -84,7 +86,8 @@ class Run(Row, table=True):
     seed: int | None = None
     error: str | None = None
     facts: Facts = _json()
-    """Image, model and answer in full: what :class:`runners.case.Case` says beyond its arrays."""
+    """Image, model and answer in full: what :class:`runners.case.Case` says beyond its arrays; and of an insight what
+    its form says, under ``insight``."""
     parameters: Facts = _json()
     versions: Facts = _json()
     notes: list[str] = _json_list()
@@ -92,7 +95,7 @@ class Run(Row, table=True):
     pictures: Hash
     """File of the preview, the model's label map and the reference mask."""
     maps: Hash | None = None
-    """File of the map; None when the method failed."""
+    """File of the map, or of the arrays of an insight; None when the method failed."""
 
 
 class Score(Row, table=True):
@@ -142,7 +145,7 @@ class Store:
         Raises:
             AtlasError: the database or the folder cannot be written; nothing is left behind then.
         """
-        explanation = result.explanation
+        found = result.found
         pictures = {"picture": _preview(case.image)}
         if case.marked is not None:
             pictures["marked"] = case.marked.numpy().astype(np.int16)
@@ -163,20 +166,25 @@ class Store:
             "facts": _facts(case),
             "error": result.error,
         }
-        if explanation is not None:
-            files["maps"] = {"values": explanation.values[0].numpy()}
+        if isinstance(found, Explanation):
+            files["maps"] = {"values": found.values[0].numpy()}
+            fields |= {"target_score": float(found.target_scores[0]), "signed": found.signed}
+        elif found is not None:
+            facts, tensors = forms.packed(found.form)
+            files["maps"] = {name: tensor.numpy() for name, tensor in tensors.items()}
+            fields |= {"target_score": found.target_score}
+            fields["facts"]["insight"] = {"form": forms.name_of(found.form), "facts": facts}
+        if found is not None:
             fields |= {
-                "target": explanation.target,
-                "target_score": float(explanation.target_scores[0]),
-                "signed": explanation.signed,
-                "seconds": explanation.seconds,
-                "forward": explanation.passes.get("forward", 0),
-                "backward": explanation.passes.get("backward", 0),
-                "seed": explanation.seed,
-                "parameters": dict(explanation.parameters),
-                "versions": dict(explanation.versions),
-                "notes": list(explanation.notes),
-                "cautions": list(explanation.cautions),
+                "target": found.target,
+                "seconds": found.seconds,
+                "forward": found.passes.get("forward", 0),
+                "backward": found.passes.get("backward", 0),
+                "seed": found.seed,
+                "parameters": dict(found.parameters),
+                "versions": dict(found.versions),
+                "notes": list(found.notes),
+                "cautions": list(found.cautions),
             }
         names = {kind: _content_name(arrays) for kind, arrays in files.items()}
         run = _row(Run, fields | names)
@@ -260,9 +268,11 @@ class Store:
 
         Raises:
             UnknownIdError: there is no such run.
-            AtlasError: the method failed, so there is no map; or its file is gone or damaged.
+            AtlasError: there is no map: the method failed or gives none; or its file is gone or damaged.
         """
         run = self.get_run(run_id)
+        if told := run.facts.get("insight"):
+            raise AtlasError(f"run {run_id} has no map: {run.method} gives {told['form']}")
         if run.maps is None:
             raise AtlasError(f"run {run_id} has no map: {run.error or 'its method failed'}")
         return torch.from_numpy(self._read(run.maps)["values"])
@@ -286,8 +296,12 @@ class Store:
                 for one in scores
                 if one.run == run.id
             )
-            explanation = None if run.maps is None else _explanation(run, self._read(run.maps)["values"])
-            results.append(Result(run.method, explanation, measured, run.error, run.id))
+            explanation, insight = None, None
+            if run.maps is not None and "insight" in run.facts:
+                insight = _insight(run, self._read(run.maps))
+            elif run.maps is not None:
+                explanation = _explanation(run, self._read(run.maps)["values"])
+            results.append(Result(run.method, explanation, measured, run.error, run.id, insight))
         return _case(runs[0], self._read(runs[0].pictures)), results
 
     def delete_run(self, run_id: int) -> None:
@@ -570,6 +584,24 @@ def _explanation(run: Run, values: Array) -> Explanation:
         target=run.target or "",
         target_scores=torch.tensor([run.target_score]),
         signed=bool(run.signed),
+        notes=tuple(run.notes),
+        cautions=tuple(run.cautions),
+        parameters=run.parameters,
+        passes={"forward": run.forward or 0, "backward": run.backward or 0},
+        seconds=run.seconds or 0.0,
+        seed=run.seed or 0,
+        versions=run.versions,
+    )
+
+
+def _insight(run: Run, arrays: Mapping[str, Array]) -> Insight:
+    told = run.facts["insight"]
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return Insight(
+        form=forms.unpacked(told["form"], told["facts"], tensors),
+        method=run.method,
+        target=run.target or "",
+        target_score=run.target_score or 0.0,
         notes=tuple(run.notes),
         cautions=tuple(run.cautions),
         parameters=run.parameters,

@@ -13,6 +13,8 @@ import pytest
 import torch
 
 from runners.case import Answered, Case, Measured, Result
+from runners.discovery import Insight
+from runners.forms import Cases, Counterfactual, packed
 from runners.gate import Explanation
 from runners.images import Grid, Image
 from runners.store import Rating, Run, Score, Store, open_store
@@ -126,6 +128,36 @@ def test_a_case_comes_back_as_it_was(store: Store, kind: dict[str, int]) -> None
         restored, again_affine = again.image.to_original(again.image.values[0])
         assert restored.shape == original.shape
         np.testing.assert_array_equal(affine, again_affine)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        Cases(torch.tensor([3, 1]), torch.tensor([0.9, 0.5]), "likeness", ("most alike",) * 2, labels=("ill", "well")),
+        Counterfactual(torch.rand(3, 1, 4, 4), torch.rand(3), 0, 2, torch.rand(1, 4, 4), {"cf_validity": 1.0}),
+    ],
+    ids=lambda form: type(form).__name__,
+)
+def test_an_insight_comes_back_as_it_was(store: Store, form: Cases | Counterfactual) -> None:
+    one, made = case(), explanation()
+    insight = Insight(
+        form, "knn_retrieval", "label 1", 0.5, ("noted",), ("beware",), {"count": 2}, {"forward": 3, "backward": 0},
+        0.25, 4, {"torch": "2.13.0"},
+    )  # fmt: skip
+    kept = store.add_run(one, Result("knn_retrieval", insight=insight))
+    store.add_run(one, Result("rise", made))
+    back, other = store.load(one.key)[1]
+    assert other.explanation is not None
+    assert other.insight is None
+    assert back.explanation is None
+    assert back.found is back.insight is not None
+    assert vars(back.insight) | {"form": form} == vars(insight)
+    facts, arrays = packed(back.insight.form)
+    assert facts == packed(form)[0]
+    assert all(torch.equal(arrays[name], array) for name, array in packed(form)[1].items())
+    assert kept.id is not None
+    with pytest.raises(AtlasError, match="has no map: knn_retrieval gives"):
+        store.load_maps(kept.id)
 
 
 def test_nothing_that_names_the_users_file_or_patient_is_stored(tmp_path: Path, store: Store) -> None:
