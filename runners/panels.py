@@ -325,3 +325,32 @@ DRAWING: Final[dict[type, Callable[[Any, Case], Figure]]] = {
     Units: _units,
 }
 """Form to what draws it."""
+READING: Final[dict[type, str]] = {
+    Concepts: "The longer the bar from the dashed line, the more the concept counts for the explained answer; the thin "
+    "line is the 95 % interval, p tells how easily chance would give as much.",
+    Cases: "Known cases beside this one, and why each is shown. What they share with this one in the model's eyes need "
+    "not be what a clinician sees.",
+    Counterfactual: "What would have to look different for the model to answer otherwise. It shows what the model "
+    "reacts to, not how the disease changes.",
+    Changes: "Which values would have to be different for the model to answer otherwise; empty cells stay as they are.",
+    Projection: "Each dot is a known case, the star is this one; near dots look alike to the model. Distances across "
+    "the picture mean little.",
+    Rules: "Simple rules that answer as the model does, as often as their precision says; they are not the model.",
+    Rationale: "Every sentence rests on the measured quantity in brackets; what the check did not confirm is marked.",
+    Contributions: "What each part of the input adds to the score: to the right for, to the left against.",
+    Units: "What units inside the model respond to, and how strongly on this image.",
+}
+"""Form to how it is read, for somebody who has never seen one."""
+LEAST_SIDE = 256
+"""Shortest side of a frame of an animation, in pixels."""
+
+
+def sweep(form: Counterfactual, case: Case) -> list[Rgb]:
+    """Draw the series of a counterfactual, all frames at one brightness, uint8 ``(H, W, 3)`` each."""
+    frames = flat(form.images, case)
+    frames = frames if frames.shape[1] == 3 else frames[:, :1].expand(-1, 3, -1, -1)
+    low, high = frames.min(), frames.max()
+    shown = ((frames - low) / (high - low if high > low else 1.0)).movedim(1, -1)
+    times = max(1, -(-LEAST_SIDE // min(shown.shape[1:3])))
+    large = shown.repeat_interleave(times, 1).repeat_interleave(times, 2)
+    return list((large * 255).round().to(torch.uint8).numpy())

@@ -15,9 +15,11 @@ from typing import Any
 
 from PIL import Image as Pillow
 
-from runners import runnable
+from runners import discoverable, runnable
 from runners.case import Answered, Case, Measured, Result
+from runners.discovery import Insight
 from runners.gate import Explanation
+from runners.panels import READING, measured_words, panel
 from runners.pictures import MARKED, REFERENCE, Rgb, figure
 from taxonomy.loader import KB
 
@@ -98,8 +100,12 @@ def html(
     sources = _Sources(kb)
     reasons = {one["method"]: one["reasons"] for one in (answer or {}).get("recommendations", ())}
     cards = "".join(_card(case, one, kb, sources, reasons.get(one.method, ())) for one in results if one.explanation)
+    beyond = "".join(
+        _insight_card(case, one.insight, kb, sources, reasons.get(one.method, ())) for one in results if one.insight
+    )
     if not cards:
-        cards = "<p>No method gave a map; the reasons are below.</p>"
+        cards = f"<p>No method gave a map{'' if beyond else '; the reasons are below'}.</p>"
+    beyond = f"<h2>Beyond the maps</h2>{beyond}" if beyond else ""
     when = (created or datetime.now(UTC)).strftime("%d %B %Y, %H:%M UTC")
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -114,6 +120,7 @@ def html(
 methods of different kinds agree, the finding is more trustworthy; where they differ, none should be trusted alone.</p>
 {_targets(case, results)}
 <div class="maps">{cards}</div>
+{beyond}
 {_scores(results, kb, sources)}
 {_left_out(results, kb, answer)}
 {sources.html()}
@@ -160,6 +167,8 @@ def _targets(case: Case, results: Sequence[Result]) -> str:
         shape = tuple(explanation.values.shape[1:])
         seen = "" if shape == case.image.shape else f" The model saw the image as {' × '.join(map(str, shape))}."
         lines[f"<p><b>Explained:</b> {escape(explanation.target)}.{seen}</p>"] = None
+    for insight in (one.insight for one in results if one.insight and not lines):
+        lines[f"<p><b>Explained:</b> {escape(insight.target)}.</p>"] = None
     return "".join(lines)
 
 
@@ -180,22 +189,36 @@ def _card(case: Case, result: Result, kb: KB, sources: _Sources, reasons: Sequen
     explanation = result.explanation
     assert explanation is not None
     method = kb.methods[result.method]
-    first = sources.cite([method.source] if method.source else [])
-    definition = f"<p class='soft'>{escape(method.definition)}{first}</p>" if method.definition else ""
-    cautions = "".join(f"<p class='caution'>⚠ {escape(one)}</p>" for one in explanation.cautions)
-    why = "".join(f"<li>{escape(one['text'])}{sources.cite(one['cites'])}</li>" for one in reasons[:4])
-    limits = "".join(f"<li>{escape(one.text)}{sources.cite(one.sources)}</li>" for one in method.limitations)
-    notes = "".join(f"<li>{escape(one)}</li>" for one in explanation.notes)
-    parameters = escape(json.dumps(dict(explanation.parameters), ensure_ascii=False))
-    passes = sum(explanation.passes.values())
     return f"""<div class="card"><h3>{escape(method.name)}</h3>
 {_img(figure(case, explanation), f"{method.name} over the image")}
-<p><b>How to read it.</b> {escape(how_to_read(explanation))}</p>{definition}{cautions}
+<p><b>How to read it.</b> {escape(how_to_read(explanation))}</p>{_told(explanation, kb, sources, reasons)}</div>"""
+
+
+def _insight_card(case: Case, insight: Insight, kb: KB, sources: _Sources, reasons: Sequence[Mapping[str, Any]]) -> str:
+    name = kb.methods[insight.method].name
+    measures = "; ".join(escape(one) for one in measured_words(insight, kb))
+    return f"""<div class="card"><h3>{escape(name)}</h3>{_img(panel(insight, case), f"What {name} found")}
+<p><b>How to read it.</b> {escape(READING[type(insight.form)])}</p>
+{f"<p><b>Measured of it.</b> {measures}.</p>" if measures else ""}{_told(insight, kb, sources, reasons)}</div>"""
+
+
+def _told(found: Explanation | Insight, kb: KB, sources: _Sources, reasons: Sequence[Mapping[str, Any]]) -> str:
+    """Return what is said of every result: what the method is, how it can mislead, how this was made."""
+    method = kb.methods[found.method]
+    first = sources.cite([method.source] if method.source else [])
+    definition = f"<p class='soft'>{escape(method.definition)}{first}</p>" if method.definition else ""
+    cautions = "".join(f"<p class='caution'>⚠ {escape(one)}</p>" for one in found.cautions)
+    why = "".join(f"<li>{escape(one['text'])}{sources.cite(one['cites'])}</li>" for one in reasons[:4])
+    limits = "".join(f"<li>{escape(one.text)}{sources.cite(one.sources)}</li>" for one in method.limitations)
+    notes = "".join(f"<li>{escape(one)}</li>" for one in found.notes)
+    parameters = escape(json.dumps(dict(found.parameters), ensure_ascii=False))
+    passes = sum(found.passes.values())
+    score = found.target_score if isinstance(found, Insight) else float(found.target_scores[0])
+    return f"""{definition}{cautions}
 {_folded("Why this method", why)}{_folded("Known limits of this method", limits)}
 <details><summary>How it was made</summary><ul>{notes}
-<li>Parameters: <code>{parameters}</code>, seed {explanation.seed}.</li>
-<li>{explanation.seconds:.1f} seconds, {passes:,} model passes; score of the target
-{float(explanation.target_scores[0]):.4g}.</li></ul></details></div>"""
+<li>Parameters: <code>{parameters}</code>, seed {found.seed}.</li>
+<li>{found.seconds:.1f} seconds, {passes:,} model passes; score of the target {score:.4g}.</li></ul></details>"""
 
 
 def _folded(title: str, items: str) -> str:
@@ -249,11 +272,11 @@ def _left_out(results: Sequence[Result], kb: KB, answer: Mapping[str, Any] | Non
 
 def could_have_run(answer: Mapping[str, Any] | None) -> list[Mapping[str, str]]:
     """Return what the recommender ruled out among the methods that have an explainer."""
-    return [one for one in (answer or {}).get("ruled_out", ()) if one["method"] in runnable()]
+    return [one for one in (answer or {}).get("ruled_out", ()) if one["method"] in (*runnable(), *discoverable())]
 
 
 def _fine_print(case: Case, results: Sequence[Result]) -> str:
-    made = next((one.explanation for one in results if one.explanation), None)
+    made = next((one.found for one in results if one.found), None)
     versions = ", ".join(f"{name} {number}" for name, number in (made.versions if made else {}).items())
     parts = [f"Image SHA-256 {case.image.sha256}"]
     if case.model.get("sha256"):
@@ -273,4 +296,14 @@ def png(picture: Rgb) -> bytes:
     """Encode a picture ``(H, W, 3)``."""
     buffer = io.BytesIO()
     Pillow.fromarray(picture).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def gif(frames: Sequence[Rgb], milliseconds: int = 160) -> bytes:
+    """Encode pictures of one size as an animation that runs to and fro."""
+    there = [Pillow.fromarray(one) for one in frames]
+    buffer = io.BytesIO()
+    there[0].save(
+        buffer, "GIF", save_all=True, append_images=[*there[1:], *there[-2:0:-1]], duration=milliseconds, loop=0
+    )
     return buffer.getvalue()
