@@ -48,9 +48,9 @@ def save(
 ) -> list[Path]:
     """Write everything into a new folder.
 
-    ``image.png``, ``report.html`` and ``run.json``; for each method ``<method>.png`` (the map over the image, or the panel
-    of an insight), ``.npz`` (``values`` as computed, ``on_image`` on the image's grid; the arrays of an insight), for
-    images with an affine ``.nii.gz`` on the grid of the original file, and ``.gif`` for a series of counterfactuals.
+    ``image.png``, ``report.html`` and ``run.json``; for each method ``<method>.png`` (the map over the image, or the
+    panel of an insight), ``.npz`` (``values`` as computed, ``on_image`` on the image's grid; the arrays of an insight),
+    for images with an affine ``.nii.gz`` on the grid of the original file, ``.gif`` for a series of counterfactuals.
 
     Args:
         folder: does not exist yet, or is empty.
