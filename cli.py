@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from runners.case import Answered, Case, Result
     from runners.images import Image
     from runners.load import Model
+    from runners.owned import Owned
     from runners.targets import Target
     from trial import Attempt, Subject, Trial, Tuning
 
@@ -1086,6 +1087,16 @@ def explain(
     member: Annotated[
         list[str] | None, typer.Option(help="Further model trained for the same task; repeatable.")
     ] = None,
+    cohort: Annotated[
+        Path | None,
+        typer.Option(help="Folder of images like those the model learned from; sub-folders or cohort.csv give labels."),
+    ] = None,
+    concepts: Annotated[
+        Path | None, typer.Option(help="Folder with a sub-folder of example images for each concept.")
+    ] = None,
+    feature: Annotated[
+        list[str] | None, typer.Option(help="Clinical value of this case, as age=63; repeatable.")
+    ] = None,
     random_check: Annotated[
         bool, typer.Option("--random-check", help="Compare each map with that of the model under random weights.")
     ] = False,
@@ -1114,7 +1125,7 @@ def explain(
     from runners.report import could_have_run
 
     kb = load_kb()
-    chosen = _known_ids(method or [], runners.explainers, "explainer")
+    chosen = _known_ids(method or [], runners.explainers | runners.insights, "explainer")
     wanted = _known_ids(metric or [], runners.metrics, "metric")
     loaded = runners.load_model(model, factory=factory, task=_task(task))
     shown, marked = _read(image, mask, frame, slice_)
@@ -1126,6 +1137,7 @@ def explain(
         raise AtlasError("--in-mask needs a region to explain; give it with --mask FILE")
     inside = region if in_mask or part in ("false_positive", "missed") else None
     what = _likeness(like, loaded) if like else _read_what(target, part, at, inside, case, loaded, x)
+    owned = _brought(loaded, cohort, concepts, feature or [], region)
     given = {
         "reference": _references(reference or [], loaded, frame),
         "members": [runners.load_model(one, task=_task(task)) for one in member or []],
@@ -1151,14 +1163,19 @@ def explain(
         ]
 
     chosen_settings = _settings(settings or [], chosen)
-    results = [_one(loaded, x, one, what, wanted, region, seed, kb, given | chosen_settings[one]) for one in chosen]
+    results = [
+        _one(loaded, x, one, what, wanted, region, seed, kb, given | chosen_settings[one])
+        if one in runners.explainers
+        else _insight(loaded, x, one, what, owned, seed, kb, {"members": given["members"]} | chosen_settings[one])
+        for one in chosen
+    ]
     if out_dir is not None:
         exports.save(out_dir, case, results, kb, answer=advice.as_json(), force=force)
     if json_:
         as_json(exports.record(case, results, answer=advice.as_json()))
     else:
         _print_results(case, results, kb, out_dir)
-    if all(one.explanation is None for one in results):
+    if all(one.found is None for one in results):
         raise typer.Exit(2)
 
 
@@ -1260,7 +1277,7 @@ def _settings(given: Sequence[str], chosen: Sequence[str]) -> dict[str, dict[str
     import runners
     from runners.registry import parameters
 
-    known = {one: parameters(runners.explainers[one]) for one in chosen}
+    known = {one: parameters((runners.explainers | runners.insights)[one]) for one in chosen}
     found: dict[str, dict[str, Any]] = {one: {} for one in chosen}
     for setting in given:
         name, equals, value = setting.partition("=")
@@ -1302,6 +1319,35 @@ def _one(
     return replace(found, measured=tuple(scores))
 
 
+def _insight(
+    model: Model, x: Tensor, method: str, target: Target, owned: Owned, seed: int, kb: KB, given: dict[str, Any]
+) -> Result:
+    """Run one method whose answer is not a map; what fails is told and kept as a sentence."""
+    from runners.case import discovered
+
+    name = kb.methods[method].name
+    with _bar(name) as progress:
+        found = discovered(model, x, method, target, owned=owned, seed=seed, progress=progress, **given)
+    if found.error is not None:
+        err.print(f"[red]{escape(name)}: {escape(found.error)}[/red]")
+    return found
+
+
+def _brought(
+    model: Model, cohort: Path | None, concepts: Path | None, features: Sequence[str], mask: Tensor | None
+) -> Owned:
+    """Read what the owner of the model brought along."""
+    from runners import Owned
+    from runners.bring import read_cohort, read_concepts, read_features
+
+    read: dict[str, Any] = {"features": read_features(features), "mask": mask}
+    for name, folder, reader in (("cohort", cohort, read_cohort), ("concepts", concepts, read_concepts)):
+        if folder is not None:
+            with _bar(f"reading the {name}") as progress:
+                read[name] = reader(folder, model, progress=progress)
+    return Owned(**read)
+
+
 @contextmanager
 def _bar(words: str) -> Iterator[Any]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -1319,17 +1365,23 @@ def _bar(words: str) -> Iterator[Any]:
 
 
 def _print_results(case: Case, results: Sequence[Result], kb: KB, folder: Path | None) -> None:
+    from runners.forms import in_words
+    from runners.panels import measured_words
+
     for line in case.answer:
         out.print(f"{escape(str(case.model['name']))}: {escape(_said(line))}")
     for one in results:
-        if one.explanation is None:
+        if one.found is None:
             continue
-        passes = sum(one.explanation.passes.values())
-        out.print(f"\n[bold]{escape(kb.methods[one.method].name)}[/bold] explains {escape(one.explanation.target)}")
-        out.print(f"   [dim]{one.explanation.seconds:.1f} s, {passes:,} model passes[/dim]")
-        for note in one.explanation.notes:
+        passes = sum(one.found.passes.values())
+        out.print(f"\n[bold]{escape(kb.methods[one.method].name)}[/bold] explains {escape(one.found.target)}")
+        out.print(f"   [dim]{one.found.seconds:.1f} s, {passes:,} model passes[/dim]")
+        if one.insight is not None:
+            for words in (*in_words(one.insight.form), *measured_words(one.insight, kb)):
+                out.print(f"   {escape(words)}")
+        for note in one.found.notes:
             out.print(f"   [dim]{escape(note)}[/dim]")
-        for caution in one.explanation.cautions:
+        for caution in one.found.cautions:
             out.print(f"   [yellow]mind[/yellow]  {escape(caution)}")
         for score in one.measured:
             better = kb.metrics[score.metric].direction

@@ -6,7 +6,7 @@ on the grid of the model's input, as the model sees it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, TypeAlias
 
@@ -285,3 +285,95 @@ def checked(form: Form) -> None:
         counted += [(n, len(a)) for n, a in arrays.items() if n in first | parts | own]
     if len({count for _, count in counted}) > 1:
         raise ValueError("its parts differ in number: " + ", ".join(f"{name} {count}" for name, count in counted))
+
+
+MOST: Final = 10
+"""Lines that a form gives in words at most."""
+
+
+def in_words(form: Form) -> tuple[str, ...]:
+    """Return what a form says, a line each, the strongest first; what is left out is counted."""
+    lines = list(_WORDS[type(form)](form))
+    more = len(lines) - MOST
+    return (*lines[:MOST], *((f"and {more} more",) if more > 0 else ()))
+
+
+def _ranged(value: Tensor, low: Tensor | None, high: Tensor | None, at: int) -> str:
+    interval = "" if low is None or high is None else f" ({float(low[at]):.3g} to {float(high[at]):.3g})"
+    return f"{float(value[at]):.3g}{interval}"
+
+
+def _order(values: Tensor, neutral: float = 0.0) -> list[int]:
+    order: list[int] = (values - neutral).abs().argsort(descending=True, stable=True).tolist()
+    return order
+
+
+def _say_concepts(form: Concepts) -> Iterator[str]:
+    for at in _order(form.scores, form.neutral or 0.0):
+        p = "" if form.p_values is None or form.p_values[at].isnan() else f", p {float(form.p_values[at]):.2g}"
+        yield f"{form.names[at]}: {form.what} {_ranged(form.scores, form.low, form.high, at)}{p}"
+
+
+def _say_cases(form: Cases) -> Iterator[str]:
+    for at in range(len(form.index)):
+        name = form.names[at] if form.names else f"case {int(form.index[at]) + 1} of the cohort"
+        label = f", {form.labels[at]}" if form.labels and form.labels[at] else ""
+        yield f"{form.roles[at]}: {name}{label}; {form.what} {float(form.scores[at]):.3g}"
+
+
+def _say_counterfactual(form: Counterfactual) -> Iterator[str]:
+    before, after = float(form.scores[form.start]), float(form.scores[form.chosen])
+    yield f"the score goes from {before:.3g} to {after:.3g} in {len(form.scores)} images"
+
+
+def _say_changes(form: Changes) -> Iterator[str]:
+    for at, after in enumerate(form.after):
+        changed = [
+            f"{name} {float(old):.4g} → {float(new):.4g}"
+            for name, old, new in zip(form.names, form.before, after, strict=True)
+            if not torch.isclose(old, new)
+        ]
+        yield f"{', '.join(changed) or 'nothing changed'}: score {float(form.scores[at]):.3g}"
+
+
+def _say_projection(form: Projection) -> Iterator[str]:
+    near = torch.linalg.vector_norm(form.points - form.here, dim=1).argsort()[:5].tolist()
+    around = [form.labels[at] for at in near if form.labels]
+    yield f"among {len(form.points)} cases" + (f"; nearest in the picture: {', '.join(around)}" if around else "")
+
+
+def _say_rules(form: Rules) -> Iterator[str]:
+    for at, rule in enumerate(form.rules):
+        known = (("precision", form.precision), ("coverage", form.coverage))
+        told = ", ".join(f"{name} {float(values[at]):.0%}" for name, values in known if values is not None)
+        yield f"{rule} ({told})" if told else rule
+
+
+def _say_rationale(form: Rationale) -> Iterator[str]:
+    for at, sentence in enumerate(form.sentences):
+        failed = "; not confirmed by its check" if form.holds and not form.holds[at] else ""
+        yield f"{sentence} [{form.quantities[at]}: {float(form.values[at]):.3g}{failed}]"
+
+
+def _say_contributions(form: Contributions) -> Iterator[str]:
+    for at in _order(form.values):
+        given = f" = {form.inputs[at]}" if form.inputs else ""
+        yield f"{form.names[at]}{given}: {form.what} {_ranged(form.values, form.low, form.high, at)}"
+
+
+def _say_units(form: Units) -> Iterator[str]:
+    for at in _order(form.activations):
+        yield f"{form.names[at]}: {form.what} {float(form.activations[at]):.3g}"
+
+
+_WORDS: Final[Mapping[type, Callable[[Any], Iterator[str]]]] = {
+    Concepts: _say_concepts,
+    Cases: _say_cases,
+    Counterfactual: _say_counterfactual,
+    Changes: _say_changes,
+    Projection: _say_projection,
+    Rules: _say_rules,
+    Rationale: _say_rationale,
+    Contributions: _say_contributions,
+    Units: _say_units,
+}

@@ -72,3 +72,20 @@ def test_measures_have_the_names_of_the_knowledge_base() -> None:
     kb = load_kb()
     form = Concepts(("a",), torch.ones(1), "x", measures={"cf_validity": 0.5, "own_number": 2.0, "nothing": torch.nan})
     assert measured_words(insight(form), kb) == (f"{kb.metrics['cf_validity'].name}: 0.5", "own number: 2")
+
+
+def test_forms_are_told_in_words() -> None:
+    said = [forms.in_words(one) for one in all_forms((6, 5))]
+    assert said[0] == ("speckle: TCAV score 0.8 (0.7 to 0.9), p 0.01", "shadow: TCAV score 0.4 (0.3 to 0.5), p 0.4")
+    assert said[1][0].startswith("most alike: case 1 of the cohort, ill; likeness 0.")
+    assert said[3] == ("the score goes from 0.5 to 1 in 5 images",)
+    assert said[4][0].startswith("PSA 4 → 2: score 0.")
+    assert said[5][0].startswith("among 20 cases; nearest in the picture: ")
+    assert said[8] == (
+        "The lesion is dark. [contrast in dB: -9]",
+        "It is large. [area: 80; not confirmed by its check]",
+    )
+    assert said[9] == ("T1 = 1: added to the score 0.5", "FLAIR = 2: added to the score -0.2")
+    many = Contributions(tuple(map(str, range(13))), torch.arange(13.0), "x")
+    assert forms.in_words(many)[0] == "12: x 12"
+    assert forms.in_words(many)[-1] == "and 3 more"
