@@ -130,7 +130,8 @@ def marked(case: Case, region: Any) -> Rgb:
     """Return the image with the edge of a region."""
     base = case.image.display()
     grey = base if base.ndim == 3 else base[..., None].expand(*base.shape, 3)
-    return outline((np.asarray(grey) * 255).round().astype(np.uint8), laid(region, case) > 0, MARKED)
+    width = 1 + max(base.shape[:2]) // 250
+    return outline((np.asarray(grey) * 255).round().astype(np.uint8), laid(region, case) > 0, MARKED, width)
 
 
 # --- each form --------------------------------------------------------------------------------------------------------
