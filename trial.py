@@ -505,7 +505,9 @@ class _Work:
         self.tuned: list[Tuning] = []
         self.late = False
         masks = all(one.region is not None for one in subjects)
-        usable = [m for m in metrics if masks or "mask" not in kb.metrics[m].needs]
+        owned = {"reference_data": given.get("reference") is not None, "retraining": bool(given.get("members"))}
+        lacking = {need for need, there in {"mask": masks, **owned}.items() if not there}
+        usable = [m for m in metrics if not lacking & set(kb.metrics[m].needs)]
         needs = {m: set(kb.metrics[m].needs) for m in usable}
         self.free = [m for m in usable if not needs[m] & {"model", "explainer"}]
         self.asking = [m for m in usable if "model" in needs[m] and "explainer" not in needs[m]]
@@ -611,7 +613,7 @@ class _Work:
         """Measure what explains again, sanity before robustness, the quickest methods first, as time allows."""
         for metric in self.repeating:
             known = parameters(metrics[metric])
-            repeats = next(known[name] for name in ("stages", "samples") if name in known)
+            repeats = next((known[name] for name in ("stages", "samples", "steps") if name in known), 1)
             for number, results in enumerate(self.results):
                 done = []
                 for one in results.values():

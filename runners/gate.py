@@ -391,8 +391,8 @@ def measure(
         seed: seed of the metric's own randomness.
         task: as in ``explain``.
         known: as in ``explain``.
-        reference: as in ``explain``, for metrics that explain again.
-        members: as in ``explain``.
+        reference: as in ``explain``, for metrics that explain again or compare with such images.
+        members: as in ``explain``, for metrics too that compare models.
         spacing: millimetres from one input pixel to the next, one number per axis, for distances.
         progress: called with ``(done, total)``.
         **options: the metric's parameters.
@@ -400,12 +400,20 @@ def measure(
     Raises:
         UnknownIdError: there is no such metric.
         TargetError: a parameter or the mask is missing or does not fit.
+        RequirementError: reference images or members are missing, or the model lacks something the metric needs.
         ModelError: the model fails.
     """
     if metric not in metrics:
         raise UnknownIdError(metric, metrics, "metric")
     function = metrics[metric]
     model, x = unwrap(model), as_input(model, x)
+    asked = injected(function)
+    without = {
+        "reference": reference is None and Gap("reference_images", "it needs reference images; give reference=."),
+        "members": not members and Gap("retraining", "it needs models trained for the same task; give members=."),
+    }
+    if missing := [gap for name, gap in without.items() if gap and name in asked]:
+        raise RequirementError(metric, missing)
     entry = knowledge().get(metric)
     if isinstance(entry, Metric) and "mask" in entry.needs and mask is None:
         raise TargetError(f"{metric} needs a mask of what the map should mark; give mask=")
@@ -421,9 +429,12 @@ def measure(
     if spacing is not None and (len(spacing) != x.ndim - 2 or not all(side > 0 for side in spacing)):
         raise TargetError(f"spacing={tuple(spacing)} was given; {x.ndim - 2} numbers above 0 are needed, one per axis")
 
+    explained = model
+
     def explain_again(again: Tensor, model: nn.Module = model, *, score: Score | None = None) -> Tensor:
         kept = {k: v for k, v in explanation.parameters.items() if k != "layer"}
-        named = explanation.parameters.get("layer")
+        alike = _layers(model) == _layers(explained)  # another architecture has other layers
+        named = explanation.parameters.get("layer") if alike else None
         # the score of the original decision, not of the changed one
         return explain(
             model,
@@ -433,7 +444,7 @@ def measure(
             layer=named,
             seed=explanation.seed,
             task=wired.task,
-            known=wired,
+            known=wired if alike else None,
             reference=reference,
             members=members,
             **kept,
@@ -450,8 +461,10 @@ def measure(
             "mask": mask,
             "explain_again": explain_again,
             "channels": None if explanation.channels is None else explanation.channels.to(x.device),
-            "reference": given["reference"],
+            **given,
             "spacing": spacing,
+            "others": resolved.others,
+            "settings": explanation.parameters,
         }
         try:
             return function(model, x.clone(), resolved.score, values, **used, **_wanted(function, extra))
@@ -459,6 +472,11 @@ def measure(
             raise
         except Exception as error:
             raise ModelError(f"{metric} failed on this model: {type(error).__name__}: {first_line(error)}") from error
+
+
+def _layers(model: nn.Module) -> list[tuple[str, type[nn.Module]]]:
+    """Return the names and kinds of a model's modules."""
+    return [(name, type(module)) for name, module in unwrap(model).named_modules()]
 
 
 def _mask_like(mask: Tensor, x: Tensor) -> Tensor:
@@ -536,7 +554,7 @@ def chosen_options(
 POSITIVE = frozenset(
     """
     steps samples masks segments batch_size cells window stride channels references layers parts pool groups positions
-    input_samples orders designs
+    input_samples orders designs stages models bins
     """.split()
 )
 """Parameters that count something."""

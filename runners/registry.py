@@ -43,6 +43,8 @@ INJECTED = (
     "spacing",
     "reference",
     "members",
+    "others",
+    "settings",
     "cohort",
     "concepts",
     "autoencoder",
@@ -53,7 +55,10 @@ INJECTED = (
 
 ``reference`` ``(R, C, *spatial)``: images of the data the model was trained on; ``members``: further models trained for
 the same task. Both come from the owner of the model. ``channels``: the explanation's map of every input channel, or
-None. ``spacing``: millimetres per axis, or None. The last five are those of :class:`runners.owned.Owned`.
+None. ``spacing``: millimetres per axis, or None. ``others``: the scores of the model's other outputs, from the one
+after the explained on; of a segmentation, at the same places; none where there is one output, or no label is explained.
+``settings``: the parameters that the explanation was made with. The last five are those of
+:class:`runners.owned.Owned`.
 """
 
 

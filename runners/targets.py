@@ -93,11 +93,20 @@ SPECIAL = (Contrast, Expected, Similarity, Box)
 
 @dataclass(frozen=True)
 class Resolved:
-    """A target made ready: the score, its description, and what the user must know about it."""
+    """A target made ready.
+
+    Attributes:
+        score: one number per output row.
+        text: its description.
+        cautions: what the user must know about it.
+        others: the scores of the other labels, from the one after the explained label on; of a segmentation, at the
+            same places. Empty for a single output and for targets that are no label.
+    """
 
     score: Score
     text: str
     cautions: tuple[str, ...] = ()
+    others: tuple[Score, ...] = ()
 
 
 def plain(target: Any) -> Target:
@@ -230,14 +239,23 @@ def resolve(target: Target, outputs: Any, x: Tensor, task: str | None = None, la
     column = torch.zeros_like(chosen) if signed_label else chosen
     sign = (2.0 * chosen - 1.0) if signed_label else torch.ones_like(chosen, dtype=output.dtype)
 
-    def score(outputs: Any, rows: Tensor) -> Tensor:
+    def score(outputs: Any, rows: Tensor, step: int = 0) -> Tensor:
         values = primary(outputs)
         values = values[:, None] if values.ndim == 1 else values
         at = rows.to(values.device)
-        return values.gather(1, column[at, None])[:, 0] * sign[at].to(values.dtype)
+        return values.gather(1, (column[at, None] + step) % values.shape[1])[:, 0] * sign[at].to(values.dtype)
 
     what = "label" if task == "classification" else "output"
-    return Resolved(score, f"{what} {_names(chosen, _both(labels) if signed_label else labels)}")
+    return Resolved(
+        score,
+        f"{what} {_names(chosen, _both(labels) if signed_label else labels)}",
+        others=_others(score, output.shape[1]),
+    )
+
+
+def _others(score: Callable[..., Tensor], count: int) -> tuple[Score, ...]:
+    """Return the scores of the other outputs than the explained one, of ``count``."""
+    return tuple(functools.partial(score, step=step) for step in range(1, count))
 
 
 def _from_boxes(target: Target, found: list[Detections] | None, x: Tensor) -> Resolved:
@@ -395,17 +413,17 @@ def _from_region(target: Target, output: Tensor, x: Tensor, labels: Sequence[str
         cautions.append("The model marks no pixel of this label; the pixel that comes closest is explained instead.")
     weight = mask.to(output.dtype)
 
-    def score(outputs: Any, rows: Tensor) -> Tensor:
+    def score(outputs: Any, rows: Tensor, step: int = 0) -> Tensor:
         values = primary(outputs)
         at = rows.to(values.device)
-        own = values[torch.arange(len(values), device=values.device), column[at]]
+        own = values[torch.arange(len(values), device=values.device), (column[at] + step) % values.shape[1]]
         return (own * weight[at]).flatten(1).sum(1) * sign[at]
 
     sizes_text = ", ".join(str(int(n)) for n in mask.flatten(1).sum(1))
     unit = "voxels" if len(spatial) == 3 else "pixels"
     names = _names(chosen, _both(labels) if single else labels)
     text = f"label {names} {where} ({sizes_text} {unit}), sum of its logits"
-    return Resolved(score, text, tuple(cautions))
+    return Resolved(score, text, tuple(cautions), _others(score, output.shape[1]))
 
 
 def _part(target: Region, own: Tensor, image: tuple[int, ...]) -> tuple[Tensor, str]:

@@ -14,7 +14,9 @@ from taxonomy.errors import TargetError
 
 ONLY_TIES = {"deletion", "insertion"}
 """Their generator only breaks ties."""
-COARSE = {"pointing_game"}
+ROUGH = {"random_logit", "input_independence_rate", "consistency_dasgupta", "completeness", "continuity"}
+"""Shares of a few, or what draws only with some settings: another seed may give the same."""
+COARSE = {"pointing_game", "input_independence_rate", "input_dependence_rate", "consistency_dasgupta"}
 """Scores that may be alike for different images."""
 
 
@@ -30,11 +32,11 @@ def test_batch_is_single_seeds_hold_and_nothing_is_left_behind(metric, shape):
     assert whole.score.isfinite().all()
     assert len(whole.score.unique()) > 1 or metric in COARSE
     alone = [run(function, model, x[i : i + 1], values[i : i + 1], mask=mask[i : i + 1]) for i in range(3)]
-    assert torch.allclose(torch.cat([one.score for one in alone]), whole.score, atol=1e-5)
+    assert torch.allclose(torch.cat([one.score for one in alone]), whole.score, rtol=1e-4, atol=1e-5)
     if whole.curve is not None:
         assert torch.allclose(torch.cat([one.curve for one in alone]), whole.curve, atol=1e-4)
     assert torch.equal(run(function, model, x, values, mask=mask).score, whole.score)
-    if "generator" in injected(function) and metric not in ONLY_TIES:
+    if "generator" in injected(function) and metric not in ONLY_TIES | ROUGH:
         assert not torch.equal(run(function, model, x, values, mask=mask, seed=1).score, whole.score)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(x, copied)
@@ -49,6 +51,8 @@ def test_signature_is_what_the_gate_reads_and_the_knowledge_base_says(metric):
     assert all(f"{name}:" in inspect.getdoc(function) for name in parameters(function))
     assert ("mask" in injected(function)) == ("mask" in needs)
     assert ("explain_again" in injected(function)) == ("explainer" in needs)
+    assert ("reference" in injected(function)) == ("reference_data" in needs)
+    assert ("members" in injected(function)) == ("retraining" in needs)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +65,37 @@ def test_signature_is_what_the_gate_reads_and_the_knowledge_base_says(metric):
         ("max_sensitivity", {"samples": 0}, "samples = 0"),
         ("pointing_game", {"tolerance": -1}, "tolerance = -1"),
         ("mprt", {"stages": 0}, "stages = 0"),
+        ("max_sensitivity", {"batch_size": 0}, "batch_size = 0"),
+        ("avg_sensitivity", {"samples": 0}, "samples = 0"),
+        ("local_lipschitz", {"radius": -1.0}, "radius = -1.0"),
+        ("continuity", {"steps": 0}, "steps = 0"),
+        ("continuity", {"reach": 1.5}, "reach = 1.5"),
+        ("continuity", {"baseline": "grey"}, "'grey'"),
+        ("relative_input_stability", {"samples": 0}, "samples = 0"),
+        ("relative_output_stability", {"radius": 0.0}, "radius = 0.0"),
+        ("relative_output_stability", {"floor": 1.0}, "floor = 1.0"),
+        ("relative_representation_stability", {"samples": 0}, "samples = 0"),
+        ("consistency_dasgupta", {"samples": 0}, "samples = 0"),
+        ("consistency_dasgupta", {"cells": 0}, "cells = 0"),
+        ("consistency_dasgupta", {"radius": 0.0}, "radius = 0.0"),
+        ("cose", {"models": 0}, "models = 0"),
+        ("input_independence_rate", {"samples": 0}, "samples = 0"),
+        ("input_independence_rate", {"side": 1.0}, "side = 1.0"),
+        ("input_independence_rate", {"tolerance": 0.0}, "tolerance = 0.0"),
+        ("smooth_mprt", {"samples": 0}, "samples = 0"),
+        ("smooth_mprt", {"noise": 0.0}, "noise = 0.0"),
+        ("smooth_mprt", {"stages": 0}, "stages = 0"),
+        ("efficient_mprt", {"bins": 1}, "bins = 1"),
+        ("efficient_mprt", {"samples": 0}, "samples = 0"),
+        ("random_logit", {"samples": 0}, "samples = 0"),
+        ("csc", {"samples": 1}, "samples = 1"),
+        ("csc", {"layers": 0}, "layers = 0"),
+        ("completeness", {"baseline": "grey"}, "'grey'"),
+        ("non_sensitivity", {"cells": 0}, "cells = 0"),
+        ("non_sensitivity", {"samples": 0}, "samples = 0"),
+        ("non_sensitivity", {"baseline": "grey"}, "'grey'"),
+        ("non_sensitivity", {"tolerance": -1.0}, "tolerance = -1.0"),
+        ("input_invariance", {"shift": 0.0}, "shift = 0.0"),
     ],
 )
 def test_bad_parameters_are_named(metric, given, words):
