@@ -47,6 +47,7 @@ _REGISTERING = (
     "detectors",
     "gradients",
     "learned_masks",
+    "measures.channels",
     "measures.complexity",
     "measures.faithfulness",
     "measures.localisation",

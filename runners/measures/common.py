@@ -29,8 +29,13 @@ def chance(inside: Tensor) -> tuple[str, ...]:
     return (f"the mask covers {shares} of the image: what an even map would get.",)
 
 
-def ranks(row: Tensor) -> Tensor:
-    """Return the ranks of the values ``(N,)``; equal values share their mean rank."""
-    _, inverse, counts = torch.unique(row, return_inverse=True, return_counts=True)
-    means: Tensor = counts.cumsum(0) - (counts - 1) / 2
-    return means[inverse]
+def ranks(values: Tensor) -> Tensor:
+    """Return the ranks of the values ``(..., N)`` from 1, float64; equal values share their mean rank."""
+    ordered, order = values.sort(-1)
+    n = ordered.shape[-1]
+    place = torch.arange(n, device=values.device).expand_as(ordered)
+    new = torch.ones_like(ordered, dtype=torch.bool)
+    new[..., 1:] = ordered[..., 1:] != ordered[..., :-1]
+    first = place.where(new, 0).cummax(-1).values
+    last = place.where(new.roll(-1, -1), n).flip(-1).cummin(-1).values.flip(-1)
+    return torch.empty_like(values, dtype=torch.float64).scatter_(-1, order, 1 + (first + last).double() / 2)

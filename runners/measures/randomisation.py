@@ -67,7 +67,7 @@ def mprt(
 
     def ranked(found: Tensor) -> Tensor:
         flat = found.flatten(1).double()
-        return torch.stack([ranks(row) for row in (flat.abs() if absolute else flat)])
+        return ranks(flat.abs() if absolute else flat)
 
     original = ranked(values)
     curve = [torch.ones(len(x), dtype=torch.float64, device=values.device)]
