@@ -146,7 +146,7 @@ def mm_shap(
     *,
     channel: int = 0,
     cells: int = 3,
-    orders: int = 8,
+    orders: int = 4,
     baseline: str = "mean",
     batch_size: int = 16,
     progress: Progress,
