@@ -1121,8 +1121,9 @@ def explain(
     """Explain what a model says about an image."""
     import runners
     from runners import export as exports
-    from runners.case import open_case, to_input
+    from runners.case import input_spacing, open_case, to_input
     from runners.report import could_have_run
+    from trial import METRICS
 
     kb = load_kb()
     chosen = _known_ids(method or [], runners.explainers | runners.insights, "explainer")
@@ -1157,14 +1158,15 @@ def explain(
         for ruled in could_have_run(advice.as_json()):
             err.print(f"[dim]{escape(ruled['gap'])}[/dim]")
     if metrics:
-        quick = [one for one in runners.metrics if "explainer" not in kb.metrics[one].needs]
+        quick = [one for one in METRICS if "explainer" not in kb.metrics[one].needs]
         wanted += [
             one for one in quick if one not in wanted and (region is not None or "mask" not in kb.metrics[one].needs)
         ]
 
     chosen_settings = _settings(settings or [], chosen)
+    spacing = input_spacing(shown, tuple(x.shape[2:]), case.fit)
     results = [
-        _one(loaded, x, one, what, wanted, region, seed, kb, given | chosen_settings[one])
+        _one(loaded, x, one, what, wanted, region, spacing, seed, kb, given | chosen_settings[one])
         if one in runners.explainers
         else _insight(loaded, x, one, what, owned, seed, kb, {"members": given["members"]} | chosen_settings[one])
         for one in chosen
@@ -1298,6 +1300,7 @@ def _one(
     target: Target,
     wanted: Sequence[str],
     mask: Tensor | None,
+    spacing: tuple[float, ...] | None,
     seed: int,
     kb: KB,
     given: dict[str, Any],
@@ -1314,7 +1317,8 @@ def _one(
     scores = []
     for metric in wanted:
         with _bar(f"{name}: {kb.metrics[metric].name}") as progress:
-            score = scored(metric, model, x, found, target, mask, kb, seed=seed, progress=progress, **_owned(given))
+            more = {"seed": seed, "spacing": spacing, "progress": progress} | _owned(given)
+            score = scored(metric, model, x, found, target, mask, kb, **more)
         scores.append(score)
     return replace(found, measured=tuple(scores))
 

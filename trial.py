@@ -19,7 +19,7 @@ from recommender import Answer, Query, answer, parse
 from recommender import Measured as Row
 from recommender.rank import failed, standings
 from runners import Image, Model, Wired, explainers, metrics, profile, runnable, unmet
-from runners.case import Case, Measured, Result, explained, open_case, read_target, scored, to_input
+from runners.case import Case, Measured, Result, explained, input_spacing, open_case, read_target, scored, to_input
 from runners.models import preserved, run
 from runners.registry import Progress, parameters
 from runners.rules import composites
@@ -43,6 +43,16 @@ MOST_SHARE: Final = 0.9
 """Share that they may take where there would be fewer than the leaders otherwise, or a method is named."""
 CHECKED_SHARE: Final = 0.7
 """Share at which the checks stop when there is something to tune."""
+METRICS: Final = (
+    "deletion",
+    "insertion",
+    "sparseness",
+    "pointing_game",
+    "relevance_mass_accuracy",
+    "mprt",
+    "max_sensitivity",
+)
+"""What is measured: a few of each property, as time is short; more of one property would only outvote the others."""
 STEPS: Final = (32, 16, 8)
 """Steps of a deletion or insertion curve, the most that the budget allows."""
 BACKWARD: Final = 2.0
@@ -507,7 +517,7 @@ class _Work:
         masks = all(one.region is not None for one in subjects)
         owned = {"reference_data": given.get("reference") is not None, "retraining": bool(given.get("members"))}
         lacking = {need for need, there in {"mask": masks, **owned}.items() if not there}
-        usable = [m for m in metrics if not lacking & set(kb.metrics[m].needs)]
+        usable = [m for m in METRICS if not lacking & set(kb.metrics[m].needs)]
         needs = {m: set(kb.metrics[m].needs) for m in usable}
         self.free = [m for m in usable if not needs[m] & {"model", "explainer"}]
         self.asking = [m for m in usable if "model" in needs[m] and "explainer" not in needs[m]]
@@ -578,6 +588,7 @@ class _Work:
             one.region,
             self.kb,
             seed=self.seed,
+            spacing=input_spacing(one.case.image, tuple(one.x.shape[2:]), one.case.fit),
             progress=self.told(words),
             **self.given,
             **options,

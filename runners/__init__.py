@@ -48,6 +48,7 @@ _REGISTERING = (
     "gradients",
     "learned_masks",
     "measures.axioms",
+    "measures.channels",
     "measures.complexity",
     "measures.faithfulness",
     "measures.localisation",

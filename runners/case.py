@@ -135,6 +135,13 @@ def to_input(mask: Tensor, shape: tuple[int, ...], fit: Fit) -> Tensor:
     return place(mask.float(), shape, fit, labels=True) > 0
 
 
+def input_spacing(image: Image, shape: tuple[int, ...], fit: Fit) -> tuple[float, ...] | None:
+    """Return millimetres per axis of the model's input ``(*shape)``, None where the image has no spacing."""
+    if image.spacing is None or fit == "crop":
+        return image.spacing
+    return tuple(step * own / side for step, own, side in zip(image.spacing, image.shape, shape, strict=True))
+
+
 def measured(metric: str, result: MetricResult) -> Measured:
     """Turn the result of a metric on one image into plain numbers."""
     value = float(result.score[0])

@@ -8,11 +8,14 @@ database holds the write, and goes when the last row that names it goes.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import statistics
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -120,6 +123,27 @@ class Rating(Row, table=True):
     stars: Annotated[int, Check(ge=1, le=5)]
     audience: Id | None = None
     """Who rates: an audience id."""
+
+
+@dataclass(frozen=True)
+class Rated:
+    """What people think of a method by one criterion.
+
+    Attributes:
+        method: method id.
+        criterion: what was rated.
+        images: images rated, the number that the interval rests on: stars for one image are averaged first.
+        mean: stars, 1 (poor) to 5 (good).
+        low: lower end of the 95 % interval of the mean, in stars.
+        high: its upper end.
+    """
+
+    method: str
+    criterion: str
+    images: int
+    mean: float
+    low: float
+    high: float
 
 
 R = TypeVar("R", bound=Row)
@@ -262,6 +286,35 @@ class Store:
         """Return the ratings of a run, oldest first."""
         with self._reading() as session:
             return list(session.exec(select(Rating).where(Rating.run == run_id).order_by(col(Rating.id))))
+
+    def rated(self, *, audience: str | None = None, modality: str | None = None) -> list[Rated]:
+        """Sum up all ratings, the best method first.
+
+        A later rating of a run by the same audience replaces the earlier one. The interval is Wilson's, with the stars
+        taken as a share of the way from 1 to 5: stars spread less than such a share at most can, so it is wide enough
+        for few images too, where a bootstrap of three equal ratings would be certain.
+
+        Args:
+            audience: only ratings of this audience.
+            modality: only images of this modality.
+        """
+        query = select(Rating, Run).where(Rating.run == Run.id).order_by(col(Rating.id))
+        if audience is not None:
+            query = query.where(Rating.audience == audience)
+        if modality is not None:
+            query = query.where(Run.modality == modality)
+        with self._reading() as session:
+            rows = [(rating, run.method, run.image_sha256) for rating, run in session.exec(query)]
+        last = {(r.run, r.criterion, r.audience): (method, image, r.stars) for r, method, image in rows}
+        stars: dict[tuple[str, str], dict[str, list[int]]] = {}
+        for (_, criterion, _), (method, image, given) in last.items():
+            stars.setdefault((method, criterion), {}).setdefault(image, []).append(given)
+        found = []
+        for (method, by), images in stars.items():
+            mean = statistics.fmean(statistics.fmean(given) for given in images.values())
+            low, high = (1 + 4 * share for share in wilson((mean - 1) / 4, len(images)))
+            found.append(Rated(method, by, len(images), mean, low, high))
+        return sorted(found, key=lambda one: (one.criterion, -one.mean, one.method))
 
     def load_maps(self, run_id: int) -> torch.Tensor:
         """Return the map of a run, float32 ``(*input spatial)``.
@@ -425,6 +478,14 @@ class Store:
         if _content_name(arrays) != name:
             raise AtlasError(f"the arrays {name[:12]}… of this run were changed; delete the run")
         return arrays
+
+
+def wilson(share: float, number: int, z: float = 1.959964) -> tuple[float, float]:
+    """Return Wilson's score interval of a share in [0, 1] of so many, 95 % by default."""
+    scale = 1 + z**2 / number
+    middle = (share + z**2 / (2 * number)) / scale
+    reach = z / scale * math.sqrt(share * (1 - share) / number + z**2 / (4 * number**2))
+    return middle - reach, middle + reach
 
 
 def open_store(url: str | None = None, folder: str | os.PathLike[str] | None = None) -> Store:

@@ -84,7 +84,8 @@ def run(function, model, x, values, seed=0, **given):
         "spacing": None,
         "others": tuple(lambda outputs, _rows, k=k: outputs[:, k] for k in range(1, 4)),
         "settings": {},
-        "reference": x.where(~mask_of(x)[:, None], 0.5 * x - 0.3),  # the same images, something taken out of the mask
+        # the same images, something taken out of the mask
+        "reference": x.where(~mask_of(x)[:, None], 0.5 * x - 0.3) if "reference" in wanted else None,
         "members": members(model) if "members" in wanted else (),
         "channels": gradients_by_channel(model, x) if "channels" in wanted and "channels" not in given else None,
         "profile": profile(model, x) if "profile" in wanted and "profile" not in given else None,

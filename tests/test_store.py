@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from runners.case import Answered, Case, Measured, Result
 from runners.discovery import Insight
@@ -350,3 +351,33 @@ def test_bad_urls_are_sentences_without_the_password(url: str, message: str, tmp
     with pytest.raises(AtlasError, match=message) as caught:
         open_store(url, tmp_path)
     assert "secret" not in str(caught.value)
+
+
+def test_ratings_are_summed_up_by_method(store: Store) -> None:
+    def run(method: str, image: int, modality: str = "mri") -> int:
+        one = case(volume=modality == "mri")
+        one = replace(one, image=replace(one.image, sha256=f"{image:064x}"), modality=modality)
+        row = store.add_run(one, Result(method, explanation(method)))
+        assert row.id is not None
+        return row.id
+
+    first = run("rise", 1)
+    for stars in (1, 5):  # the opinion changed
+        store.add_rating(first, "usefulness", stars)
+    store.add_rating(run("rise", 1), "usefulness", 3)  # the same image again: 4 on average
+    store.add_rating(run("rise", 2, "ct"), "usefulness", 2)
+    store.add_rating(run("lime", 1), "usefulness", 5, "radiologist")
+    rise, lime = sorted(store.rated(), key=lambda one: one.method, reverse=True)
+    assert (rise.method, rise.images, rise.mean) == ("rise", 2, 3.0)
+    assert (lime.images, lime.mean) == (1, 5.0)
+    assert store.rated()[0].method == "lime"
+    assert lime.low == pytest.approx(1 + 4 * proportion_ci(1, 1)[0])
+    assert (rise.low, rise.high) == pytest.approx(tuple(1 + 4 * end for end in proportion_ci(1, 2)))
+    assert [one.method for one in store.rated(audience="radiologist")] == ["lime"]
+    assert store.rated(modality="mri", audience="nobody") == []
+    assert {one.method: one.mean for one in store.rated(modality="mri")} == {"rise": 4.0, "lime": 5.0}
+
+
+def proportion_ci(hits: int, number: int) -> tuple[float, float]:
+    found = binomtest(hits, number).proportion_ci(method="wilson")
+    return max(found.low, 0.0), found.high

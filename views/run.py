@@ -18,9 +18,10 @@ with st.spinner("Starting PyTorch …"):
 
     from runners import explainers, measure, metrics, unmet
     from runners.baselines import BASELINES, FILLINGS
-    from runners.case import explained, measured, to_input
+    from runners.case import explained, input_spacing, measured, to_input
     from runners.registry import helps, parameters
     from runners.targets import Target
+    from trial import METRICS
     from views import results
     from views.choosing import (
         LOADED,
@@ -205,7 +206,7 @@ def widget(name: str, default: Any, says: str | None, key: str, pair: Pair) -> A
 def choose_metrics(pair: Pair) -> list[str]:
     """Let the user choose metrics."""
     able = [one for one in metrics if pair.case.mask is not None or "mask" not in kb.metrics[one].needs]
-    quick = [one for one in able if "explainer" not in kb.metrics[one].needs]
+    quick = [one for one in METRICS if one in able and "explainer" not in kb.metrics[one].needs]
     if not st.toggle("Measure the maps", value=True, key="measure"):
         return []
     return st.multiselect(
@@ -252,7 +253,16 @@ def run_all(
             with sentences(), lock():
                 reference = given.get("reference")
                 score = measure(
-                    metric, pair.model, pair.x, found, target, mask=mask, seed=seed, reference=reference, progress=bar
+                    metric,
+                    pair.model,
+                    pair.x,
+                    found,
+                    target,
+                    mask=mask,
+                    seed=seed,
+                    reference=reference,
+                    spacing=input_spacing(case.image, tuple(pair.x.shape[2:]), case.fit),
+                    progress=bar,
                 )
                 assert row.id is not None
                 results.store().add_score(row.id, measured(metric, score))
