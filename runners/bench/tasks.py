@@ -23,12 +23,13 @@ from torch import Tensor, nn
 
 from runners.bench import phantoms
 from runners.bench.phantoms import PHANTOMS, Planted
-from runners.registry import Progress
+from runners.registry import Progress, no_progress
 from runners.zoo import nets
 from runners.zoo import phantoms as shared
 from taxonomy.errors import ModelError
 
 Split = Literal["train", "test"]
+Kind = Literal["classification", "segmentation"]
 FIRST_SEED: dict[Split, int] = {"train": 0, "test": 1_000_000}
 """Pictures of a split are drawn from these seeds on: no picture of one is ever in the other."""
 
@@ -58,7 +59,7 @@ class Task:
 
     id: str
     modality: str
-    task: Literal["classification", "segmentation"]
+    task: Kind
     dims: int
     architecture: str
     truth: Literal["planted", "mask", "none"]
@@ -117,15 +118,38 @@ class Checked:
     problem: str = ""
 
 
-TASKS: dict[str, Task] = {
-    task.id: task
-    for task in (
-        Task("ultrasound_cnn", "ultrasound", "classification", 2, "cnn", "planted", (64, 64), phantom="ultrasound"),
-        Task("ultrasound_unet", "ultrasound", "segmentation", 2, "unet", "planted", (64, 64), phantom="ultrasound"),
-    )
-}
+def _tasks() -> dict[str, Task]:
+    flat, deep = (64, 64), (32, 32, 32)
+    see: Kind = "classification"
+    mark: Kind = "segmentation"
+    listed = [
+        Task("ultrasound_cnn", "ultrasound", see, 2, "cnn", "planted", flat, phantom="ultrasound"),
+        Task("ultrasound_vit", "ultrasound", see, 2, "vit", "planted", flat, phantom="ultrasound"),
+        Task("ultrasound_unet", "ultrasound", mark, 2, "unet", "planted", flat, phantom="ultrasound"),
+        Task("ct_cnn", "ct", see, 2, "cnn", "planted", flat, phantom="ct"),
+        Task("ct_swin_unet", "ct", mark, 2, "swin", "planted", flat, phantom="ct"),
+        Task("ct3d_cnn", "ct", see, 3, "cnn", "planted", deep, phantom="ct"),
+        Task("ct3d_unet", "ct", mark, 3, "unet", "planted", deep, phantom="ct"),
+        Task("mr_vit", "mri", see, 2, "vit", "planted", flat, phantom="mr"),
+        Task("mr_unet", "mri", mark, 2, "unet", "planted", flat, phantom="mr"),
+        Task("mr_sequences_cnn", "mri", see, 2, "cnn", "planted", flat, phantom="mr_sequences"),
+        Task("mr3d_vit", "mri", see, 3, "vit", "planted", deep, phantom="mr"),
+        Task("mr3d_swin_unet", "mri", mark, 3, "swin", "planted", deep, phantom="mr"),
+        Task("histology_cnn", "histopathology", see, 2, "cnn", "planted", flat, phantom="histology"),
+        Task("histology_swin", "histopathology", see, 2, "swin", "planted", flat, phantom="histology"),
+        Task("fundus_cnn", "fundus", see, 2, "cnn", "planted", (96, 96), phantom="fundus"),
+        Task("fundus_unet", "fundus", mark, 2, "unet", "planted", (96, 96), phantom="fundus"),
+        Task("xray_cnn", "xray", see, 2, "cnn", "planted", flat, phantom="xray"),
+        Task("xray_shortcut_cnn", "xray", see, 2, "cnn", "planted", flat, phantom="xray", marked=True),
+        Task("xray_control_cnn", "xray", see, 2, "cnn", "none", flat, phantom="xray"),
+    ]
+    return {task.id: task for task in listed}
 
-QUICK = Level("quick", ("ultrasound_cnn", "ultrasound_unet"), 6)
+
+TASKS = _tasks()
+"""All tasks on phantoms by id. Expert masks come from :func:`expert_cases`."""
+
+QUICK = Level("quick", ("ultrasound_cnn", "mr_sequences_cnn", "ct_swin_unet"), 4)
 SMALL = Level("small", tuple(TASKS), 12)
 FULL = Level("full", tuple(TASKS), 60)
 LEVELS = {level.name: level for level in (QUICK, SMALL, FULL)}
@@ -202,7 +226,7 @@ def network(task: Task) -> nn.Module:
     channels, classes, maps = PHANTOMS[task.phantom].channels, len(task.labels), task.task == "segmentation"
     if task.architecture == "unet" and maps:
         norm = nn.BatchNorm2d if task.dims == 2 else nn.BatchNorm3d
-        return nets.UNet(task.dims, channels, classes, (12, 20, 32, 48) if task.dims == 2 else (8, 16, 32), norm)
+        return nets.UNet(task.dims, channels, classes, (8, 16, 24, 32) if task.dims == 2 else (4, 8, 16), norm)
     if task.architecture == "swin":
         return nets.Swin(channels, classes, 32, 2, task.dims, maps=maps)
     if task.architecture == "cnn" and not maps:
@@ -232,16 +256,15 @@ def trained(task: Task, cache: Path | None = None, progress: Progress | None = N
     """
     folder = cache or platformdirs.user_cache_path("xai-atlas", appauthor=False) / "benchmark"
     path = folder / f"{task.id}-{fingerprint(task)}.safetensors"
+    if not path.is_file():
+        learned = _learned(task, progress or no_progress).state_dict()
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(f".{os.getpid()}.part")  # another process may be at it: the file appears at once
+        save_file({key: value.contiguous() for key, value in learned.items()}, unfinished)
+        unfinished.replace(path)
     model = network(task)
-    if path.is_file():
-        model.load_state_dict(load_file(path))
-        return model.eval()
-    model = _learned(task, progress or (lambda done, total: None))
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.part")  # another process may be at it: the file appears at once
-    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, unfinished)
-    unfinished.replace(path)
-    return model
+    model.load_state_dict(load_file(path))
+    return model.eval()
 
 
 def _learned(task: Task, progress: Progress) -> nn.Module:
@@ -257,13 +280,14 @@ def _learned(task: Task, progress: Progress) -> nn.Module:
             assert planted.x_without is not None
             images.append(planted.x_without)
             truths.append(torch.zeros_like(truths[-1]))
-    x, truth = torch.stack(images), torch.stack(truths)
+    layout = torch.contiguous_format if task.dims == 2 else torch.channels_last_3d  # as fast as it gets on a CPU
+    x, truth = torch.stack(images).contiguous(memory_format=layout), torch.stack(truths)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums in another order give other weights
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(task.seed)
-            model = network(task).train()
+            model = network(task).to(memory_format=layout).train()  # type: ignore[call-overload]
             optimiser = torch.optim.AdamW(model.parameters(), task.rate, weight_decay=0.02)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, task.rate, total_steps=batches * task.epochs)
             for epoch in range(task.epochs):

@@ -261,7 +261,8 @@ class Swin(nn.Module):
         heads: Attention heads of the first stage; the second has twice as many.
         dims: 2 or 3.
         window: Side of a window in tokens; the input is a multiple of 8 windows a side (4 without merging).
-        maps: Whether to return a logit map: then a convolutional decoder with skips stands in place of the pooling.
+        maps: Whether to return logit maps: then a convolutional decoder with skips stands in place of the pooling. It
+            ends at half the resolution, and its maps are enlarged.
     """
 
     def __init__(
@@ -288,7 +289,7 @@ class Swin(nn.Module):
                 return nn.Sequential(conv(before, after, 3, padding=1), norm(after, affine=True), nn.GELU())
 
             half = width // 2
-            self.up = nn.ModuleList([step(3 * width, width), step(width + half, half), step(half + channels, half)])
+            self.up = nn.ModuleList([step(3 * width, width), step(width + half, half)])
             self.head = conv(half, classes, 1)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -303,8 +304,7 @@ class Swin(nn.Module):
             logits: Tensor = self.head(features.flatten(1, -2).mean(1))
             return logits
         features = features.movedim(-1, 1)
-        for step, skip in zip(self.up, (fine.movedim(-1, 1), first, image), strict=True):
+        for step, skip in zip(self.up, (fine.movedim(-1, 1), first), strict=True):
             wide = F.interpolate(features, skip.shape[2:], mode=self.mode, align_corners=False)
             features = step(torch.cat([wide, skip], 1))
-        found: Tensor = self.head(features)
-        return found
+        return F.interpolate(self.head(features), image.shape[2:], mode=self.mode, align_corners=False)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 GREY_PER_DB = 255 / 55
@@ -22,17 +22,23 @@ def uniform(low: float, high: float, generator: torch.Generator) -> float:
     return low + (high - low) * float(torch.rand((), generator=generator))
 
 
+@lru_cache(maxsize=128)
+def _smoothing(count: int, width: float) -> Tensor:
+    """Return the matrix ``(count, count)`` that blurs a line of pixels, its ends replicated."""
+    reach = min(math.ceil(3 * width), count - 1)
+    steps = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    kernel = (-(steps**2) / (2 * width**2)).exp()
+    kernel = kernel / kernel.sum()
+    rows = torch.arange(count)[:, None]
+    columns = (rows + steps.long()).clamp(0, count - 1)
+    return torch.zeros(count, count).index_put_((rows, columns), kernel.expand(count, -1), accumulate=True)
+
+
 def blur(values: Tensor, sigma: Sequence[float]) -> Tensor:
     """Return ``(*spatial)`` convolved with a Gaussian of ``sigma`` pixels per axis, borders replicated."""
     for axis, width in enumerate(sigma):
-        reach = min(math.ceil(3 * width), values.shape[axis] - 1)
-        steps = torch.arange(-reach, reach + 1, dtype=torch.float32)
-        kernel = (-(steps**2) / (2 * width**2)).exp()
-        kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
-        lines = values.movedim(axis, -1)
-        rows = lines.reshape(1, 1, -1, lines.shape[-1])
-        blurred = F.conv2d(F.pad(rows, (reach, reach, 0, 0), mode="replicate"), kernel)
-        values = blurred.view(lines.shape).movedim(-1, axis)
+        # by matrices: for pictures of a few hundred pixels a side faster than a convolution with one channel
+        values = (values.movedim(axis, -1) @ _smoothing(values.shape[axis], width).T).movedim(-1, axis)
     return values
 
 
