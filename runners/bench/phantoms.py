@@ -47,8 +47,9 @@ class Planted:
         without: ``(C, *spatial)``, the same picture without its evidence; None where nobody knows it (expert masks).
         seed: what it was drawn from; -1 for real images.
         channels: the input channels that hold the evidence; None for all.
-        centre: per channel ``(C,)``: what the network sees is ``(image - centre) / scale``.
+        centre: per channel ``(C,)``: what the network sees is ``(image - centre) / scale``, clipped to ``limit``.
         scale: per channel ``(C,)``.
+        limit: greatest magnitude of what the network sees: a CT window.
         name: for rows and messages.
     """
 
@@ -62,6 +63,7 @@ class Planted:
     seed: int
     centre: Tensor
     scale: Tensor
+    limit: float = math.inf
     channels: tuple[int, ...] | None = None
     name: str = ""
 
@@ -78,7 +80,7 @@ class Planted:
     def seen(self, image: Tensor) -> Tensor:
         """Return ``(C, *spatial)`` in the units of :attr:`image` as the network sees it."""
         ones = (-1,) + (1,) * (image.ndim - 1)
-        return (image - self.centre.view(ones)) / self.scale.view(ones)
+        return ((image - self.centre.view(ones)) / self.scale.view(ones)).clamp(-self.limit, self.limit)
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,7 @@ class _Parts:
     centre: Sequence[float]
     scale: Sequence[float]
     white: Sequence[float]
+    limit: float = math.inf
     channels: tuple[int, ...] | None = None
 
 
@@ -231,6 +234,7 @@ def _planted(parts: _Parts, seed: int, label: int, mark: bool) -> Planted:
         seed,
         torch.tensor(parts.centre),
         torch.tensor(parts.scale),
+        parts.limit,
         parts.channels if label else None,
         str(seed),
     )
@@ -449,9 +453,10 @@ def ct(seed: int, label: int, size: Size = (64, 64), *, mark: bool = False, dist
         change.view(size),
         (lesion > 0.5).view(size),
         distractors.view(size),
-        [50.0],
-        [120.0],
+        [40.0],
+        [80.0],
         [1000.0],
+        limit=2.5,
     )
     return _planted(parts, seed, label, mark)
 
@@ -596,7 +601,7 @@ def mr(
         [90.0] * channels,
         [65.0] * channels,
         [255.0] * channels,
-        (sequences.index("flair"),) if several else None,
+        channels=(sequences.index("flair"),) if several else None,
     )
     return _planted(parts, seed, label, mark)
 

@@ -141,7 +141,7 @@ def _tasks() -> dict[str, Task]:
         Task("fundus_unet", "fundus", mark, 2, "unet", "planted", (96, 96), phantom="fundus"),
         Task("xray_cnn", "xray", see, 2, "cnn", "planted", flat, phantom="xray"),
         Task("xray_shortcut_cnn", "xray", see, 2, "cnn", "planted", flat, phantom="xray", marked=True),
-        Task("xray_control_cnn", "xray", see, 2, "cnn", "none", flat, phantom="xray"),
+        Task("xray_control_cnn", "xray", see, 2, "cnn", "none", flat, phantom="xray", images=96, epochs=40),
     ]
     return {task.id: task for task in listed}
 
@@ -202,16 +202,16 @@ def cases(task: Task, number: int, split: Split = "test", *, evident: bool = Fal
         evident: only pictures with evidence, for those without there is nothing to find; by default labels take turns.
             Without effect where no picture has evidence.
     """
-    count = len(task.labels)
-    found = []
-    for i in range(number):
-        seed = FIRST_SEED[split] + i
-        if task.truth == "none":
-            label = int(torch.randint(count, (), generator=torch.Generator().manual_seed(seed + 2**42)))
-        else:
-            label = 1 + i % (count - 1) if evident else i % count
-        found.append(draw(task, seed, label))
-    return found
+    return [_case(task, i, split, evident) for i in range(number)]
+
+
+def _case(task: Task, number: int, split: Split, evident: bool, distract: bool = True) -> Planted:
+    seed, count = FIRST_SEED[split] + number, len(task.labels)
+    if task.truth == "none":
+        label = int(torch.randint(count, (), generator=torch.Generator().manual_seed(seed + 2**42)))
+    else:
+        label = 1 + number % (count - 1) if evident else number % count
+    return draw(task, seed, label, distract)
 
 
 # ---------------------------------------------------------------- models
@@ -242,7 +242,7 @@ def network(task: Task) -> nn.Module:
 def fingerprint(task: Task) -> str:
     """Return a hash of all that decides the weights: the task, the code of phantoms, networks and training, torch."""
     told = repr([(field, value) for field, value in sorted(asdict(task).items()) if field not in ("id", "modality")])
-    code = "".join(inspect.getsource(part) for part in (phantoms, shared, nets, network, draw, _learned, _loss))
+    code = "".join(inspect.getsource(part) for part in (phantoms, shared, nets, network, draw, _case, _learned, _loss))
     return hashlib.sha256("\n".join((told, code, torch.__version__)).encode()).hexdigest()[:16]
 
 
@@ -272,7 +272,9 @@ def _learned(task: Task, progress: Progress) -> nn.Module:
     batches = max(1, task.images * (1 if task.truth == "none" else 2) // task.batch)
     total = task.images + batches * task.epochs
     images, truths = [], []
-    for i, planted in enumerate(cases(task, task.images, "train", evident=True)):
+    for i in range(task.images):
+        # some patients without distractors: those must not matter, there or not
+        planted = _case(task, i, "train", evident=True, distract=i % 3 > 0 or task.truth == "none")
         images.append(planted.x)
         truths.append(torch.tensor(planted.label) if task.task == "classification" else planted.truth)
         progress(i + 1, total)
