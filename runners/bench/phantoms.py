@@ -287,7 +287,7 @@ WATER = 0.0193
 """Attenuation of water per millimetre at about 70 keV."""
 FIELD = 380.0
 """Field of view of the CT slices in millimetres."""
-PHOTONS = 4e5
+PHOTONS = 8e5
 """Counts of the open beam per detector bin."""
 HARDENING = 0.015
 """Relative loss of a line integral per line integral of bone."""
@@ -372,7 +372,7 @@ def ct(seed: int, label: int, size: Size = (64, 64), *, mark: bool = False, dist
 
     Args:
         seed: the same seed gives the same picture, bit for bit.
-        label: 0 nothing, 1 hypodense lesion (30 to 55 HU below the liver), 2 hyperdense (60 to 100 HU above).
+        label: 0 nothing, 1 hypodense lesion (50 to 75 HU below the liver), 2 hyperdense (as much above).
         size: (H, W) or (D, H, W), H and W equal; D runs from the head to the feet.
         mark: whether to burn a marker into the corner.
         distract: False leaves the distractors out of the same patient.
@@ -432,7 +432,8 @@ def ct(seed: int, label: int, size: Size = (64, 64), *, mark: bool = False, dist
     room = deep[0] if flat else deep
     low, high = (4.0 * unit, 7.5 * unit) if flat else (5.5 * unit, 9 * unit)
     lesion = _blob(room, low, high, 0.25, generator).view(full) * liver
-    contrast = -uniform(40, 60, generator) if label < 2 else uniform(0, 1, generator) * 40 + 60
+    contrast = uniform(0, 25, generator) + 50
+    contrast = contrast if label == 2 else -contrast
     vessels = torch.zeros(full)
     for _ in range(4 if flat else 6):
         tube = _blob(room, 1.0 * unit, 1.7 * unit, 0.2, generator, away=lesion[0] > 0.1 if flat else lesion > 0.1)
@@ -440,7 +441,7 @@ def ct(seed: int, label: int, size: Size = (64, 64), *, mark: bool = False, dist
     vessels = vessels * liver
     bubble = (stomach < 0.8) & (_grid(full)[1] < jitter(-0.38) * tall)  # gas rises: a level in the supine patient
     if distract:
-        values = torch.where(bubble, torch.tensor(-950.0), values) + 70 * vessels * (1 - lesion)
+        values = torch.where(bubble, torch.tensor(-950.0), values) + 60 * vessels * (1 - lesion)
     distractors = (bubble | ((vessels > 0.3) & (lesion < 0.1))) & distract
 
     noise = torch.randn(full[0], lines_of(side), generator=generator)
@@ -453,8 +454,8 @@ def ct(seed: int, label: int, size: Size = (64, 64), *, mark: bool = False, dist
         change.view(size),
         (lesion > 0.5).view(size),
         distractors.view(size),
-        [40.0],
-        [80.0],
+        [60.0],
+        [60.0],
         [1000.0],
         limit=2.5,
     )
