@@ -33,11 +33,11 @@ from taxonomy.schema import Publication
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from runners.case import Answered, Case, Result
+    from runners.case import Answered, Case, Result, Subject
     from runners.images import Image
     from runners.load import Model
     from runners.targets import Target
-    from trial import Attempt, Subject, Trial, Tuning
+    from trial import Attempt, Trial, Tuning
 
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -300,7 +300,7 @@ def _subjects(
 ) -> tuple[Model, list[Subject]]:
     """Load the model and bring it together with every image."""
     import runners
-    import trial
+    from runners.case import subject
 
     if masks and len(masks) != len(images):
         raise AtlasError(f"{len(masks)} masks and {len(images)} images were given; give one --mask for each --image")
@@ -313,7 +313,7 @@ def _subjects(
                 f"{one} is a volume and the model reads pictures; use `explain --slice N`, or give a slice"
             )
         source = one if _sample(one) else "upload"
-        subjects.append(trial.subject(shown, loaded, source=source, mask=marked, target=target))
+        subjects.append(subject(shown, loaded, source=source, mask=marked, target=target))
     return loaded, subjects
 
 

@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 from recommender.query import Query
 from taxonomy import KB, Gap, Profile, UnknownIdError, conditions, gaps
 from taxonomy.graph import relatives
+from taxonomy.requirements import sane_below
 from taxonomy.schema import Challenge, Claim, Effect, Method, Need, Output, Publication, Statement
 
 
@@ -146,9 +147,6 @@ class Points:
     Half of that where the map changes just too little."""
     SANE: Final = 0.5
     """It does change; noise does so too, so it is worth little."""
-    SANE_BELOW: Final[Mapping[str | None, float]] = {None: 0.5, "segmentation": 0.9}
-    """Similarity to the map under random weights above which the test is failed, by task. Of a segmentation the region
-    that is explained stays where it is, so even maps by occlusion, which only asks the model, stay as like as 0.85."""
     ALIKE: Final = 0.02
     """Values that differ by less than this share of the larger one are a tie."""
 
@@ -305,16 +303,12 @@ def standings(measured: Iterable[Measured], kb: KB) -> Mapping[str, Mapping[str,
 
 def failed(found: Mapping[str, Mapping[str, Standing]], kb: KB, task: str | None) -> dict[str, tuple[str, ...]]:
     """Return the methods that fail the randomisation test, each with the metrics that say so."""
-    limit = _sane_below(task)
+    limit = sane_below(task)
     bad = {
         method: tuple(m for m, one in own.items() if _tests_sanity(kb, m) and one.value > limit)
         for method, own in found.items()
     }
     return {method: metrics for method, metrics in bad.items() if metrics}
-
-
-def _sane_below(task: str | None) -> float:
-    return Points.SANE_BELOW.get(task, Points.SANE_BELOW[None])
 
 
 def _tests_sanity(kb: KB, metric: str) -> bool:
@@ -1150,7 +1144,7 @@ def here(case: _Case, method: Method) -> Iterator[Reason]:
         text = f"{metric.name} {found.value:.2g} {_on_images(found.images)}"
         if _tests_sanity(case.kb, metric_id):
             bad = metric_id in case.failed.get(method.id, ())
-            limit = _sane_below(case.profile.task)
+            limit = sane_below(case.profile.task)
             excess = 0.5 + 0.5 * (found.value - limit) / (1 - limit)
             points = weight * (Points.INSANE * excess if bad else Points.SANE)
             verdict = "failed" if bad else "passed"

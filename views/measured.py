@@ -14,9 +14,9 @@ import pandas as pd
 import streamlit as st
 
 from recommender import Query
-from runners.case import to_input
+from runners.case import Subject, to_input
 from runners.targets import Target
-from trial import FLATTERS, Subject, Trial, trial
+from trial import FLATTERS, Trial, trial
 from views import results
 from views.choosing import LOADED, Pair, choose_image, choose_model, choose_target, lock, meet, say
 from views.common import RUN, knowledge, plain, sentences
