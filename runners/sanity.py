@@ -795,7 +795,7 @@ class _Lab:
         picture = (self.shown(marked, inside, again), f"The image with {name} (outlined), and its map.")
         more: dict[str, Any] = {"numbers": numbers, "picture": picture}
         flip = ", and its decision is another one" if flips else ""
-        did = f"with {name} {self.says(marked)}{flip}"
+        did = f"with {name} {self.goes(marked)}{flip}"
         if math.isnan(times):
             return self.cannot("shortcut", method, f"{did}; the map is empty then.", **more)
         puts = f"the map puts {times:.1f} times the average on the mark"
@@ -820,12 +820,13 @@ class _Lab:
             "shortcut", method, f"the model hardly reacts ({did}), and {puts}: too close to tell.", **more
         )
 
+    def goes(self, x: Tensor) -> str:
+        """Say what becomes of the model's answer when the image is changed."""
+        return f"the {'score' if self.label is None else 'certainty'} goes from {self.says(self.x)} to {self.says(x)}"
+
     def says(self, x: Tensor) -> str:
-        """Say what the model makes of a changed image, beside what it made of the image itself."""
-        if self.label is not None:
-            before, after = (self.certainty(one) for one in (self.x, x))
-            return f"its certainty is {after:.0%} instead of {before:.0%}"
-        return f"its score is {float(self.ask(x)[0]):.3g} instead of {self.whole:.3g}"
+        """Return how sure the model is of the explained label; where there are no probabilities, the score."""
+        return f"{float(self.ask(x)[0]):.3g}" if self.label is None else f"{self.certainty(x):.0%}"
 
     def certainty(self, x: Tensor) -> float:
         """Return the probability of the explained label."""
@@ -851,9 +852,10 @@ class _Lab:
         falls = self.whole - scores
         own = float(falls[0])
         typical = 1 + int(falls[1:].argsort()[len(falls) // 2])
-        there, elsewhere = (self.says(fill(rows[:1], kept[at : at + 1])) for at in (0, typical))
+        there, elsewhere = (fill(rows[:1], kept[at : at + 1]) for at in (0, typical))
+        text = f"{self.goes(there)}, and to {self.says(elsewhere)} when as much is hidden elsewhere"
         p = (1 + int((falls[1:] >= own).sum())) / len(falls)
-        return _Falls(own, falls[1:], p, f"{there}; hidden elsewhere, {elsewhere}", note)
+        return _Falls(own, falls[1:], p, text, note)
 
     def deletion(self, method: str) -> Finding:
         inside = top_region(self.maps()[method].values[0], seeded(self.seed))

@@ -13,9 +13,9 @@ from runners.sanity import QUESTIONS, Finding, Sanity
 WORDS = {"passes": "✓ passes", "fails": "✗ fails", "cannot say": "? cannot say"}
 """Verdict to its words; the sign says it to those who do not see the colour."""
 INTRO = (
-    "A map shows where a model looks only if the map depends on the model. These tests change the model or the image in "
-    "ways whose effect is known, and look whether the map follows. They judge the maps of this model on this image, not "
-    "whether the model is right."
+    "A map shows where a model looks only if the map depends on the model. These tests change the model or the image "
+    "in ways whose effect is known, and look whether the map follows. They judge the maps of this model on this image, "
+    "not whether the model is right."
 )
 _COLOURS = {"passes": "#1c7a4a", "fails": "#b3261e", "cannot say": "#5b7083"}
 _LINES = ("#0f6b7a", "#c0752b", "#6b5aa8", "#3f8f5b", "#a94a62", "#5b7083", "#8a6d1f", "#2f5fa1")
