@@ -209,6 +209,21 @@ def answer(
     )
 
 
+def panel_for(profile: Profile, modality: str | None, kb: KB, *, able: Iterable[str]) -> tuple[str, ...]:
+    """Return the panel for a real model: complementary methods that can be run on it.
+
+    Args:
+        profile: What the model offers, with its task and dimensions.
+        modality: Modality id of the image, if it is known.
+        kb: The knowledge base.
+        able: Ids of methods that can explain it here.
+    """
+    query = Query(
+        modality=(modality,) if modality else (), task=profile.task, dimension="3d" if profile.dims == 3 else "2d"
+    )
+    return answer(query, kb, profile=profile, runnable=able).panel
+
+
 # --- the panel -------------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from recommender.points import AGAINST, CLOSENESS, FOR, Points
 from recommender.query import Query
 from taxonomy import KB, Gap, Profile, UnknownIdError, gaps
 from taxonomy.graph import relatives
+from taxonomy.requirements import sane_below
 from taxonomy.schema import Challenge, Claim, Effect, Method, Need, Publication
 
 _MODEL_NEEDS: Final[tuple[Need, ...]] = (
@@ -141,14 +142,14 @@ def failed(found: Mapping[str, Mapping[str, Standing]], kb: KB, task: str | None
     return {method: metrics for method, metrics in bad.items() if metrics}
 
 
-def sane_below(task: str | None) -> float:
-    """The similarity to the map of a randomised model above which a map fails."""
-    return Points.SANE_BELOW.get(task, Points.SANE_BELOW[None])
+OTHER_RANDOM: Final = frozenset({"csc", "data_randomisation", "random_logit"})
+"""Metrics of randomisation that do not put random weights into the model."""
 
 
 def tests_sanity(kb: KB, metric: str) -> bool:
     """Whether a metric compares the map with that of a randomised model."""
-    return kb.metrics[metric].property == "randomisation" and kb.metrics[metric].direction == "lower"
+    about = kb.metrics[metric]
+    return about.property == "randomisation" and about.direction == "lower" and metric not in OTHER_RANDOM
 
 
 # --- what no question changes -----------------------------------------------------------------------------------------

@@ -25,13 +25,13 @@ from recommender.case import (
     case_of,
     counted,
     lower,
-    sane_below,
     sentence,
     tests_sanity,
 )
 from recommender.points import CLOSENESS, SECONDS_PER_PASS, Points
 from recommender.query import Query
 from taxonomy import KB, Profile, conditions
+from taxonomy.requirements import sane_below
 from taxonomy.schema import Effect, Method, Output, Publication, Statement
 
 _PROPERTIES: Final[Mapping[Output, tuple[tuple[str, int], ...]]] = {

@@ -23,7 +23,7 @@ from runners.discovery import Insight
 from runners.gate import Explanation
 from runners.images import Image
 from runners.load import Model, ModelCard
-from runners.models import preserved, run
+from runners.models import Wired, preserved, profile, run
 from runners.registry import MetricResult
 from runners.targets import Contrast, Expected, Part, Region, Target, marked, primary, task_of
 from taxonomy import KB
@@ -79,6 +79,25 @@ class Case:
     def place(self, values: Tensor, *, labels: bool = False) -> Tensor:
         """Lay a map ``(*input spatial)`` over the image ``(*spatial)``; label maps keep whole numbers."""
         return place(values, self.image.shape, self.fit, labels=labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """An image as the model sees it, and what of it is explained.
+
+    Attributes:
+        case: the image and what the model answered.
+        x: the model's input, ``(1, C, *spatial)``.
+        wired: what the model offers on it.
+        target: what is explained.
+        region: the mask of the finding on the input's grid, bool ``(*spatial)``.
+    """
+
+    case: Case
+    x: Tensor
+    wired: Wired
+    target: Target = None
+    region: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -225,7 +244,7 @@ def open_case(
         if found is not None
         else _regions(labels, output.shape[1], card, image)
         if labels is not None
-        else _outputs(output, task, card),
+        else answers(output, task, card),
         source=source,
         modality=modality or image.modality or card.modality,
         marked=labels,
@@ -234,7 +253,37 @@ def open_case(
     )
 
 
-def _outputs(output: Tensor, task: str, card: ModelCard) -> tuple[Answered, ...]:
+def subject(
+    image: Image,
+    model: Model,
+    *,
+    source: str = "upload",
+    modality: str | None = None,
+    mask: Tensor | None = None,
+    target: str | None = None,
+) -> Subject:
+    """Bring an image and a model together.
+
+    Args:
+        image: the image.
+        model: the model, with its card.
+        source: id of the bundled sample, or "upload".
+        modality: modality id, when it is known better than the image and the card tell.
+        mask: the finding, bool ``(*image.shape)``, to measure against.
+        target: what to explain, as users type it; None for what the model decided.
+
+    Raises:
+        ImageError, ModelError, TargetError: they do not fit.
+    """
+    x = model.prepare(image)
+    case = open_case(image, model, x, source=source, modality=modality, mask=mask)
+    region = None if mask is None else to_input(mask, tuple(x.shape[2:]), case.fit)
+    what = read_target(target, model.card, task=case.model["task"])
+    return Subject(case, x, profile(model, x), what, region)
+
+
+def answers(output: Tensor, task: str, card: ModelCard) -> tuple[Answered, ...]:
+    """Return what a classifier or a regression says, from the row ``(1, K)`` of its outputs."""
     row = output.reshape(len(output), -1)[0]
     if task == "regression":
         return tuple(Answered(label_name(card.labels, i), v, "value") for i, v in enumerate(row.tolist()))

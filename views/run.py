@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from recommender import Query, answer
+from recommender import panel_for
 from taxonomy import ImageError
 from views.common import RUN, RUNS, knowledge, plain, sentences
 
@@ -131,7 +131,7 @@ def choose_methods(pair: Pair, given: dict[str, Any]) -> dict[str, dict[str, Any
             out[one] = " ".join(gap.sentence for gap in found)
     able = sorted((one for one in explainers if one not in out), key=lambda one: kb.methods[one].name.casefold())
     carried = [one for one in st.query_params.get("methods", "").split(",") if one]
-    default = [one for one in carried if one in able] or recommended(pair, able)
+    default = [one for one in carried if one in able] or list(panel_for(pair.wired, pair.case.modality, kb, able=able))
     for one in carried:
         if one not in able:
             known = one in kb.methods
@@ -156,16 +156,6 @@ def choose_methods(pair: Pair, given: dict[str, Any]) -> dict[str, dict[str, Any
                 for one, why in out.items():
                     st.markdown(f"**{plain(kb.methods[one].name)}**: {plain(why)}")
     return settings
-
-
-def recommended(pair: Pair, able: list[str]) -> list[str]:
-    """Return the panel for this modality, task and model."""
-    query = Query(
-        modality=(pair.case.modality,) if pair.case.modality else (),
-        task=pair.wired.task,
-        dimension="3d" if pair.wired.dims == 3 else "2d",
-    )
-    return list(answer(query, kb, profile=pair.wired, runnable=able).panel)
 
 
 def choose_parameters(method: str, pair: Pair) -> dict[str, Any]:
