@@ -89,52 +89,56 @@ class UNet(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two 3×3 convolutions with a shortcut; the first may halve the image."""
+    """Two convolutions of 3 pixels a side with a shortcut; the first may halve the image."""
 
-    def __init__(self, before: int, after: int, stride: int) -> None:
+    def __init__(self, before: int, after: int, stride: int, dims: int = 2) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(after)
-        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(after)
+        conv, norm = (nn.Conv2d, nn.BatchNorm2d) if dims == 2 else (nn.Conv3d, nn.BatchNorm3d)
+        self.conv1 = conv(before, after, 3, stride, 1, bias=False)
+        self.bn1 = norm(after)
+        self.conv2 = conv(after, after, 3, 1, 1, bias=False)
+        self.bn2 = norm(after)
         self.relu = nn.ReLU(inplace=True)
         self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or before != after:
-            self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
+            self.shortcut = nn.Sequential(conv(before, after, 1, stride, bias=False), norm(after))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return ``(B, after, H / stride, W / stride)`` of ``(B, before, H, W)``."""
+        """Return ``(B, after, *spatial / stride)`` of ``(B, before, *spatial)``."""
         inner = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(features)))))
         out: Tensor = self.relu(inner + self.shortcut(features))
         return out
 
 
 class ResNet(nn.Module):
-    """A small residual classifier; its last feature map is 16 times coarser than the image.
+    """A small residual classifier; its last feature map is 16 times coarser than the image (8 times for volumes).
 
     Args:
         channels: Input channels.
         classes: Number of output logits.
         widths: Channels of the three stages of two blocks each.
+        dims: 2 or 3.
     """
 
-    def __init__(self, channels: int, classes: int, widths: Sequence[int]) -> None:
+    def __init__(self, channels: int, classes: int, widths: Sequence[int], dims: int = 2) -> None:
         super().__init__()
+        flat = dims == 2
+        stem = nn.Conv2d if flat else nn.Conv3d
         self.stem = nn.Sequential(
-            nn.Conv2d(channels, widths[0], 5, stride=2, padding=2, bias=False),
-            nn.BatchNorm2d(widths[0]),
+            stem(channels, widths[0], 5, stride=2, padding=2, bias=False),
+            nn.BatchNorm2d(widths[0]) if flat else nn.BatchNorm3d(widths[0]),
             nn.ReLU(inplace=True),
-            nn.MaxPool2d(2),
+            nn.MaxPool2d(2) if flat else nn.Identity(),
         )
         self.stages = nn.Sequential()
         for before, after in zip((widths[0], *widths), widths, strict=False):
             stride = 1 if len(self.stages) == 0 else 2
-            self.stages.append(nn.Sequential(Residual(before, after, stride), Residual(after, after, 1)))
-        self.pool = nn.AdaptiveAvgPool2d(1)
+            self.stages.append(nn.Sequential(Residual(before, after, stride, dims), Residual(after, after, 1, dims)))
+        self.pool = nn.AdaptiveAvgPool2d(1) if flat else nn.AdaptiveAvgPool3d(1)
         self.fc = nn.Linear(widths[-1], classes)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return logits ``(B, classes)`` of ``(B, channels, H, W)``."""
+        """Return logits ``(B, classes)`` of ``(B, channels, *spatial)``."""
         logits: Tensor = self.fc(self.pool(self.stages(self.stem(image))).flatten(1))
         return logits
 
@@ -181,30 +185,126 @@ class VisionTransformer(nn.Module):
 
     Args:
         channels: Input channels.
-        size: Height and width of the input in pixels, a multiple of 8.
+        size: Sides of the input in pixels, a multiple of 8.
         classes: Number of output logits.
         width: Token width.
         depth: Number of blocks.
         heads: Attention heads per block.
+        dims: 2 or 3.
     """
 
-    def __init__(self, channels: int, size: int, classes: int, width: int, depth: int, heads: int) -> None:
+    def __init__(
+        self, channels: int, size: int, classes: int, width: int, depth: int, heads: int, dims: int = 2
+    ) -> None:
         super().__init__()
+        conv, norm = (nn.Conv2d, nn.BatchNorm2d) if dims == 2 else (nn.Conv3d, nn.BatchNorm3d)
         steps = (channels, width // 4, width // 2, width)
         self.patch_embed = nn.Sequential()
         for before, after in zip(steps, steps[1:], strict=False):
-            self.patch_embed.append(nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False))
-            self.patch_embed.append(nn.BatchNorm2d(after))
+            self.patch_embed.append(conv(before, after, 3, stride=2, padding=1, bias=False))
+            self.patch_embed.append(norm(after))
             self.patch_embed.append(nn.GELU())
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.pos_embed = nn.Parameter(torch.randn(1, 1 + (size // 8) ** 2, width) * 0.02)
+        self.pos_embed = nn.Parameter(torch.randn(1, 1 + (size // 8) ** dims, width) * 0.02)
         self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, classes)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return logits ``(B, classes)`` of ``(B, channels, size, size)``."""
+        """Return logits ``(B, classes)`` of ``(B, channels, *spatial)``."""
         patches = self.patch_embed(image).flatten(2).transpose(1, 2)
         tokens = torch.cat([self.cls_token.expand(len(image), -1, -1), patches], dim=1) + self.pos_embed
         logits: Tensor = self.head(self.norm(self.blocks(tokens))[:, 0])
         return logits
+
+
+class Windows(nn.Module):
+    """A transformer block whose attention stays within windows, shifted by half a window or not.
+
+    As in Swin; simpler in that a shifted window may span the border of the picture, without a mask, and that it has no
+    relative position bias: the patch embedding's padding tells positions.
+
+    Args:
+        width: Channels.
+        heads: Attention heads.
+        window: Side of a window in tokens.
+        shift: Tokens by which windows are shifted.
+    """
+
+    def __init__(self, width: int, heads: int, window: int, shift: int) -> None:
+        super().__init__()
+        self.block, self.window, self.shift = Block(width, heads), window, shift
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return ``(B, *grid, width)``, channels last, of the same."""
+        axes = list(range(1, features.ndim - 1))
+        if self.shift:
+            features = features.roll([-self.shift] * len(axes), axes)
+        batch, *grid, width = features.shape
+        cut = [part for side in grid for part in (side // self.window, self.window)]
+        outer = [1 + 2 * axis for axis in range(len(grid))]
+        order = [0, *outer, *(axis + 1 for axis in outer), len(cut) + 1]
+        windows = features.reshape(batch, *cut, width).permute(order)
+        mixed = self.block(windows.reshape(-1, self.window ** len(grid), width)).view(windows.shape)
+        back = [order.index(axis) for axis in range(len(order))]
+        features = mixed.permute(back).reshape(batch, *grid, width)
+        return features.roll([self.shift] * len(axes), axes) if self.shift else features
+
+
+class Swin(nn.Module):
+    """A small Swin-like transformer: two stages of plain and shifted windows, patches merged in between.
+
+    Args:
+        channels: Input channels.
+        classes: Number of output logits, or of logit maps.
+        width: Channels of the first stage; the second has twice as many.
+        heads: Attention heads of the first stage; the second has twice as many.
+        dims: 2 or 3.
+        window: Side of a window in tokens; the input is a multiple of 8 windows a side (4 without merging).
+        maps: Whether to return logit maps: then a convolutional decoder with skips stands in place of the pooling. It
+            ends at half the resolution, and its maps are enlarged.
+    """
+
+    def __init__(
+        self, channels: int, classes: int, width: int, heads: int, dims: int = 2, window: int = 4, maps: bool = False
+    ) -> None:
+        super().__init__()
+        conv = nn.Conv2d if dims == 2 else nn.Conv3d
+        self.patch_embed = nn.Sequential(
+            conv(channels, width // 2, 3, stride=2, padding=1), nn.GELU(), conv(width // 2, width, 3, 2, 1)
+        )
+        self.stage1 = nn.Sequential(Windows(width, heads, window, 0), Windows(width, heads, window, window // 2))
+        self.merge = nn.Linear(2**dims * width, 2 * width)
+        self.stage2 = nn.Sequential(
+            Windows(2 * width, 2 * heads, window, 0), Windows(2 * width, 2 * heads, window, window // 2)
+        )
+        self.norm = nn.LayerNorm(2 * width)
+        self.mode = "bilinear" if dims == 2 else "trilinear"
+        self.head: nn.Module = nn.Linear(2 * width, classes)
+        self.maps = maps
+        if maps:
+            norm = nn.InstanceNorm2d if dims == 2 else nn.InstanceNorm3d
+
+            def step(before: int, after: int) -> nn.Module:
+                return nn.Sequential(conv(before, after, 3, padding=1), norm(after, affine=True), nn.GELU())
+
+            half = width // 2
+            self.up = nn.ModuleList([step(3 * width, width), step(width + half, half)])
+            self.head = conv(half, classes, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits ``(B, classes)``, or maps ``(B, classes, *spatial)``, of ``(B, channels, *spatial)``."""
+        first = self.patch_embed[1](self.patch_embed[0](image))
+        fine = self.stage1(self.patch_embed[2](first).movedim(1, -1))
+        corners = [fine]
+        for axis in range(1, fine.ndim - 1):  # patches merge: neighbours become channels
+            corners = [each.unflatten(axis, (-1, 2)).select(axis + 1, half) for each in corners for half in (0, 1)]
+        features = self.norm(self.stage2(self.merge(torch.cat(corners, -1))))
+        if not self.maps:
+            logits: Tensor = self.head(features.flatten(1, -2).mean(1))
+            return logits
+        features = features.movedim(-1, 1)
+        for step, skip in zip(self.up, (fine.movedim(-1, 1), first), strict=True):
+            wide = F.interpolate(features, skip.shape[2:], mode=self.mode, align_corners=False)
+            features = step(torch.cat([wide, skip], 1))
+        return F.interpolate(self.head(features), image.shape[2:], mode=self.mode, align_corners=False)

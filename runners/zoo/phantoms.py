@@ -7,28 +7,38 @@ brightened.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 GREY_PER_DB = 255 / 55
 """Grey levels per decibel at a dynamic range of 55 dB."""
 
 
-def _uniform(low: float, high: float, generator: torch.Generator) -> float:
+def uniform(low: float, high: float, generator: torch.Generator) -> float:
+    """Return a random number between ``low`` and ``high``."""
     return low + (high - low) * float(torch.rand((), generator=generator))
 
 
-def _blur(values: Tensor, sigma: tuple[float, float]) -> Tensor:
-    """Return ``(H, W)`` convolved with a Gaussian of ``sigma`` pixels per axis, borders replicated."""
+@lru_cache(maxsize=128)
+def _smoothing(count: int, width: float) -> Tensor:
+    """Return the matrix ``(count, count)`` that blurs a line of pixels, its ends replicated."""
+    reach = min(math.ceil(3 * width), count - 1)
+    steps = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    kernel = (-(steps**2) / (2 * width**2)).exp()
+    kernel = kernel / kernel.sum()
+    rows = torch.arange(count)[:, None]
+    columns = (rows + steps.long()).clamp(0, count - 1)
+    return torch.zeros(count, count).index_put_((rows, columns), kernel.expand(count, -1), accumulate=True)
+
+
+def blur(values: Tensor, sigma: Sequence[float]) -> Tensor:
+    """Return ``(*spatial)`` convolved with a Gaussian of ``sigma`` pixels per axis, borders replicated."""
     for axis, width in enumerate(sigma):
-        reach = min(math.ceil(3 * width), values.shape[axis] - 1)
-        steps = torch.arange(-reach, reach + 1, dtype=torch.float32)
-        kernel = (-(steps**2) / (2 * width**2)).exp()
-        kernel = (kernel / kernel.sum()).view((1, 1, -1, 1) if axis == 0 else (1, 1, 1, -1))
-        pads = (0, 0, reach, reach) if axis == 0 else (reach, reach, 0, 0)
-        values = F.conv2d(F.pad(values[None, None], pads, mode="replicate"), kernel)[0, 0]
+        # by matrices: for pictures of a few hundred pixels a side faster than a convolution with one channel
+        values = (values.movedim(axis, -1) @ _smoothing(values.shape[axis], width).T).movedim(-1, axis)
     return values
 
 
@@ -41,23 +51,23 @@ def contour(size: tuple[int, int], irregular: float, generator: torch.Generator)
         generator: Source of randomness.
     """
     height, width = size
-    half_width = _uniform(0.06, 0.24, generator) * width
-    half_height = half_width * _uniform(0.45, 0.8 + 0.5 * irregular, generator)
+    half_width = uniform(0.06, 0.24, generator) * width
+    half_height = half_width * uniform(0.45, 0.8 + 0.5 * irregular, generator)
     half_height = min(half_height, 0.34 * height)
-    down = torch.arange(height, dtype=torch.float32)[:, None] - _uniform(0.22, 0.68, generator) * height
-    right = torch.arange(width, dtype=torch.float32)[None] - _uniform(0.2, 0.8, generator) * width
-    tilt = _uniform(-0.4, 0.4, generator)
+    down = torch.arange(height, dtype=torch.float32)[:, None] - uniform(0.22, 0.68, generator) * height
+    right = torch.arange(width, dtype=torch.float32)[None] - uniform(0.2, 0.8, generator) * width
+    tilt = uniform(-0.4, 0.4, generator)
     along = (right * math.cos(tilt) + down * math.sin(tilt)) / half_width
     across = (down * math.cos(tilt) - right * math.sin(tilt)) / half_height
     angle = torch.atan2(across, along)
     edge = torch.ones_like(angle)
     for waves in range(2, 10):
-        strength = (0.03 + 0.22 * irregular) * _uniform(0, 1, generator) / math.sqrt(waves)
-        edge += strength * torch.cos(waves * angle + _uniform(0, 2 * math.pi, generator))
+        strength = (0.03 + 0.22 * irregular) * uniform(0, 1, generator) / math.sqrt(waves)
+        edge += strength * torch.cos(waves * angle + uniform(0, 2 * math.pi, generator))
     return (along**2 + across**2).sqrt() < edge
 
 
-def _below(mask: Tensor) -> Tensor:
+def below(mask: Tensor) -> Tensor:
     """Return how much of the lesion lies above each point, as a share of the image height."""
     return mask.float().cumsum(0) * ~mask / len(mask)
 
@@ -73,23 +83,68 @@ def insert_lesion(image: Tensor, generator: torch.Generator) -> tuple[Tensor, Te
         The picture ``(H, W)``, 0 to 255, and the lesion's boolean mask.
     """
     size = (image.shape[0], image.shape[1])
-    irregular = _uniform(0, 1, generator)
+    irregular = uniform(0, 1, generator)
     mask = contour(size, irregular, generator)
-    soft = _blur(mask.float(), (_uniform(0.5, 1 + 2 * irregular, generator) * size[0] / 256,) * 2)
-    local = _blur(image, (size[0] / 40, size[1] / 40))
+    soft = blur(mask.float(), (uniform(0.5, 1 + 2 * irregular, generator) * size[0] / 256,) * 2)
+    local = blur(image, (size[0] / 40, size[1] / 40))
     level = float(image[mask].median()) if mask.any() else 0.0
-    dark = max(level - _uniform(6, 22, generator) * GREY_PER_DB / 2, _uniform(2, 30, generator))
+    dark = max(level - uniform(6, 22, generator) * GREY_PER_DB / 2, uniform(2, 30, generator))
     dark = min(dark, 0.75 * level)
-    clumps = _blur(torch.randn(size, generator=generator), (size[0] / 50, size[1] / 40))
-    texture = _uniform(0.3, 0.9, generator) * (image - local) + _uniform(0, 12, generator) * clumps / clumps.std()
+    clumps = blur(torch.randn(size, generator=generator), (size[0] / 50, size[1] / 40))
+    texture = uniform(0.3, 0.9, generator) * (image - local) + uniform(0, 12, generator) * clumps / clumps.std()
     inside = dark + (texture * min(1.0, dark / 40))
-    path = _blur(_below(mask), (1.0, size[1] / 60))
-    fade = _uniform(-1.2, 0.8, generator) if irregular < 0.5 else _uniform(-0.4, 2.0, generator)
+    path = blur(below(mask), (1.0, size[1] / 60))
+    fade = uniform(-1.2, 0.8, generator) if irregular < 0.5 else uniform(-0.4, 2.0, generator)
     depth = torch.linspace(0, 1, size[0])[:, None]
     behind = image * (1 - fade * (5 * path).clamp(max=0.75) * (1 - 0.4 * depth))
-    rim = (_blur(mask.float(), (size[0] / 60, size[1] / 60)) - soft).clamp(0, 1)
-    around = behind + _uniform(-20, 70, generator) * rim
+    rim = (blur(mask.float(), (size[0] / 60, size[1] / 60)) - soft).clamp(0, 1)
+    around = behind + uniform(-20, 70, generator) * rim
     return (soft * inside + (1 - soft) * around).clamp(0, 255), mask
+
+
+def speckle(size: tuple[int, int], generator: torch.Generator, grain: float = 1.0) -> Tensor:
+    """Return the envelope ``(H, W)`` of fully developed speckle: Rayleigh distributed, with mode 1.
+
+    Complex Gaussian scatterers are blurred by a point spread that widens with depth.
+
+    Args:
+        size: Height and width in pixels.
+        generator: Source of randomness.
+        grain: Size of the point spread, 1 for pictures of about 256 pixels a side.
+    """
+    depth = torch.linspace(0, 1, size[0])[:, None].expand(size)
+    parts = []
+    for _ in range(2):
+        noise = torch.randn(size, generator=generator)
+        near, far = blur(noise, (0.9 * grain, 1.8 * grain)), blur(noise, (1.1 * grain, 3.4 * grain))
+        parts.append((1 - depth) * near / near.std() + depth * far / far.std())
+    return (parts[0] ** 2 + parts[1] ** 2).sqrt()
+
+
+def compressed(envelope: Tensor) -> Tensor:
+    """Return the log-compressed grey levels, whole numbers from 0 to 255, of an echo's envelope."""
+    return (255 + GREY_PER_DB * (20 * envelope.clamp_min(1e-6).log10() - 8)).clamp(0, 255).round()
+
+
+def breast_tissue(size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Return the echo strength ``(H, W)`` in decibel of skin, fat with septa, gland and muscle in wavy layers."""
+    height, width = size
+    depth = torch.linspace(0, 1, height)[:, None].expand(size)
+    across = torch.linspace(0, 1, width)[None].expand(size)
+
+    def wavy(level: float) -> Tensor:
+        line = torch.full_like(across, level)
+        for waves in range(1, 5):
+            phase = uniform(0, 2 * math.pi, generator)
+            line = line + 0.025 / waves * torch.cos(2 * math.pi * waves * uniform(0.5, 1, generator) * across + phase)
+        return line
+
+    gland, muscle = wavy(uniform(0.22, 0.32, generator)), wavy(uniform(0.72, 0.8, generator))
+    strands = blur(torch.randn(size, generator=generator), (height / 150, width / 25))
+    strands = strands / strands.std()
+    decibel = torch.where(depth < gland, -15 + 9 * (strands - 0.7).relu(), -7 + 4 * strands)
+    decibel = torch.where(depth > muscle, -12 + 6 * strands, decibel)
+    return torch.where(depth < 0.035, torch.tensor(2.0), decibel)
 
 
 def breast_phantom(seed: int, size: tuple[int, int] = (256, 320), lesion: bool = True) -> tuple[Tensor, Tensor]:
@@ -109,37 +164,17 @@ def breast_phantom(seed: int, size: tuple[int, int] = (256, 320), lesion: bool =
     generator = torch.Generator().manual_seed(seed)
     height, width = size
     depth = torch.linspace(0, 1, height)[:, None].expand(size)
-    across = torch.linspace(0, 1, width)[None].expand(size)
-
-    def wavy(level: float) -> Tensor:
-        line = torch.full_like(across, level)
-        for waves in range(1, 5):
-            phase = _uniform(0, 2 * math.pi, generator)
-            line = line + 0.025 / waves * torch.cos(2 * math.pi * waves * _uniform(0.5, 1, generator) * across + phase)
-        return line
-
-    gland, muscle = wavy(_uniform(0.22, 0.32, generator)), wavy(_uniform(0.72, 0.8, generator))
-    strands = _blur(torch.randn(size, generator=generator), (height / 150, width / 25))
-    strands = strands / strands.std()
-    decibel = torch.where(depth < gland, -15 + 9 * (strands - 0.7).relu(), -7 + 4 * strands)
-    decibel = torch.where(depth > muscle, -12 + 6 * strands, decibel)
-    decibel = torch.where(depth < 0.035, torch.tensor(2.0), decibel)
+    decibel = breast_tissue(size, generator)
     mask = torch.zeros(size, dtype=torch.bool)
     if lesion:
-        mask = contour(size, _uniform(0.4, 0.9, generator), generator)
-        soft = _blur(mask.float(), (1.0, 1.5))
-        decibel = soft * _uniform(-32, -25, generator) + (1 - soft) * decibel
-        shadow = _blur(_below(mask), (1.0, width / 60))
-        decibel = decibel - _uniform(30, 60, generator) * shadow
+        mask = contour(size, uniform(0.4, 0.9, generator), generator)
+        soft = blur(mask.float(), (1.0, 1.5))
+        decibel = soft * uniform(-32, -25, generator) + (1 - soft) * decibel
+        shadow = blur(below(mask), (1.0, width / 60))
+        decibel = decibel - uniform(30, 60, generator) * shadow
     decibel = decibel - 6 * depth
-    parts = []
-    for _ in range(2):
-        noise = torch.randn(size, generator=generator)
-        near, far = _blur(noise, (0.9, 1.8)), _blur(noise, (1.1, 3.4))
-        parts.append((1 - depth) * near / near.std() + depth * far / far.std())
-    envelope = (parts[0] ** 2 + parts[1] ** 2).sqrt() * 10 ** (decibel / 20)
-    grey = 255 + GREY_PER_DB * (20 * envelope.clamp_min(1e-6).log10() - 8)
-    return grey.clamp(0, 255).round(), mask
+    grey = compressed(speckle(size, generator) * 10 ** (decibel / 20))
+    return grey, mask
 
 
 def nuclei_phantom(seed: int, size: tuple[int, int] = (256, 256), count: int = 28) -> tuple[Tensor, Tensor]:
@@ -162,19 +197,19 @@ def nuclei_phantom(seed: int, size: tuple[int, int] = (256, 256), count: int = 2
     mask = torch.zeros(size, dtype=torch.bool)
     light = torch.zeros(size)
     for _ in range(count):
-        row, column = _uniform(0, height, generator), _uniform(0, width, generator)
-        long = _uniform(0.035, 0.06, generator) * min(size)
-        short = long * _uniform(0.6, 0.95, generator)
-        turn = _uniform(0, math.pi, generator)
+        row, column = uniform(0, height, generator), uniform(0, width, generator)
+        long = uniform(0.035, 0.06, generator) * min(size)
+        short = long * uniform(0.6, 0.95, generator)
+        turn = uniform(0, math.pi, generator)
         along = (right - column) * math.cos(turn) + (down - row) * math.sin(turn)
         across = (down - row) * math.cos(turn) - (right - column) * math.sin(turn)
         distance = (along / long) ** 2 + (across / short) ** 2
-        brightness = _uniform(0.4, 1, generator)
+        brightness = uniform(0.4, 1, generator)
         if (mask & (distance < 1.6)).any():
             continue
         mask |= distance < 1
         light += brightness * (distance < 1)
-    mottle = _blur(torch.randn(size, generator=generator), (2.5, 2.5))
-    light = _blur(light * (1 + 0.15 * mottle / mottle.std()).clamp_min(0.2), (1.0, 1.0))
+    mottle = blur(torch.randn(size, generator=generator), (2.5, 2.5))
+    light = blur(light * (1 + 0.15 * mottle / mottle.std()).clamp_min(0.2), (1.0, 1.0))
     photons = torch.poisson(120 * light.clamp_min(0) + 8, generator=generator)
     return (photons * 255 / 200).clamp(0, 255).round(), mask
