@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from runners import explain, explainers, measure, metrics, profile, unmet
 from runners.bench import tasks as bench
 from runners.bench.phantoms import Planted
-from runners.bench.store import Key, Results
+from runners.bench.store import BenchRow, Key, Results
 from runners.bench.tasks import Level, Task
 from runners.checks import rank_correlation
 from runners.gate import Explanation, versions
@@ -45,7 +45,7 @@ from runners.registry import parameters
 from runners.targets import Region, Target, marked, primary
 from taxonomy import KB, load_kb
 from taxonomy.errors import AtlasError, UnknownIdError
-from taxonomy.measured import BENCHMARK
+from taxonomy.measured import BENCHMARK, CONTROLS, REFERENCES
 
 METHODS: Mapping[str, tuple[str, ...]] = {
     "quick": (
@@ -99,9 +99,10 @@ COMPLETE = "integrated_gradients"
 
 @dataclass(frozen=True)
 class Spending:
-    """What a level spends.
+    """What a level spends on pictures, or on volumes.
 
     Attributes:
+        images: pictures of a task at most; None for as many as the level has.
         passes: a method whose cost is above this gets fewer samples; None for no limit.
         again: pictures of a task on which metrics that explain again (robustness, randomisation) are measured.
         controls: pictures whose twin without evidence is explained too.
@@ -109,6 +110,7 @@ class Spending:
         seconds: after which one method on one batch of pictures is given up.
     """
 
+    images: int | None
     passes: int | None
     again: int
     controls: int
@@ -116,11 +118,15 @@ class Spending:
     seconds: float
 
 
-SPENDING: Mapping[str, Spending] = {
-    "quick": Spending(60, 2, 2, {"steps": 16, "samples": 4, "stages": 3}, 60.0),
-    "small": Spending(200, 4, 4, {"steps": 24, "samples": 5, "stages": 4}, 180.0),
-    "full": Spending(None, 1_000_000, 1_000_000, {}, 3600.0),
+SPENDING: Mapping[tuple[str, int], Spending] = {
+    ("quick", 2): Spending(None, 60, 2, 2, {"steps": 16, "samples": 4, "stages": 3}, 60.0),
+    ("quick", 3): Spending(3, 30, 1, 1, {"steps": 12, "samples": 3, "stages": 3}, 60.0),
+    ("small", 2): Spending(None, 100, 2, 2, {"steps": 20, "samples": 4, "stages": 3}, 180.0),
+    ("small", 3): Spending(6, 30, 1, 1, {"steps": 12, "samples": 3, "stages": 3}, 180.0),
+    ("full", 2): Spending(None, None, 1_000_000, 1_000_000, {}, 3600.0),
+    ("full", 3): Spending(None, None, 1_000_000, 1_000_000, {}, 3600.0),
 }
+"""By level and dimensions."""
 COUNTS = ("masks", "samples", "designs", "orders", "positions", "channels", "steps", "segments")
 """Parameters by which a method's passes are cut, the first that it has."""
 FEWEST = 4
@@ -133,7 +139,7 @@ REFERENCE_IMAGES = 8
 # --- references and controls ------------------------------------------------------------------------------------------
 
 
-def random_map(x: Tensor, evidence: Tensor, seed: int) -> Tensor:
+def random_map(x: Tensor, evidence: Tensor, seed: int) -> Tensor:  # noqa: ARG001 - as the others
     """Return normal noise ``(B, *spatial)``, each picture its own."""
     generator = torch.Generator().manual_seed(seed)
     return torch.stack([torch.randn(one.shape, generator=generator) for one in evidence])
@@ -152,12 +158,12 @@ def true_map(x: Tensor, evidence: Tensor, seed: int) -> Tensor:  # noqa: ARG001 
     return evidence.float()
 
 
-REFERENCES: Mapping[str, tuple[str, Callable[[Tensor, Tensor, int], Tensor], bool]] = {
-    "reference_random": ("random map", random_map, True),
-    "reference_edges": ("edges of the picture", edge_map, False),
-    "reference_truth": ("the true evidence", true_map, True),
+_MAPS: Mapping[str, tuple[Callable[[Tensor, Tensor, int], Tensor], bool]] = {
+    "reference_random": (random_map, True),
+    "reference_edges": (edge_map, False),
+    "reference_truth": (true_map, True),
 }
-"""Id to name, map and whether it is signed."""
+"""Reference to its map and whether it is signed."""
 
 
 def left_over(without: Tensor, with_it: Tensor, planted: Sequence[Planted], seed: int) -> Tensor:  # noqa: ARG001
@@ -183,21 +189,26 @@ def like_random(without: Tensor, with_it: Tensor, planted: Sequence[Planted], se
     return rank_correlation(without, random_map(without[:, None], without, seed))
 
 
-CONTROLS: Mapping[str, Callable[[Tensor, Tensor, Sequence[Planted], int], Tensor]] = {
+_CONTROLS: Mapping[str, Callable[[Tensor, Tensor, Sequence[Planted], int], Tensor]] = {
     "control_left_over": left_over,
     "control_same_place": same_place,
     "control_on_distractors": on_distractors,
     "control_like_random": like_random,
 }
-"""What a method shows where there is nothing to show."""
 
 
 # --- what is run ------------------------------------------------------------------------------------------------------
 
 
-def spending(level: Level) -> Spending:
+def spending(level: Level, dims: int) -> Spending:
     """Return what a level spends; one of another name spends as the small one."""
-    return SPENDING.get(level.name, SPENDING["small"])
+    return SPENDING.get((level.name, dims), SPENDING["small", dims])
+
+
+def number_of_images(level: Level, dims: int) -> int:
+    """Return how many pictures of a task a level has."""
+    most = spending(level, dims).images
+    return level.images if most is None else min(most, level.images)
 
 
 def method_options(method: str, passes: int | None, limit: int | None, size: Sequence[int]) -> dict[str, Any]:
@@ -332,11 +343,11 @@ def _task_of(source: Source) -> str:
 
 
 @lru_cache(maxsize=2)
-def _ready(source: Source, images: int, cache: Path | None) -> _Ready:
+def _ready(source: Source, level: Level, cache: Path | None) -> _Ready:
     """Load a task; a worker keeps the last two."""
     assert isinstance(source, Task)
     model = bench.trained(source, cache, _tick)
-    pictures = bench.cases(source, images, evident=True)
+    pictures = bench.cases(source, number_of_images(level, source.dims), evident=True)
     reference = torch.stack([one.x for one in bench.cases(source, REFERENCE_IMAGES, "train")])
     wired = profile(model, pictures[0].x[None], task=source.task, architecture=source.architecture)
     return _Ready(source, bench.fingerprint(source), model, wired, pictures, reference)
@@ -351,12 +362,11 @@ def _target(task: Task, label: int) -> Target:
 
 def prepare(source: Source, level: Level, cache: Path | None) -> Prepared:
     """Train the model of a task unless it is there, and find out what can be run on it."""
-    ready = _ready(source, level.images, cache)
+    ready = _ready(source, level, cache)
     task, pictures = ready.task, ready.pictures
     checks = bench.checked(task, ready.model, pictures)
-    given = {"reference": ready.reference}
     target = _target(task, max(1, pictures[0].label))
-    gaps = {method: unmet(method, ready.wired, target, **given) for method in explainers}
+    gaps = {method: unmet(method, ready.wired, target, reference=ready.reference) for method in explainers}
     with preserved(ready.model), torch.no_grad():
         many = torch.stack([one.x for one in pictures[: BATCH[task.dims]]])
         ask(ready.model, many.clone())
@@ -415,7 +425,7 @@ def work(job: Work) -> list[dict[str, Any]]:
         Rows of :class:`runners.bench.store.BenchRow` without run and ``holds``; of a failure one per metric, with the
         sentence. When the user stopped it, nothing.
     """
-    ready = _ready(job.source, job.level.images, job.cache)
+    ready = _ready(job.source, job.level, job.cache)
     rows: list[dict[str, Any]] = []
     groups: dict[int, list[int]] = {}
     for number in job.images:  # the region of a segmentation is of one label
@@ -483,7 +493,7 @@ class _Rows:
 
 def _batch(ready: _Ready, job: Work, numbers: Sequence[int]) -> list[dict[str, Any]]:
     """Explain a batch; when it fails as a whole, one picture at a time."""
-    budget = spending(job.level)
+    budget = spending(job.level, ready.task.dims)
     rows = _Rows(ready, job, numbers)
     kb = _kb()
     options = options_of(job.method, kb, budget, ready.task.size)
@@ -495,7 +505,7 @@ def _batch(ready: _Ready, job: Work, numbers: Sequence[int]) -> list[dict[str, A
     controls = [metric for metric in job.metrics if metric in CONTROLS]
     try:
         with _limited(budget.seconds):
-            made = _explained(ready, job, x, pictures, target, options)
+            made: Explanation | str = _explained(ready, job, x, pictures, target, options)
     except _Enough as end:
         if end.args == ("stopped",):
             raise
@@ -554,11 +564,23 @@ def _explained(
     ready: _Ready, job: Work, x: Tensor, pictures: Sequence[Planted], target: Target, options: Mapping[str, Any]
 ) -> Explanation:
     if job.method in REFERENCES:
-        name, make, signed = REFERENCES[job.method]
-        seeds = [job.seed * 2**20 + int.from_bytes(hashlib.sha256(p.name.encode()).digest()[:4], "big") for p in pictures]
+        make, signed = _MAPS[job.method]
+        seeds = [
+            job.seed * 2**20 + int.from_bytes(hashlib.sha256(p.name.encode()).digest()[:4], "big") for p in pictures
+        ]
         values = [make(x[i : i + 1], p.evidence[None], seeds[i]) for i, p in enumerate(pictures)]
         return Explanation(
-            torch.cat(values), job.method, name, torch.zeros(len(x)), signed, (), (), {}, {}, 0.0, job.seed
+            torch.cat(values),
+            job.method,
+            REFERENCES[job.method],
+            torch.zeros(len(x)),
+            signed,
+            (),
+            (),
+            {},
+            {},
+            0.0,
+            job.seed,
         )
     return explain(
         ready.model,
@@ -613,11 +635,11 @@ def _scored(
         return [None] * len(some), [f"given up after {budget.seconds:.0f} s"] * len(some), time.perf_counter() - start
     except Exception as error:  # one metric must not lose the others
         if len(some) > 1:
-            each = [
-                _scored(ready, job, metric, made, x, target, pictures, [at], given, budget) for at in some
-            ]
-            return [v for values, _, _ in each for v in values], [w for _, why, _ in each for w in why], sum(
-                seconds for *_, seconds in each
+            each = [_scored(ready, job, metric, made, x, target, pictures, [at], given, budget) for at in some]
+            return (
+                [v for values, _, _ in each for v in values],
+                [w for _, why, _ in each for w in why],
+                sum(seconds for *_, seconds in each),
             )
         return [None], [sentence_of(error)], time.perf_counter() - start
     values = [one if one == one else None for one in result.score.tolist()]
@@ -663,7 +685,7 @@ def _control(
     target = _targets(ready.task, chosen)
     if isinstance(target, Region):  # the same place is asked about, whatever the model marks there now
         with preserved(ready.model), torch.no_grad():
-            region = marked(primary(ask(ready.model, x[list(twins)].clone()))) == target.label
+            region = marked(primary(ask(ready.model, x[list(twins)].clone()))).eq(target.label or 0)
         target = replace(target, mask=region)
     start = time.perf_counter()
     empty = [replace(one, evidence=torch.zeros_like(one.evidence)) for one in chosen]
@@ -682,12 +704,31 @@ def _control(
     for metric in controls:
         values = None
         if why is None:
-            found = CONTROLS[metric](gone.values, made.values[list(twins)], chosen, job.seed)
+            found = _CONTROLS[metric](gone.values, made.values[list(twins)], chosen, job.seed)
             values = [one if torch.isfinite(torch.tensor(one)) else None for one in found.tolist()]
         rows.add(
             metric, values, why or "not defined for this map", options=options, kind="control", seconds=seconds,
             numbers=numbers,
         )  # fmt: skip
+
+
+def remade(row: BenchRow, images: int, cache: Path | None = None) -> tuple[Planted, Explanation]:
+    """Make the map of a row again, the same bit for bit.
+
+    Args:
+        row: of a method on one of our tasks.
+        images: pictures of its task.
+        cache: folder of the trained models.
+
+    Raises:
+        AtlasError: the method fails.
+    """
+    task = bench.TASKS[row.task]
+    ready = _ready(task, Level("again", (task.id,), images), cache)
+    planted = next(one for one in ready.pictures if one.name == row.image)
+    job = Work(task, row.method, (), (), Level("again", (), images), row.seed, cache)
+    made = _explained(ready, job, planted.x[None], [planted], _targets(task, [planted]), row.method_parameters)
+    return planted, made
 
 
 def sentence_of(error: BaseException) -> str:
@@ -963,7 +1004,7 @@ def _plan(
     retry: bool,
 ) -> Iterator[tuple[Work, float]]:
     """Yield what is still to do of a task with the seconds it may take, the references first."""
-    budget = spending(level)
+    budget = spending(level, one.task.dims)
     done = state.results.done(BENCHMARK, one.task.id, one.sha, failures=not retry)
     able = [method for method in one.able if chosen is None or method in chosen]
     for method in (*REFERENCES, *able):
@@ -995,9 +1036,7 @@ def _due(number: int, one: Prepared, measured: Iterable[str], budget: Spending, 
     return found
 
 
-def _key(
-    method: str, metric: str, image: str, budget: Spending, kb: KB, seed: int, size: Sequence[int]
-) -> Key:
+def _key(method: str, metric: str, image: str, budget: Spending, kb: KB, seed: int, size: Sequence[int]) -> Key:
     control = metric in CONTROLS
     given = {} if control else metric_options(metric, budget.most)
     settings = settings_hash(options_of(method, kb, budget, size), given)
@@ -1009,21 +1048,21 @@ def _expected(job: Work, one: Prepared, kb: KB, budget: Spending) -> float:
     images = len(job.images)
     passes = 0 if job.method in REFERENCES else kb.methods[job.method].cost.passes or 100
     passes = min(passes, budget.passes or passes)
-    asked = 0.0
+    again = asked = 0.0
     for metric in job.metrics:
         needs = () if metric in CONTROLS else kb.metrics[metric].needs
         if "explainer" in needs:
-            asked += passes * 4 * min(images, budget.again)
+            again += passes * 4 * min(images, budget.again)
         elif "model" in needs:
-            asked += 30 * images
+            asked += 1.3 * budget.most.get("steps", 32) * images
         elif metric in CONTROLS:
-            asked += passes * min(images, budget.controls) / len(CONTROLS)
-    return 0.05 + 1.5 * one.seconds * (images * passes + asked)
+            again += passes * min(images, budget.controls) / len(CONTROLS)
+    return 0.05 + one.seconds * (1.5 * (images * passes + again) + asked)
 
 
 def _lost(job: Work, one: Prepared, error: Any, kb: KB) -> list[dict[str, Any]]:
     """Return the rows of a piece of work that never came back."""
-    budget = spending(job.level)
+    budget = spending(job.level, one.task.dims)
     why = f"given up after {budget.seconds:.0f} s" if error == "late" else sentence_of(error)
     rows = []
     for number in job.images:
