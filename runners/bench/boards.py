@@ -167,7 +167,7 @@ def friedman(values: Array, methods: Sequence[str], better: str | None) -> Fried
     if better is None:
         return None
     values = values[:, np.isfinite(values).mean(0) >= 0.5]
-    whole: NDArray[np.bool_] = np.isfinite(values).all(axis=1)
+    whole = np.asarray(np.isfinite(values).all(axis=1))
     kept = values[whole]
     names = [name for name, keep in zip(methods, whole, strict=True) if keep]
     if len(kept) < 3 or kept.shape[1] < 2:

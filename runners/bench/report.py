@@ -266,7 +266,7 @@ def html(found: Benchmark, made: Sequence[Table], kb: KB, told: Sequence[Fact], 
 <h1>Which explanations show what decides?</h1>
 <p class="soft">{escape(found.citation)}{who}{on}. {NOT_CLINICAL}</p>
 <p>Small models were trained on drawn pictures of which every pixel that decides is known. Every method explains the
-same pictures; what it shows is compared with what decides. Means over pictures; in brackets their 95 % bootstrap interval.
+same pictures; what it shows is compared with what decides. Means over pictures, in brackets their 95 % interval.
 Lines in italics are no methods: what noise, the bare picture and the truth would get.</p>
 <h2>Known facts</h2><ul>{lines}</ul>
 {sections}
