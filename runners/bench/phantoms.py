@@ -47,8 +47,9 @@ class Planted:
         without: ``(C, *spatial)``, the same picture without its evidence; None where nobody knows it (expert masks).
         seed: what it was drawn from; -1 for real images.
         channels: the input channels that hold the evidence; None for all.
-        centre: per channel ``(C,)``: what the network sees is ``(image - centre) / scale``.
+        centre: per channel ``(C,)``: what the network sees is ``(image - centre) / scale``, clipped to ``limit``.
         scale: per channel ``(C,)``.
+        limit: greatest magnitude of what the network sees: a CT window.
         name: for rows and messages.
     """
 
@@ -62,6 +63,7 @@ class Planted:
     seed: int
     centre: Tensor
     scale: Tensor
+    limit: float = math.inf
     channels: tuple[int, ...] | None = None
     name: str = ""
 
@@ -78,7 +80,7 @@ class Planted:
     def seen(self, image: Tensor) -> Tensor:
         """Return ``(C, *spatial)`` in the units of :attr:`image` as the network sees it."""
         ones = (-1,) + (1,) * (image.ndim - 1)
-        return (image - self.centre.view(ones)) / self.scale.view(ones)
+        return ((image - self.centre.view(ones)) / self.scale.view(ones)).clamp(-self.limit, self.limit)
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,7 @@ class _Parts:
     centre: Sequence[float]
     scale: Sequence[float]
     white: Sequence[float]
+    limit: float = math.inf
     channels: tuple[int, ...] | None = None
 
 
@@ -231,6 +234,7 @@ def _planted(parts: _Parts, seed: int, label: int, mark: bool) -> Planted:
         seed,
         torch.tensor(parts.centre),
         torch.tensor(parts.scale),
+        parts.limit,
         parts.channels if label else None,
         str(seed),
     )
@@ -283,7 +287,7 @@ WATER = 0.0193
 """Attenuation of water per millimetre at about 70 keV."""
 FIELD = 380.0
 """Field of view of the CT slices in millimetres."""
-PHOTONS = 4e5
+PHOTONS = 8e5
 """Counts of the open beam per detector bin."""
 HARDENING = 0.015
 """Relative loss of a line integral per line integral of bone."""
@@ -368,7 +372,8 @@ def ct(seed: int, label: int, size: Size = (64, 64), *, mark: bool = False, dist
 
     Args:
         seed: the same seed gives the same picture, bit for bit.
-        label: 0 nothing, 1 hypodense lesion (30 to 55 HU below the liver), 2 hyperdense (60 to 100 HU above).
+        label: 0 nothing, 1 hypodense lesion (75 to 110 HU below the liver, as
+            a cyst), 2 hyperdense (as much above).
         size: (H, W) or (D, H, W), H and W equal; D runs from the head to the feet.
         mark: whether to burn a marker into the corner.
         distract: False leaves the distractors out of the same patient.
@@ -392,7 +397,9 @@ def ct(seed: int, label: int, size: Size = (64, 64), *, mark: bool = False, dist
     values = torch.full(full, -1000.0)
     values = torch.where(body < 1, -100 + 8 * grain, values)
     values = torch.where(body < uniform(0.84, 0.92, generator), 55 + 6 * grain, values)  # muscle of the wall
-    values = torch.where(body < 0.78, -70 + 60 * _waves(full, side / 16, generator).clamp(-1, 1.6), values)  # bowel, fat
+    values = torch.where(
+        body < 0.78, -70 + 60 * _waves(full, side / 16, generator).clamp(-1, 1.6), values
+    )  # bowel, fat
     wavy = 1 + 0.08 * _waves(full, side / 8, generator)
     stomach = oval(0, jitter(-0.35), jitter(0.42), 0.9, 0.26, 0.28) * wavy
     values = torch.where(stomach < 1, torch.tensor(30.0), values)
@@ -426,9 +433,10 @@ def ct(seed: int, label: int, size: Size = (64, 64), *, mark: bool = False, dist
     unit = side / 64
     deep = liver & (blur(liver.float(), (2.0 * unit,) * 3 if not flat else (0.1, 2.0 * unit, 2.0 * unit)) > 0.8)
     room = deep[0] if flat else deep
-    low, high = (4.0 * unit, 7.5 * unit) if flat else (5.5 * unit, 9 * unit)
+    low, high = (4.0 * unit, 7.5 * unit) if flat else (6.5 * unit, 10 * unit)
     lesion = _blob(room, low, high, 0.25, generator).view(full) * liver
-    contrast = -uniform(40, 60, generator) if label < 2 else uniform(0, 1, generator) * 40 + 60
+    contrast = uniform(75, 110, generator) * (1 if flat else 1.4)  # thick voxels take some of it
+    contrast = contrast if label == 2 else -contrast
     vessels = torch.zeros(full)
     for _ in range(4 if flat else 6):
         tube = _blob(room, 1.0 * unit, 1.7 * unit, 0.2, generator, away=lesion[0] > 0.1 if flat else lesion > 0.1)
@@ -436,7 +444,7 @@ def ct(seed: int, label: int, size: Size = (64, 64), *, mark: bool = False, dist
     vessels = vessels * liver
     bubble = (stomach < 0.8) & (_grid(full)[1] < jitter(-0.38) * tall)  # gas rises: a level in the supine patient
     if distract:
-        values = torch.where(bubble, torch.tensor(-950.0), values) + 70 * vessels * (1 - lesion)
+        values = torch.where(bubble, torch.tensor(-950.0), values) + 60 * vessels * (1 - lesion)
     distractors = (bubble | ((vessels > 0.3) & (lesion < 0.1))) & distract
 
     noise = torch.randn(full[0], lines_of(side), generator=generator)
@@ -449,9 +457,10 @@ def ct(seed: int, label: int, size: Size = (64, 64), *, mark: bool = False, dist
         change.view(size),
         (lesion > 0.5).view(size),
         distractors.view(size),
-        [50.0],
-        [120.0],
+        [60.0],
+        [60.0],
         [1000.0],
+        limit=2.5,
     )
     return _planted(parts, seed, label, mark)
 
@@ -515,7 +524,7 @@ def _brain(size: Size, generator: torch.Generator) -> tuple[Tensor, Tensor, Tens
         where[nucleus < 1] = 4
         ventricle = _oval(size, (*up, 0.02, 0.105 * way), (*tall, 0.3 * grow, 0.06 * grow), -0.15 * way)
         where[ventricle < 1] = 3
-    deep = (where == 5) & (depth > 7 * side / 64)
+    deep = (where == 5) & (depth > 6 * side / 64)
     where[cortex] = 4
     where[csf] = 3
     shares = torch.stack([blur((where == tissue).float(), (0.45,) * dims) for tissue in range(len(_TISSUES))])
@@ -548,11 +557,11 @@ def mr(
     """
     generator = torch.Generator().manual_seed(seed)
     side, dims = size[-1], len(size)
-    unit = side / 64 if dims == 2 else side / 40
+    unit = side / 64 if dims == 2 else side / 32
     shares, deep, cortex = _brain(size, generator)
     lesion = torch.zeros(size)
     for _ in range(1 + int(uniform(0, 2.99, generator))):
-        lesion = torch.maximum(lesion, _blob(deep, 2.0 * unit, 4.2 * unit, 0.25, generator))
+        lesion = torch.maximum(lesion, _blob(deep, 2.2 * unit, 4.2 * unit, 0.25, generator))
     bright = uniform(95, 130, generator)
     lacune = torch.zeros(size)
     for _ in range(2):
@@ -596,7 +605,7 @@ def mr(
         [90.0] * channels,
         [65.0] * channels,
         [255.0] * channels,
-        (sequences.index("flair"),) if several else None,
+        channels=(sequences.index("flair"),) if several else None,
     )
     return _planted(parts, seed, label, mark)
 
@@ -648,14 +657,18 @@ def histology(seed: int, label: int, size: Size = (64, 64), *, mark: bool = Fals
             distance = distance * (1 + rough * _waves(size, 1.6 * unit, generator)).clamp(0.6, 1.5)
         return ((1 - distance) * radius + 0.5).clamp(0, 1)
 
-    def cluster(count: int, spread: float, small: float, large: float, rough: float, place: Sequence[float]) -> Tensor:
+    def cluster(
+        count: int, near: float, spread: float, small: float, large: float, rough: float, place: Sequence[float]
+    ) -> Tensor:
         total = torch.zeros(size)
         first = uniform(0, 2 * math.pi, generator)
         for number in range(count):
             angle = first + 2 * math.pi * number / count
-            far = spread * uniform(0.8, 1.2, generator)
+            far = uniform(near, spread, generator)
             at = (place[0] + far * math.sin(angle), place[1] + far * math.cos(angle))
-            total = torch.maximum(total, nucleus(at, uniform(small, large, generator) * unit, uniform(0.7, 1, generator), rough))
+            total = torch.maximum(
+                total, nucleus(at, uniform(small, large, generator) * unit, uniform(0.7, 1, generator), rough)
+            )
         return total
 
     ordinary = torch.zeros(size)
@@ -666,9 +679,12 @@ def histology(seed: int, label: int, size: Size = (64, 64), *, mark: bool = Fals
             ordinary = torch.maximum(ordinary, one)
     where = [uniform(-0.6, 0.6, generator) for _ in range(2)]
     angle = math.atan2(-where[0], -where[1]) + uniform(-0.9, 0.9, generator)
-    opposite = [max(-0.75, min(0.75, at + 0.95 * way)) for at, way in zip(where, (math.sin(angle), math.cos(angle)), strict=True)]
-    atypical = cluster(4, 0.25, 3.8, 5.4, 0.13, where)
-    lymphocytes = cluster(7, 0.18, 1.8, 2.2, 0.0, opposite) * (atypical == 0) * distract
+    opposite = [
+        max(-0.75, min(0.75, at + 0.95 * way))
+        for at, way in zip(where, (math.sin(angle), math.cos(angle)), strict=True)
+    ]
+    atypical = cluster(4, 0.2, 0.3, 3.8, 5.4, 0.13, where)
+    lymphocytes = cluster(8, 0.05, 0.24, 1.8, 2.2, 0.0, opposite) * (atypical == 0) * distract
 
     edge = (1 - blur(atypical, (1.5 * unit, 1.5 * unit))).clamp(0, 1) * 2
 
@@ -751,7 +767,9 @@ def fundus(seed: int, label: int, size: Size = (96, 96), *, mark: bool = False, 
     colour = colour * (1 - 0.3 * (-(spot**2) * 2).exp() * torch.tensor([0.8, 1.0, 1.0]).view(3, 1, 1))
     cup = _oval(size, disc, (0.17, 0.15))
     glow = torch.sigmoid((1 - cup) * 9)
-    colour = colour * (1 - 0.8 * glow) + 0.8 * glow * torch.tensor([250.0, 215, 150]).view(3, 1, 1) * (1 - 0.1 * cup.clamp(0, 1))
+    colour = colour * (1 - 0.8 * glow) + 0.8 * glow * torch.tensor([250.0, 215, 150]).view(3, 1, 1) * (
+        1 - 0.1 * cup.clamp(0, 1)
+    )
     vessels = _vessels(size, disc, way, generator)
     red = torch.tensor([0.30, 0.55, 0.45]).view(3, 1, 1)
     colour = colour * (1 - red * vessels)
@@ -814,7 +832,11 @@ def xray(seed: int, label: int, size: Size = (64, 64), *, mark: bool = False, di
     for side in (-1, 1):
         centre = (jitter(-0.08), jitter(0.43) * side)
         shape = _oval(size, centre, (jitter(0.72), jitter(0.32, 0.02)), -0.12 * side)
-        floor = jitter(0.42 if side < 0 else 0.47) - 0.5 * (right - centre[1]) ** 2 + 0.9 * ((right - centre[1]).abs() - 0.12).relu() ** 1.5
+        floor = (
+            jitter(0.42 if side < 0 else 0.47)
+            - 0.5 * (right - centre[1]) ** 2
+            + 0.9 * ((right - centre[1]).abs() - 0.12).relu() ** 1.5
+        )
         lungs = torch.maximum(lungs, soft(shape, 14) * torch.sigmoid((floor - down) * 22))
     path = path - 1.15 * lungs
     heart = soft(_oval(size, (jitter(0.22), jitter(0.16)), (jitter(0.36), jitter(0.36)), 0.5), 9)

@@ -125,23 +125,39 @@ def _tasks() -> dict[str, Task]:
     listed = [
         Task("ultrasound_cnn", "ultrasound", see, 2, "cnn", "planted", flat, phantom="ultrasound"),
         Task("ultrasound_vit", "ultrasound", see, 2, "vit", "planted", flat, phantom="ultrasound"),
-        Task("ultrasound_unet", "ultrasound", mark, 2, "unet", "planted", flat, phantom="ultrasound"),
-        Task("ct_cnn", "ct", see, 2, "cnn", "planted", flat, phantom="ct"),
-        Task("ct_swin_unet", "ct", mark, 2, "swin", "planted", flat, phantom="ct"),
-        Task("ct3d_cnn", "ct", see, 3, "cnn", "planted", deep, phantom="ct"),
-        Task("ct3d_unet", "ct", mark, 3, "unet", "planted", deep, phantom="ct"),
+        Task("ultrasound_unet", "ultrasound", mark, 2, "unet", "planted", flat, phantom="ultrasound", epochs=4),
+        Task("ct_cnn", "ct", see, 2, "cnn", "planted", flat, phantom="ct", images=500, epochs=10),
+        Task("ct_swin_unet", "ct", mark, 2, "swin", "planted", flat, phantom="ct", batch=16, rate=2e-3, epochs=6),
+        Task(
+            "ct3d_cnn", "ct", see, 3, "cnn", "planted", deep, phantom="ct", images=240, epochs=12, batch=16, rate=6e-3
+        ),
         Task("mr_vit", "mri", see, 2, "vit", "planted", flat, phantom="mr"),
-        Task("mr_unet", "mri", mark, 2, "unet", "planted", flat, phantom="mr"),
+        Task("mr_unet", "mri", mark, 2, "unet", "planted", flat, phantom="mr", epochs=5),
         Task("mr_sequences_cnn", "mri", see, 2, "cnn", "planted", flat, phantom="mr_sequences"),
-        Task("mr3d_vit", "mri", see, 3, "vit", "planted", deep, phantom="mr"),
-        Task("mr3d_swin_unet", "mri", mark, 3, "swin", "planted", deep, phantom="mr"),
+        Task("mr3d_vit", "mri", see, 3, "vit", "planted", deep, phantom="mr", images=360, epochs=8, batch=16),
+        Task(
+            "mr3d_unet", "mri", mark, 3, "unet", "planted", deep, phantom="mr", images=64, epochs=6, batch=4, rate=1e-2
+        ),
+        Task("mr3d_swin_unet", "mri", mark, 3, "swin", "planted", deep, phantom="mr", images=120, epochs=6, batch=8),
         Task("histology_cnn", "histopathology", see, 2, "cnn", "planted", flat, phantom="histology"),
         Task("histology_swin", "histopathology", see, 2, "swin", "planted", flat, phantom="histology"),
         Task("fundus_cnn", "fundus", see, 2, "cnn", "planted", (96, 96), phantom="fundus"),
-        Task("fundus_unet", "fundus", mark, 2, "unet", "planted", (96, 96), phantom="fundus"),
+        Task(
+            "fundus_unet",
+            "fundus",
+            mark,
+            2,
+            "unet",
+            "planted",
+            (96, 96),
+            phantom="fundus",
+            images=200,
+            epochs=5,
+            batch=8,
+        ),
         Task("xray_cnn", "xray", see, 2, "cnn", "planted", flat, phantom="xray"),
         Task("xray_shortcut_cnn", "xray", see, 2, "cnn", "planted", flat, phantom="xray", marked=True),
-        Task("xray_control_cnn", "xray", see, 2, "cnn", "none", flat, phantom="xray"),
+        Task("xray_control_cnn", "xray", see, 2, "cnn", "none", flat, phantom="xray", images=96, epochs=40),
     ]
     return {task.id: task for task in listed}
 
@@ -202,16 +218,16 @@ def cases(task: Task, number: int, split: Split = "test", *, evident: bool = Fal
         evident: only pictures with evidence, for those without there is nothing to find; by default labels take turns.
             Without effect where no picture has evidence.
     """
-    count = len(task.labels)
-    found = []
-    for i in range(number):
-        seed = FIRST_SEED[split] + i
-        if task.truth == "none":
-            label = int(torch.randint(count, (), generator=torch.Generator().manual_seed(seed + 2**42)))
-        else:
-            label = 1 + i % (count - 1) if evident else i % count
-        found.append(draw(task, seed, label))
-    return found
+    return [_case(task, i, split, evident) for i in range(number)]
+
+
+def _case(task: Task, number: int, split: Split, evident: bool, distract: bool = True) -> Planted:
+    seed, count = FIRST_SEED[split] + number, len(task.labels)
+    if task.truth == "none":
+        label = int(torch.randint(count, (), generator=torch.Generator().manual_seed(seed + 2**42)))
+    else:
+        label = 1 + number % (count - 1) if evident else number % count
+    return draw(task, seed, label, distract)
 
 
 # ---------------------------------------------------------------- models
@@ -230,7 +246,7 @@ def network(task: Task) -> nn.Module:
     if task.architecture == "swin":
         return nets.Swin(channels, classes, 32, 2, task.dims, maps=maps)
     if task.architecture == "cnn" and not maps:
-        return nets.ResNet(channels, classes, (16, 32, 64) if task.dims == 2 else (8, 16, 32), task.dims)
+        return nets.ResNet(channels, classes, (16, 32, 64) if task.dims == 2 else (16, 32, 48), task.dims)
     if task.architecture == "vit" and not maps:
         return nets.VisionTransformer(channels, task.size[0], classes, 64, 4, 4, task.dims)
     raise ModelError(
@@ -242,7 +258,7 @@ def network(task: Task) -> nn.Module:
 def fingerprint(task: Task) -> str:
     """Return a hash of all that decides the weights: the task, the code of phantoms, networks and training, torch."""
     told = repr([(field, value) for field, value in sorted(asdict(task).items()) if field not in ("id", "modality")])
-    code = "".join(inspect.getsource(part) for part in (phantoms, shared, nets, network, draw, _learned, _loss))
+    code = "".join(inspect.getsource(part) for part in (phantoms, shared, nets, network, draw, _case, _learned, _loss))
     return hashlib.sha256("\n".join((told, code, torch.__version__)).encode()).hexdigest()[:16]
 
 
@@ -262,17 +278,22 @@ def trained(task: Task, cache: Path | None = None, progress: Progress | None = N
         unfinished = path.with_suffix(f".{os.getpid()}.part")  # another process may be at it: the file appears at once
         save_file({key: value.contiguous() for key, value in learned.items()}, unfinished)
         unfinished.replace(path)
-    model = network(task)
+    with torch.random.fork_rng(devices=[]):
+        model = network(task)
     model.load_state_dict(load_file(path))
     return model.eval()
 
 
 def _learned(task: Task, progress: Progress) -> nn.Module:
     """Train a network on patients with and without their evidence."""
-    batches = max(1, task.images * (1 if task.truth == "none" else 2) // task.batch)
-    total = task.images + batches * task.epochs
+    twins = 1 if task.truth == "none" else 2
+    patients = task.batch // twins  # per step; both pictures of a patient go together, so that anatomy cancels out
+    steps = max(1, task.images // patients)
+    total = task.images + steps * task.epochs
     images, truths = [], []
-    for i, planted in enumerate(cases(task, task.images, "train", evident=True)):
+    for i in range(task.images):
+        # some patients without distractors: those must not matter, there or not
+        planted = _case(task, i, "train", evident=True, distract=i % 3 > 0 or task.truth == "none")
         images.append(planted.x)
         truths.append(torch.tensor(planted.label) if task.task == "classification" else planted.truth)
         progress(i + 1, total)
@@ -289,15 +310,17 @@ def _learned(task: Task, progress: Progress) -> nn.Module:
             torch.manual_seed(task.seed)
             model = network(task).to(memory_format=layout).train()  # type: ignore[call-overload]
             optimiser = torch.optim.AdamW(model.parameters(), task.rate, weight_decay=0.02)
-            schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, task.rate, total_steps=batches * task.epochs)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, task.rate, total_steps=steps * task.epochs)
             for epoch in range(task.epochs):
-                for i, rows in enumerate(torch.randperm(len(x))[: batches * task.batch].split(task.batch)):
+                order = torch.randperm(task.images)[: steps * patients]
+                for i, chosen in enumerate(order.split(patients)):
+                    rows = (twins * chosen[:, None] + torch.arange(twins)).flatten()
                     optimiser.zero_grad()
                     _loss(model(x[rows]), truth[rows]).backward()  # type: ignore[no-untyped-call]
                     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                     optimiser.step()
                     schedule.step()
-                    progress(task.images + epoch * batches + i + 1, total)
+                    progress(task.images + epoch * steps + i + 1, total)
     finally:
         torch.set_num_threads(threads)
     return model.eval()
@@ -353,7 +376,7 @@ def checked(task: Task, model: nn.Module, pictures: Sequence[Planted]) -> list[C
     for each in pictures:
         margin = _margin(model, each, each.x)
         without = undistracted = None
-        problem = "" if margin > 0 else "the model's answer is wrong"
+        problem = "the model's answer is wrong" if margin <= 0 and task.truth != "none" else ""
         if each.evidence.any() and each.x_without is not None:
             without = _margin(model, each, each.x_without)
             if not problem and without > 0:

@@ -123,16 +123,16 @@ class ResNet(nn.Module):
     def __init__(self, channels: int, classes: int, widths: Sequence[int], dims: int = 2) -> None:
         super().__init__()
         flat = dims == 2
-        stem = nn.Conv2d if flat else nn.Conv3d
+        stem, side = (nn.Conv2d, 5) if flat else (nn.Conv3d, 3)
         self.stem = nn.Sequential(
-            stem(channels, widths[0], 5, stride=2, padding=2, bias=False),
+            stem(channels, widths[0], side, stride=2, padding=side // 2, bias=False),
             nn.BatchNorm2d(widths[0]) if flat else nn.BatchNorm3d(widths[0]),
             nn.ReLU(inplace=True),
-            nn.MaxPool2d(2) if flat else nn.Identity(),
+            nn.MaxPool2d(2) if flat else nn.MaxPool3d(2),
         )
         self.stages = nn.Sequential()
         for before, after in zip((widths[0], *widths), widths, strict=False):
-            stride = 1 if len(self.stages) == 0 else 2
+            stride = 2 if len(self.stages) == 1 or (len(self.stages) > 1 and flat) else 1
             self.stages.append(nn.Sequential(Residual(before, after, stride, dims), Residual(after, after, 1, dims)))
         self.pool = nn.AdaptiveAvgPool2d(1) if flat else nn.AdaptiveAvgPool3d(1)
         self.fc = nn.Linear(widths[-1], classes)
