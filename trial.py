@@ -17,7 +17,7 @@ from torch import Tensor
 
 from recommender import Answer, Query, answer, parse
 from recommender import Measured as Row
-from recommender.rank import failed, standings
+from recommender.case import failed, standings
 from runners import Image, Model, Wired, explainers, metrics, profile, runnable, unmet
 from runners.case import Case, Measured, Result, explained, open_case, read_target, scored, to_input
 from runners.models import preserved, run

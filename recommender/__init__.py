@@ -1,10 +1,11 @@
 """What to use: reads a question, ranks the methods and says why, with sources. No model, no network, no torch."""
 
 from recommender.argue import Answer, Role, Step, answer
+from recommender.case import Measured
 from recommender.clarifying import Clarification, clarify
 from recommender.comparing import Comparison, Sentence, WhyNot, compare, why_not
 from recommender.query import Query, parse
-from recommender.rank import Evidence, Measured, Reason, Recommendation, RuledOut, recommend
+from recommender.rank import Evidence, Reason, Recommendation, RuledOut, recommend
 from recommender.snippets import snippet
 
 __all__ = [

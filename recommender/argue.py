@@ -11,22 +11,11 @@ from dataclasses import dataclass
 from itertools import combinations, islice
 from typing import Any, Final
 
+from recommender.case import CITED, Case, Measured, case_of, counted, lower, sentence
 from recommender.comparing import Comparison, Sentence, compared, in_words, place
+from recommender.points import Points
 from recommender.query import Query, parse
-from recommender.rank import (
-    _CITED,
-    Measured,
-    Points,
-    Recommendation,
-    RuledOut,
-    _Case,
-    _case,
-    _count,
-    _lower,
-    _rank,
-    _sentence,
-    estimate,
-)
+from recommender.rank import Recommendation, RuledOut, estimate, ranked
 from taxonomy import KB, Profile
 from taxonomy.graph import methods_of, relatives
 from taxonomy.questions import findings
@@ -201,8 +190,8 @@ def answer(
         UnknownIdError: As for :func:`recommend`.
     """
     query = parse(question, kb) if isinstance(question, str) else question
-    case = _case(query, kb, profile, measured, runnable)
-    found, out = _rank(case)
+    case = case_of(query, kb, profile, measured, runnable)
+    found, out = ranked(case)
     panel = _panel(case, found, here=bool(case.runnable))
     chosen = panel or _panel(case, found, here=False)
     return Answer(
@@ -223,7 +212,7 @@ def answer(
 # --- the panel -------------------------------------------------------------------------------------------------------
 
 
-def _panel(case: _Case, found: Sequence[Recommendation], *, here: bool) -> list[Recommendation]:
+def _panel(case: Case, found: Sequence[Recommendation], *, here: bool) -> list[Recommendation]:
     """Choose methods that complement each other, of those that can be run here or of all.
 
     One of a family, at most four, then up to three a second of one; those first that share the fewest weaknesses with
@@ -288,7 +277,7 @@ def _panel(case: _Case, found: Sequence[Recommendation], *, here: bool) -> list[
     return chosen
 
 
-def _roles(case: _Case, chosen: Sequence[Recommendation], found: Sequence[Recommendation]) -> Iterator[Role]:
+def _roles(case: Case, chosen: Sequence[Recommendation], found: Sequence[Recommendation]) -> Iterator[Role]:
     """Say what each method adds to those before it."""
     for number, one in enumerate(chosen):
         before = chosen[:number]
@@ -309,11 +298,11 @@ def _roles(case: _Case, chosen: Sequence[Recommendation], found: Sequence[Recomm
             text = evidence.text.rstrip(".")
             parts.append(text if text[1:2].isupper() else text[:1].lower() + text[1:])
             cites += evidence.cites
-        yield Role(one.method, _sentence("; ".join(parts)), tuple(dict.fromkeys(cites)))
+        yield Role(one.method, sentence("; ".join(parts)), tuple(dict.fromkeys(cites)))
 
 
 def _difference(
-    case: _Case, one: Recommendation, before: Sequence[Recommendation], found: Sequence[Recommendation]
+    case: Case, one: Recommendation, before: Sequence[Recommendation], found: Sequence[Recommendation]
 ) -> str:
     families, branches = case.kb.vocabulary.families, case.kb.vocabulary.branches
     family = families[one.family]
@@ -321,21 +310,21 @@ def _difference(
         return "You named it"
     if one == found[0]:
         return "It leads the ranking"
-    what = f"{_lower(family.name)}" + (f" ({_lower(family.definition).rstrip('.')})" if family.definition else "")
+    what = f"{lower(family.name)}" + (f" ({lower(family.definition).rstrip('.')})" if family.definition else "")
     if not before:
         return f"It ranks highest of those that can be run and fit your question: {what}"
     if one.branch not in {c.branch for c in before}:
-        return f"It answers in another way ({_lower(branches[case.kb.branch(one.method)].name)}): {what}"
+        return f"It answers in another way ({lower(branches[case.kb.branch(one.method)].name)}): {what}"
     if one.family not in {c.family for c in before}:
         return f"It works in another way than the ones before: {what}"
     kin = next(c for c in before if c.family == one.family)
-    return f"No method of a further family fits; it is of one family with {kin.name}, {_lower(family.name)}"
+    return f"No method of a further family fits; it is of one family with {kin.name}, {lower(family.name)}"
 
 
-def _spared(case: _Case, one: Recommendation, before: Sequence[Recommendation]) -> Sentence | None:
+def _spared(case: Case, one: Recommendation, before: Sequence[Recommendation]) -> Sentence | None:
     """A challenge of the modality that a method before it suffers from, and that it eases or is not known to share."""
     for challenge_id in case.challenges:
-        name = _lower(case.kb.challenges[challenge_id].name)
+        name = lower(case.kb.challenges[challenge_id].name)
         for other in before:
             hurt = case.effect(challenge_id, other.method, eases=False)
             if hurt is None or case.effect(challenge_id, one.method, eases=False):
@@ -354,7 +343,7 @@ def _spared(case: _Case, one: Recommendation, before: Sequence[Recommendation]) 
 # --- the protocol ----------------------------------------------------------------------------------------------------
 
 
-def _protocol(case: _Case, chosen: Sequence[Recommendation]) -> Iterator[Step]:
+def _protocol(case: Case, chosen: Sequence[Recommendation]) -> Iterator[Step]:
     """How to check the panel's explanations, step by step."""
     if not chosen:
         return
@@ -372,7 +361,7 @@ def _protocol(case: _Case, chosen: Sequence[Recommendation]) -> Iterator[Step]:
         if metrics and name in _CHECKS:
             step, accept = _CHECKS[name]
             names = _and([kb.metrics[m].name for m in metrics])
-            who = _lower(audience.name) if audience else "people who would use them"
+            who = lower(audience.name) if audience else "people who would use them"
             notes = tuple(_notes(case, metrics, told))
             cites = dict.fromkeys(source for m in metrics if (source := kb.metrics[m].source))
             yield Step(step.format(names, audience=who), tuple(metrics), accept, notes, tuple(cites))
@@ -382,7 +371,7 @@ def _and(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _together(case: _Case, chosen: Sequence[Recommendation]) -> Step:
+def _together(case: Case, chosen: Sequence[Recommendation]) -> Step:
     """Run all on the same images, with what that costs and why it is worth it."""
     text = f"Run {_and([r.name for r in chosen])} on the same images and look where they disagree."
     each = [estimate(case.kb.methods[r.method], case.profile.dims) for r in chosen]
@@ -397,7 +386,7 @@ def _together(case: _Case, chosen: Sequence[Recommendation]) -> Step:
     return Step(text, notes=tuple(notes))
 
 
-def _human(case: _Case) -> list[str]:
+def _human(case: Case) -> list[str]:
     """Metrics with people: those that the challenges name first, then by id."""
     kb = case.kb
     named = [s.metric for c in _concerning(case) for s in kb.challenges[c].shown_by]
@@ -405,13 +394,13 @@ def _human(case: _Case) -> list[str]:
     return sorted(human, key=lambda m: (-named.count(m), m))
 
 
-def _concerning(case: _Case) -> list[str]:
+def _concerning(case: Case) -> list[str]:
     """The challenges of the modality, then the general ones."""
     general = (c for c, challenge in case.kb.challenges.items() if challenge.general and c not in case.challenges)
     return [*case.challenges, *general]
 
 
-def _notes(case: _Case, metrics: Sequence[str], told: set[str]) -> Iterator[Sentence]:
+def _notes(case: Case, metrics: Sequence[str], told: set[str]) -> Iterator[Sentence]:
     """What challenges say about metrics, then one known weakness; nothing that was told before."""
     kb, number = case.kb, 0
     for challenge_id in _concerning(case):
@@ -419,9 +408,7 @@ def _notes(case: _Case, metrics: Sequence[str], told: set[str]) -> Iterator[Sent
             if shown.metric in metrics and shown.text and shown.text not in told and number < 2:
                 told.add(shown.text)
                 number += 1
-                text = (
-                    f"{kb.metrics[shown.metric].name}, for “{_lower(kb.challenges[challenge_id].name)}”: {shown.text}"
-                )
+                text = f"{kb.metrics[shown.metric].name}, for “{lower(kb.challenges[challenge_id].name)}”: {shown.text}"
                 yield Sentence(_told_from(case, text, shown.sources), tuple(shown.sources))
     for metric in metrics:
         for weakness in kb.metrics[metric].weaknesses:
@@ -432,7 +419,7 @@ def _notes(case: _Case, metrics: Sequence[str], told: set[str]) -> Iterator[Sent
                 return
 
 
-def _told_from(case: _Case, text: str, sources: Iterable[str]) -> str:
+def _told_from(case: Case, text: str, sources: Iterable[str]) -> str:
     """Return a sentence with what its sources studied, and how far that is from the modality asked about."""
     studied = dict.fromkeys(place(case, case.kb.publications[s]) for s in sources if case.kb.publications[s].study)
     return f"{text.rstrip(' .')} ({'; '.join(studied) or 'said of no modality in particular'})."
@@ -441,7 +428,7 @@ def _told_from(case: _Case, text: str, sources: Iterable[str]) -> str:
 # --- cautions --------------------------------------------------------------------------------------------------------
 
 
-def _cautions(case: _Case, chosen: Sequence[Recommendation]) -> Iterator[Statement]:
+def _cautions(case: Case, chosen: Sequence[Recommendation]) -> Iterator[Statement]:
     """What makes explaining hard in the modality; where the panel is known to mislead; what was trusted too much."""
     kb = case.kb
     told = dict[str, str]()
@@ -450,10 +437,10 @@ def _cautions(case: _Case, chosen: Sequence[Recommendation]) -> Iterator[Stateme
         while at:
             for difficulty in kb.modalities[at].challenges:
                 challenge = kb.challenges[difficulty.challenge]
-                note = f" (said of {_lower(case.label(at))})" if len(case.query.modality) > 1 or at != modality else ""
+                note = f" (said of {lower(case.label(at))})" if len(case.query.modality) > 1 or at != modality else ""
                 if difficulty.challenge not in told:
                     told[difficulty.challenge] = at
-                    text = _sentence(difficulty.text or challenge.definition)
+                    text = sentence(difficulty.text or challenge.definition)
                     yield Statement(text=f"{challenge.name}: {text}{note}", sources=difficulty.sources)
             at = kb.modalities[at].parent
     for named in case.challenges:
@@ -465,13 +452,13 @@ def _cautions(case: _Case, chosen: Sequence[Recommendation]) -> Iterator[Stateme
         for general in (c for c in _concerning(case) if c not in case.challenges):
             effect = case.effect(general, one.method, eases=False)
             if effect:
-                text = f"{one.name} is known for “{_lower(kb.challenges[general].name)}”: {effect.text}"
+                text = f"{one.name} is known for “{lower(kb.challenges[general].name)}”: {effect.text}"
                 yield Statement(text=_told_from(case, text, effect.sources), sources=effect.sources)
                 break
     yield from _overtrusted(case, chosen)
 
 
-def _overtrusted(case: _Case, chosen: Sequence[Recommendation]) -> Iterator[Statement]:
+def _overtrusted(case: Case, chosen: Sequence[Recommendation]) -> Iterator[Statement]:
     """Findings that a method of the panel convinced without being right, useful or faithful; the nearest first."""
     order = ("same", "near", "far")
     found: dict[str, tuple[tuple[int, int, str], Statement]] = {}
@@ -492,7 +479,7 @@ def _overtrusted(case: _Case, chosen: Sequence[Recommendation]) -> Iterator[Stat
 # --- what nobody studied ---------------------------------------------------------------------------------------------
 
 
-def _unstudied(case: _Case, chosen: Sequence[Recommendation], found: Sequence[Recommendation]) -> Iterator[Sentence]:
+def _unstudied(case: Case, chosen: Sequence[Recommendation], found: Sequence[Recommendation]) -> Iterator[Sentence]:
     """The blanks of the literature that bear on this question."""
     kb = case.kb
     if not found or not (case.query.modality or case.profile.task):
@@ -502,7 +489,7 @@ def _unstudied(case: _Case, chosen: Sequence[Recommendation], found: Sequence[Re
         p for p, spot in case.places.items() if spot == ("same", True) and kb.publications[p].study and not _gone(kb, p)
     ]
     studies.sort(key=lambda p: (-(kb.publications[p].year or 0), p))
-    cites = tuple(studies[:_CITED])
+    cites = tuple(studies[:CITED])
     if not studies:
         yield Sentence(f"No study {where} is in the knowledge base.")
     else:
@@ -514,7 +501,7 @@ def _unstudied(case: _Case, chosen: Sequence[Recommendation], found: Sequence[Re
         yield from islice(_untried(case, modality, found), 2)
 
 
-def _untried(case: _Case, modality: str, found: Sequence[Recommendation]) -> Iterator[Sentence]:
+def _untried(case: Case, modality: str, found: Sequence[Recommendation]) -> Iterator[Sentence]:
     """Methods that rank high here although nobody tried them on the modality, with where they were tried instead."""
     coverage = case.kb.index.coverage
     parts = [modality, *(m for m, one in case.kb.modalities.items() if one.parent == modality)]
@@ -524,9 +511,9 @@ def _untried(case: _Case, modality: str, found: Sequence[Recommendation]) -> Ite
             continue
         near = [(m, coverage[one.method, m]) for m in others if (one.method, m) in coverage][:3]
         if near:
-            names = ", ".join(f"{_lower(case.label(m))} ({_count(len(papers), 'study')})" for m, papers in near)
+            names = ", ".join(f"{lower(case.label(m))} ({counted(len(papers), 'study')})" for m, papers in near)
             cites = dict.fromkeys(paper for _, papers in near for paper in papers[:2])
-            text = f"No study tried {one.name} on {_lower(case.label(modality))}, though on {names}."
+            text = f"No study tried {one.name} on {lower(case.label(modality))}, though on {names}."
             yield Sentence(text, tuple(cites))
 
 
@@ -535,35 +522,35 @@ def _gone(kb: KB, publication: str) -> bool:
 
 
 def _blank_families(
-    case: _Case, studies: Sequence[str], found: Sequence[Recommendation], where: str, cites: tuple[str, ...]
+    case: Case, studies: Sequence[str], found: Sequence[Recommendation], where: str, cites: tuple[str, ...]
 ) -> Iterator[Sentence]:
     """Families of methods that could serve and that no study tried."""
     kb = case.kb
     used = {kb.methods[m].family for p in studies for m in methods_of(kb.publications[p])}
-    names = [_lower(kb.vocabulary.families[f].name) for f in dict.fromkeys(r.family for r in found) if f not in used]
+    names = [lower(kb.vocabulary.families[f].name) for f in dict.fromkeys(r.family for r in found) if f not in used]
     if names:
-        more = f" and {_count(len(names) - 6, 'further family')}" if len(names) > 6 else ""
-        text = f"None of the {_count(len(studies), 'study')} {where} tried {', '.join(names[:6])}{more}."
+        more = f" and {counted(len(names) - 6, 'further family')}" if len(names) > 6 else ""
+        text = f"None of the {counted(len(studies), 'study')} {where} tried {', '.join(names[:6])}{more}."
         yield Sentence(_one(text), cites)
 
 
-def _blank_criteria(case: _Case, studies: Sequence[str], where: str, cites: tuple[str, ...]) -> Iterator[Sentence]:
+def _blank_criteria(case: Case, studies: Sequence[str], where: str, cites: tuple[str, ...]) -> Iterator[Sentence]:
     """Qualities that no study looked at, and whether clinicians did."""
     kb = case.kb
     looked = {claim.criterion for p in studies for claim in kb.publications[p].claims}
-    blank = [_lower(kb.vocabulary.criteria[c].name) for c in _EXPECTED if c not in looked]
+    blank = [lower(kb.vocabulary.criteria[c].name) for c in _EXPECTED if c not in looked]
     if blank:
-        text = f"None of the {_count(len(studies), 'study')} {where} found anything on {', '.join(blank)}."
+        text = f"None of the {counted(len(studies), 'study')} {where} found anything on {', '.join(blank)}."
         yield Sentence(_one(text), cites)
     if not any(kb.publications[p].clinicians for p in studies):
-        text = f"In none of the {_count(len(studies), 'study')} {where} are experts known to have judged explanations."
+        text = f"In none of the {counted(len(studies), 'study')} {where} are experts known to have judged explanations."
         yield Sentence(_one(text), cites)
     architecture = case.profile.architecture
     if architecture and not any(
         s and s.architecture == architecture for s in (kb.publications[p].study for p in studies)
     ):
         name = kb.vocabulary.architectures[architecture].name
-        text = f"None of the {_count(len(studies), 'study')} {where} is known to have explained such a model ({name})."
+        text = f"None of the {counted(len(studies), 'study')} {where} is known to have explained such a model ({name})."
         yield Sentence(_one(text), cites)
 
 
@@ -574,7 +561,7 @@ def _one(text: str) -> str:
     )
 
 
-def _blank_pairs(case: _Case, chosen: Sequence[Recommendation]) -> Iterator[Sentence]:
+def _blank_pairs(case: Case, chosen: Sequence[Recommendation]) -> Iterator[Sentence]:
     """Pairs of the panel that no study set against each other on the modality."""
     index = case.kb.index
     met = {
@@ -591,7 +578,7 @@ def _blank_pairs(case: _Case, chosen: Sequence[Recommendation]) -> Iterator[Sent
         yield Sentence(f"No study on {case.modality_names} compares any two methods of the panel with each other.")
     elif blank:
         text = "; ".join(f"{a.name} and {b.name}" for a, b in blank[:4])
-        more = f" and {_count(len(blank) - 4, 'further pair')}" if len(blank) > 4 else ""
+        more = f" and {counted(len(blank) - 4, 'further pair')}" if len(blank) > 4 else ""
         yield Sentence(f"No study on {case.modality_names} compares these of the panel: {text}{more}.")
 
 
@@ -599,7 +586,7 @@ def _blank_pairs(case: _Case, chosen: Sequence[Recommendation]) -> Iterator[Sent
 
 
 def _message(
-    case: _Case, found: Sequence[Recommendation], out: Sequence[RuledOut], chosen: Sequence[Recommendation]
+    case: Case, found: Sequence[Recommendation], out: Sequence[RuledOut], chosen: Sequence[Recommendation]
 ) -> str | None:
     """What to tell the asker beside the answer."""
     query, parts = case.query, []
@@ -617,7 +604,7 @@ def _message(
                 f"{kb.methods[method_id].name} is a name for several methods; studies that use it do not say which."
             )
     if query.empty and case.given is None:
-        some = ", ".join(_lower(m.name) for m in list(case.kb.modalities.values())[:6])
+        some = ", ".join(lower(m.name) for m in list(case.kb.modalities.values())[:6])
         parts.append(
             "Nothing was found to rest a recommendation on. Name an imaging modality "
             f"({some}, …), a task (classification, segmentation, …), a model (CNN, ViT, U-Net, black box) or a method, "

@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any, Final, NamedTuple
 
+from recommender.case import NO_QUALITY, facts_of
 from recommender.query import BETWEEN_ORGANS, Dimension, Query
-from recommender.rank import NO_QUALITY, Recommendation, facts_of, recommend
+from recommender.rank import Recommendation, recommend
 from taxonomy import KB
 from taxonomy.graph import methods_of, relatives
 from taxonomy.schema import Part, Publication

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, cast
 
+from recommender.case import ARCHITECTURES, case_of
 from recommender.query import Dimension, Query
-from recommender.rank import ARCHITECTURES, Recommendation, _case, _rank
+from recommender.rank import Recommendation, ranked
 from taxonomy import KB, Profile
 from taxonomy.graph import methods_of
 from taxonomy.schema import Publication
@@ -92,7 +93,7 @@ def clarify(
         UnknownIdError: As for :func:`recommender.recommend`.
     """
     able = tuple(runnable)
-    found, _ = _rank(_case(query, kb, profile, (), able))
+    found, _ = ranked(case_of(query, kb, profile, (), able))
     if not found:
         return None
     leading = _leaders(found)
@@ -104,7 +105,7 @@ def clarify(
         total = sum(weight for _, _, weight in asked.answers)
         change, moves = 0.0, False
         for _, changed, weight in asked.answers:
-            then = [r.method for r in _rank(_case(changed, kb, profile, (), able), leading)[0][:TOP]]
+            then = [r.method for r in ranked(case_of(changed, kb, profile, (), able), leading)[0][:TOP]]
             change += weight / total * len(set(now) - set(then))
             moves |= set(now[:FIRST]) != set(then[:FIRST])
         if moves and change > (best.change if best else 0.0):
@@ -173,7 +174,7 @@ def _open(query: Query, kb: KB, profile: Profile | None) -> Iterator[_Asked]:
             aims |= {family: goal_id for family in goal.families if family not in aims}
         answers = [
             (words.goals[g].name, replace(query, goal=g), w)
-            for g, w in shares(lambda p: {aims.get(kb.methods[m].family) for m in methods_of(p)})
+            for g, w in shares(lambda p: dict.fromkeys(aims.get(kb.methods[m].family) for m in methods_of(p)))
         ]
         yield _Asked("goal", "What do you want to know?", answers)
     for need, text in _OWNED.items():

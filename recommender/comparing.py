@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from recommender.case import NO_QUALITY, Case, Measured, bare, case_of, counted, lower
 from recommender.query import Query
-from recommender.rank import NO_QUALITY, Measured, Reason, _bare, _Case, _case, _count, _lower, _rank
+from recommender.rank import Reason, ranked
 from taxonomy import KB, Profile, UnknownIdError
 from taxonomy.questions import side
 from taxonomy.schema import Claim, Publication
@@ -107,10 +108,10 @@ def compare(methods: Sequence[str], query: Query, kb: KB) -> Comparison:
     for method in methods:
         if method not in kb.methods:
             raise UnknownIdError(method, kb.methods, "method")
-    return compared(_case(query, kb, None, (), ()), tuple(dict.fromkeys(methods)))
+    return compared(case_of(query, kb, None, (), ()), tuple(dict.fromkeys(methods)))
 
 
-def compared(case: _Case, methods: tuple[str, ...]) -> Comparison:
+def compared(case: Case, methods: tuple[str, ...]) -> Comparison:
     """Compare the methods of a case; see :func:`compare`."""
     names = _names(case, methods)
     duels: dict[tuple[str, int], Told] = {}
@@ -140,7 +141,7 @@ def compared(case: _Case, methods: tuple[str, ...]) -> Comparison:
     return Comparison(methods, duel, sides, tuple(_verdict(case, methods, duel, sides)))
 
 
-def _names(case: _Case, methods: Sequence[str]) -> dict[str, set[str]]:
+def _names(case: Case, methods: Sequence[str]) -> dict[str, set[str]]:
     """Return method to the ids under which publications speak of it; none stands for two of them."""
     kb = case.kb
     found = {}
@@ -151,7 +152,7 @@ def _names(case: _Case, methods: Sequence[str]) -> dict[str, set[str]]:
     return {m: {n for n in names if n == m or (often[n] == 1 and n not in methods)} for m, names in found.items()}
 
 
-def _claims(case: _Case, names: Iterable[str]) -> Iterator[tuple[Publication, Claim, str]]:
+def _claims(case: Case, names: Iterable[str]) -> Iterator[tuple[Publication, Claim, str]]:
     """Yield each claim about the quality of a method once, with the name that it uses."""
     seen = set()
     index = case.kb.index
@@ -163,7 +164,7 @@ def _claims(case: _Case, names: Iterable[str]) -> Iterator[tuple[Publication, Cl
 
 
 def _told(
-    case: _Case,
+    case: Case,
     publication: Publication,
     claim: Claim,
     *,
@@ -182,17 +183,17 @@ def _told(
     )
 
 
-def in_words(case: _Case, publication: Publication, claim: Claim, via: str | None = None) -> str:
+def in_words(case: Case, publication: Publication, claim: Claim, via: str | None = None) -> str:
     """Return a finding as a sentence that says where it was made and how far that is from the question."""
-    notes = [place(case, publication), _lower(case.kb.vocabulary.criteria[claim.criterion].name)]
+    notes = [place(case, publication), lower(case.kb.vocabulary.criteria[claim.criterion].name)]
     if via:
-        notes.append(f"said of {_bare(case.kb.methods[via].name)}")
+        notes.append(f"said of {bare(case.kb.methods[via].name)}")
     if claim.self_reported:
         notes.append("reported by its own authors")
     return f"{claim.text.rstrip(' .')} ({'; '.join(notes)})."
 
 
-def place(case: _Case, publication: Publication) -> str:
+def place(case: Case, publication: Publication) -> str:
     """Return what a publication studied, and how far that is from the modality that is asked about."""
     study = publication.study
     if study is None:
@@ -201,9 +202,9 @@ def place(case: _Case, publication: Publication) -> str:
 
 
 def _verdict(
-    case: _Case, methods: Sequence[str], duels: Sequence[Told], sides: Mapping[str, Sequence[Told]]
+    case: Case, methods: Sequence[str], duels: Sequence[Told], sides: Mapping[str, Sequence[Told]]
 ) -> Iterator[Sentence]:
-    name = {m: _bare(case.kb.methods[m].name) for m in methods}
+    name = {m: bare(case.kb.methods[m].name) for m in methods}
     here = f" on {case.modality_names}" if case.query.modality else ""
     if len(methods) > 1:
         both = f"{', '.join(name[m] for m in methods[:-1])} and {name[methods[-1]]}"
@@ -225,7 +226,9 @@ def _verdict(
             yield Sentence(f"Nothing{' else' if duels else ''} was found about the quality of {name[method]}.")
             continue
         good, bad = sum(t.side > 0 for t in told), sum(t.side < 0 for t in told)
-        text = f"{name[method]}: {_count(good, 'finding')} for it, {bad} against, {len(told) - good - bad} mixed{where}"
+        text = (
+            f"{name[method]}: {counted(good, 'finding')} for it, {bad} against, {len(told) - good - bad} mixed{where}"
+        )
         own = sum(t.self_reported for t in told)
         text += f"; {own} reported by its own authors." if own else "."
         yield Sentence(text, _cites(told))
@@ -240,7 +243,7 @@ def _count_duels(part: Sequence[Told], name: Mapping[str, str], where: str) -> S
         shares.append(f"{open_} {'is' if open_ == 1 else 'are'} open")
     own = sum(d.self_reported for d in part)
     note = f" ({own} reported by authors about their own method)" if own else ""
-    return Sentence(f"Of {_count(len(part), 'head-to-head finding')}{where}, {', '.join(shares)}{note}.", _cites(part))
+    return Sentence(f"Of {counted(len(part), 'head-to-head finding')}{where}, {', '.join(shares)}{note}.", _cites(part))
 
 
 def _winner(part: Sequence[Told], name: Mapping[str, str], here: str) -> Sentence:
@@ -344,8 +347,8 @@ def why_not(
     """
     if method not in kb.methods:
         raise UnknownIdError(method, kb.methods, "method")
-    case = _case(query, kb, profile, measured, runnable)
-    found, out = _rank(case)
+    case = case_of(query, kb, profile, measured, runnable)
+    found, out = ranked(case)
     name, before = kb.methods[method].name, ""
     if not found and not out:
         return WhyNot(method, f"The question says nothing that {name} could be ranked by; name a modality or a task.")
@@ -355,7 +358,7 @@ def why_not(
         chosen = chosen or next((r.method for r in out if r.method in variants), None)
         if chosen is None:
             return WhyNot(method, f"{name} is a name for several methods; studies that use it do not say which.")
-        before = f"{_bare(name)} stands for several methods; {kb.methods[chosen].name} is the one that ranks best. "
+        before = f"{bare(name)} stands for several methods; {kb.methods[chosen].name} is the one that ranks best. "
         method, name = chosen, kb.methods[chosen].name
     ruled = next((r.gap for r in out if r.method == method), None)
     if ruled is not None:

@@ -1,234 +1,38 @@
 """Rank the methods for a question: every point comes with its sentence and its citations.
 
 A criterion is a function that yields reasons for one method; a reason holds the points and the words from the same
-lines, so number and sentence cannot disagree. The score is the sum of the points. All weights stand in :class:`Points`.
+lines, so number and sentence cannot disagree. The score is the sum of the points; all weights stand in
+:class:`recommender.points.Points`.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from typing import Any, Final, Literal, NamedTuple
-from weakref import WeakKeyDictionary
 
-from recommender.query import Query
-from taxonomy import KB, Gap, Profile, UnknownIdError, conditions, gaps
-from taxonomy.graph import relatives
-from taxonomy.schema import Challenge, Claim, Effect, Method, Need, Output, Publication, Statement
-
-
-class Points:
-    """All weights of the ranking, in points; a strong body of evidence is worth about 6.
-
-    What was asked for decides, then what was found; what a method takes is told as a condition and only tells methods
-    apart that are about as well supported. Set by reasoning, checked on the development part of the back-test.
-    """
-
-    # what the question asks for
-    NAMED: Final = 12.0
-    """The method, or an umbrella it belongs to, is named."""
-    FAMILY: Final = 6.0
-    """Its family is named."""
-    GOAL: Final = 6.0
-    """It gives what the goal asks for; the family of the goal counts in full, its kind of output alone by half."""
-    OFF_GOAL: Final = -8.0
-    MAP: Final = 0.2
-    """No goal is said: most people want to see where."""
-    MADE_FOR_TASK: Final = 2.0
-    """It was made for this task, and only for it."""
-    MADE_FOR_ARCHITECTURE: Final = 2.5
-    """It reads what only such a model has, e.g. attention weights."""
-    # evidence
-    EVIDENCE: Final = 2.0
-    """All that speaks for it, for each doubling of 1 + the weight of the findings and uses: the first close finding
-    says most, the hundredth use next to nothing."""
-    AGAINST: Final = -1.0
-    """The same for what speaks against it, but half, since a method that is compared often also loses often."""
-    SHRINK: Final = 0.3
-    """Weight to add in thought before a share of the weight counts: little evidence says less than its weight."""
-    USED: Final = 0.4
-    """Weight of a study that used it, beside what it found, where a comparison won counts 1: that others chose it says
-    something, but less than any finding."""
-    SELF_REPORTED: Final = 0.4
-    """Factor for findings of authors about their own method."""
-    CLINICIANS: Final = 1.3
-    """Factor for findings of studies in which clinicians or other experts judged the explanations."""
-    CRITERIA: Final[Mapping[str, float]] = {"faithfulness": 1.3, "sanity": 1.3, "complexity": 0.7, "speed": 0.3}
-    """Factor by what was judged, else 1: whether a map is true of the model comes before whether it looks right."""
-    SMALL_STUDY: Final = 0.7
-    """Factor for a study of fewer than 30 cases, where their number is known."""
-    HALF_LIFE: Final = 20.0
-    """Years after which a finding counts half, where the year is known: models and maps change."""
-    SHRINK_AUDIENCE: Final = 3.0
-    """Findings to add in thought before a share of them counts."""
-    READ: Final[Mapping[str, float]] = {"fulltext": 1.0, "abstract": 0.8, "title": 0.4}
-    """Factor by what was read of the paper."""
-    ASKED_CRITERION: Final = 1.6
-    """Factor for findings on a quality that the goal, the audience or the question cares about."""
-    IDLE_RIVAL: Final = 0.3
-    """Factor for comparisons with methods that cannot serve here anyway."""
-    UMBRELLA: Final = 0.2
-    """Factor for studies that name only the umbrella ("SHAP"), not the variant."""
-    ANATOMY: Final = 0.5
-    DIMENSION: Final = 0.3
-    ARCHITECTURE: Final = 0.5
-    """How much more a study counts that shares the organ, the dimension, the architecture."""
-    OTHER_KIND: Final = 0.3
-    """Factor for a study of a convolutional network where a transformer is asked about, and the other way round."""
-    # the modality
-    CHALLENGE: Final = 0.25
-    """One challenge eased or worsened; each further one counts half of the one before."""
-    # what it takes
-    PASSES: Final = -0.1
-    """Per factor of ten in model passes, when no budget is given."""
-    WITHIN_BUDGET: Final = 0.5
-    OVER_BUDGET: Final = -4.0
-    INTRINSIC: Final = -15.0
-    """It must be built into the model, which is finished."""
-    MAYBE_INTRINSIC: Final = -0.3
-    """It must be built into the model, and nobody said whether there is one already: a condition like any other."""
-    INTRINSIC_AIMED: Final = -5.0
-    """The same where the family or the goal is asked for, but not a new model."""
-    BUILT_IN: Final = 4.0
-    """The asker wants the explanation built in, and it is."""
-    ADDED_ON: Final = -4.0
-    """The asker wants it built in, and it is not."""
-    NO_TOOL: Final = -0.4
-    """It is to be added to a model, and nobody is known to have put it into a tool."""
-    NEEDS: Final[Mapping[str, float]] = {
-        # most models meet it
-        "gradients": -0.02,
-        "spatial_features": -0.05,
-        "embedding": -0.05,
-        "elementwise_activations": -0.15,
-        # some do
-        "relu_only": -0.2,
-        "linear_head": -0.2,
-        "attention_weights": -0.2,
-        "tokens": -0.2,
-        "dropout": -0.2,
-        "text_encoder": -0.5,
-    }
-    """A need of which nobody knows whether the model meets it."""
-    EFFORT: Final[Mapping[str, float]] = {
-        "training_data": -0.2,
-        "labelled_concepts": -0.4,
-        "reference_images": -0.15,
-        "generator": -0.5,
-        "mask": -0.15,
-        "clinical_features": -0.5,
-        "retraining": -0.4,
-    }
-    """What the owner has to bring."""
-    WANTED_EFFORT: Final = 0.2
-    """Factor for that when the asker wants just such a method."""
-    NOT_DISCRIMINATIVE: Final = -0.2
-    """The map does not depend on the class or region that is asked about."""
-    GLOBAL: Final = -0.8
-    """It describes the model as a whole, not this image."""
-    # here
-    RUNNABLE: Final = 1.0
-    MEASURED: Final = 8.0
-    """The best of many methods on many images by a trusted property: as much as a strong body of evidence. The worst
-    gets as much less."""
-    TRUST: Final[Mapping[str, float]] = {"faithfulness": 1.0, "robustness": 0.5, "localisation": 0.5, "complexity": 0.2}
-    """Factor by the property of a metric; its metrics share it. A sharp or stable map may still be wrong about the
-    model, and a mask says what a person looks at."""
-    OTHER_TRUST: Final = 0.3
-    SHRINK_MEASURED: Final = 1.0
-    """Images to add in thought: one image says half of what many do."""
-    INSANE: Final = -24.0
-    """Its map stays the same when the model forgets what it learned: whatever else it scores, it cannot explain it.
-    Half of that where the map changes just too little."""
-    SANE: Final = 0.5
-    """It does change; noise does so too, so it is worth little."""
-    SANE_BELOW: Final[Mapping[str | None, float]] = {None: 0.5, "segmentation": 0.9}
-    """Similarity to the map under random weights above which the test is failed, by task. Of a segmentation the region
-    that is explained stays where it is, so even maps by occlusion, which only asks the model, stay as like as 0.85."""
-    ALIKE: Final = 0.02
-    """Values that differ by less than this share of the larger one are a tie."""
-
-
-SECONDS_PER_PASS: Final[Mapping[int | None, float]] = {None: 0.05, 2: 0.05, 3: 0.5}
-"""What one forward or backward pass is taken to cost on an ordinary machine, by dimensions, until it was measured."""
-
-CLOSENESS: Final[Mapping[tuple[str, bool], float]] = {
-    ("same", True): 1.0,
-    ("same", False): 0.4,
-    ("near", True): 0.5,
-    ("near", False): 0.2,
-    ("far", True): 0.2,
-    ("far", False): 0.08,
-}
-"""How much a study counts by (modality, same task): near is a relative in the tree of modalities; another task counts
-two fifths, for segmenters and classifiers are explained by different methods."""
-
-_MODEL_NEEDS: Final[tuple[Need, ...]] = (
-    "gradients",
-    "spatial_features",
-    "attention_weights",
-    "tokens",
-    "relu_only",
-    "elementwise_activations",
-    "linear_head",
-    "embedding",
-    "dropout",
-    "text_encoder",
-    "retraining",
+from recommender.case import (
+    CITED,
+    SIDES,
+    Case,
+    Finding,
+    Measured,
+    Standing,
+    bare,
+    by_experts,
+    case_of,
+    counted,
+    lower,
+    sane_below,
+    sentence,
+    tests_sanity,
 )
-"""What a black box lacks."""
-
-_NO_ATTENTION = {
-    "attention_weights": "a convolutional network has no self-attention",
-    "tokens": "a convolutional network has no tokens",
-}
-_TRANSFORMER = {
-    "relu_only": "a transformer uses GELU and attention",
-    "elementwise_activations": "self-attention multiplies features",
-    "linear_head": "a transformer reads tokens, not averaged feature maps",
-}
-ARCHITECTURES: Final[Mapping[str, tuple[frozenset[str], Mapping[str, str]]]] = {
-    "cnn": (frozenset({"gradients", "spatial_features", "embedding"}), _NO_ATTENTION),
-    "unet": (
-        frozenset({"gradients", "spatial_features"}),
-        {**_NO_ATTENTION, "linear_head": "a segmenter gives one output per pixel"},
-    ),
-    "vit": (frozenset({"gradients", "attention_weights", "tokens", "embedding"}), _TRANSFORMER),
-    "swin": (frozenset({"gradients", "spatial_features", "embedding"}), _TRANSFORMER),
-    "detector": (
-        frozenset({"gradients", "spatial_features"}),
-        {"linear_head": "a detector has several outputs per place"},
-    ),
-    "gnn": (
-        frozenset({"gradients", "embedding"}),
-        {"spatial_features": "a graph has no image layout", "tokens": "a graph has no tokens"},
-    ),
-    "gan": (frozenset({"gradients", "generator"}), {}),
-    "vae": (frozenset({"gradients", "generator", "embedding"}), {}),
-    "diffusion": (frozenset({"gradients", "generator"}), {}),
-    "mil": (frozenset({"gradients", "embedding"}), {"relu_only": "its attention pooling multiplies features"}),
-    "rnn": (
-        frozenset({"gradients"}),
-        {"relu_only": "its gates are not ReLU", "elementwise_activations": "its gates multiply features"},
-    ),
-    "vlm": (frozenset({"gradients", "text_encoder", "embedding"}), {"relu_only": "a language tower uses attention"}),
-}
-"""What a named architecture has and lacks, until the real model was profiled; what is in neither is unknown."""
-
-_KIND: Final = {"cnn": "conv", "unet": "conv", "vit": "attention", "swin": "attention"}
-
-NATIVE: Final[Mapping[str, frozenset[str]]] = {
-    "mil": frozenset({"mil_map"}),
-    "vlm": frozenset({"cross_modal_map", "rationale", "grounded_report", "language_concepts"}),
-}
-"""Families that read what only such an architecture has."""
-
-_HYBRID = re.compile(r"trans|unetr|swin|former", re.IGNORECASE)
-"""Segmenters that hold a transformer: nothing is known of their attention from the name."""
+from recommender.points import CLOSENESS, SECONDS_PER_PASS, Points
+from recommender.query import Query
+from taxonomy import KB, Profile, conditions
+from taxonomy.schema import Effect, Method, Output, Publication, Statement
 
 _PROPERTIES: Final[Mapping[Output, tuple[tuple[str, int], ...]]] = {
     "map": (("faithfulness", 2), ("randomisation", 1), ("robustness", 1), ("localisation", 2), ("complexity", 1)),
@@ -245,81 +49,18 @@ _PROPERTIES: Final[Mapping[Output, tuple[tuple[str, int], ...]]] = {
 _DEAR = {"retraining", "generator", "human"}
 """What a first check of an explanation should not need."""
 
-_FEW = 30
-"""Cases below which a study is small."""
-
 _PLACES = 2
 """Places whose studies get a sentence of their own; the nearest first."""
-
-_CITED = 8
-"""Citations that one reason names at most; the sentence tells the whole number."""
 
 
 Strength = Literal["strong", "moderate", "weak", "none"]
 
 
-class Measured(NamedTuple):
-    """A score that was measured on the asker's own model and image; only values of one image are compared."""
+class Words(NamedTuple):
+    """A sentence with the publications it rests on."""
 
-    method: str
-    metric: str
-    value: float
-    image: str = ""
-
-
-class Standing(NamedTuple):
-    """Where a method stands among all that were measured by a metric."""
-
-    value: float
-    """Mean over the images, as the place."""
-    place: float
-    of: int
-    """Methods compared, on the image with the most."""
-    images: int
-    share: float
-    """From -1 (behind all) to 1 (ahead of all), shrunk: the best of two is not the best of ten."""
-
-
-def standings(measured: Iterable[Measured], kb: KB) -> Mapping[str, Mapping[str, Standing]]:
-    """Return method to metric to its standing, compared image by image; values that are not finite do not count."""
-    values: dict[tuple[str, str], dict[str, float]] = {}
-    for row in measured:
-        if math.isfinite(row.value):
-            values.setdefault((row.metric, row.image), {})[row.method] = row.value
-    places: dict[tuple[str, str], list[Standing]] = {}
-    for (metric, _), rows in values.items():
-        sign = -1 if kb.metrics[metric].direction == "lower" else 1
-        for method, value in rows.items():
-            others = [other for rival, other in rows.items() if rival != method]
-            tied = [math.isclose(value, o, rel_tol=Points.ALIKE, abs_tol=1e-9) for o in others]
-            behind = sum(sign * o > sign * value and not t for o, t in zip(others, tied, strict=True))
-            ahead = len(others) - behind - sum(tied)
-            found = Standing(value, 1 + behind + sum(tied) / 2, len(rows), 1, (ahead - behind) / len(rows))
-            places.setdefault((method, metric), []).append(found)
-    means: dict[str, dict[str, Standing]] = {}
-    for (method, metric), each in places.items():
-        value, place, _, _, share = (sum(column) / len(each) for column in zip(*each, strict=True))
-        means.setdefault(method, {})[metric] = Standing(value, place, max(s.of for s in each), len(each), share)
-    return means
-
-
-def failed(found: Mapping[str, Mapping[str, Standing]], kb: KB, task: str | None) -> dict[str, tuple[str, ...]]:
-    """Return the methods that fail the randomisation test, each with the metrics that say so."""
-    limit = _sane_below(task)
-    bad = {
-        method: tuple(m for m, one in own.items() if _tests_sanity(kb, m) and one.value > limit)
-        for method, own in found.items()
-    }
-    return {method: metrics for method, metrics in bad.items() if metrics}
-
-
-def _sane_below(task: str | None) -> float:
-    return Points.SANE_BELOW.get(task, Points.SANE_BELOW[None])
-
-
-def _tests_sanity(kb: KB, metric: str) -> bool:
-    """Whether a metric compares the map with that of a randomised model."""
-    return kb.metrics[metric].property == "randomisation" and kb.metrics[metric].direction == "lower"
+    text: str
+    cites: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -328,23 +69,31 @@ class Reason:
 
     criterion: str
     points: float
-    words: str | Callable[[], str]
-    """The sentence, or how to write it: few of the many reasons of an answer are ever read."""
-    cites: tuple[str, ...] = ()
+    words: str | Callable[[], Words]
+    """The sentence where it cites nothing, or how to find both: few of the many reasons of an answer are ever read."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Reason) and self.as_json() == other.as_json()
 
     def __hash__(self) -> int:
-        return hash((self.criterion, self.points, self.cites))
+        return hash((self.criterion, self.points))
 
     def __repr__(self) -> str:
         return f"Reason({self.as_json()})"
 
     @cached_property
+    def _told(self) -> Words:
+        return Words(self.words) if isinstance(self.words, str) else self.words()
+
+    @property
     def text(self) -> str:
         """The sentence."""
-        return self.words if isinstance(self.words, str) else self.words()
+        return self._told.text
+
+    @property
+    def cites(self) -> tuple[str, ...]:
+        """The publications it rests on."""
+        return self._told.cites
 
     def as_json(self) -> dict[str, Any]:
         """Return the public form."""
@@ -393,13 +142,8 @@ class Recommendation:
         family: Family id.
         score: Sum of the points of the reasons.
         runnable: It can be run here.
-        reasons: Strongest first.
-        conditions: What must hold, as clauses ("if ...").
-        cautions: Known limits, with their sources.
-        metrics: Metrics that can check its explanation, the most fitting first.
-        mask_metrics: Those of them that need a mask of the finding.
-        tools: Tools that implement it, those that fit the question first.
-        evidence: What the confidence in it rests on.
+        found: The reasons by criterion.
+        case: The question.
     """
 
     method: str
@@ -408,19 +152,45 @@ class Recommendation:
     family: str
     score: float
     runnable: bool
-    reasons: tuple[Reason, ...]
-    conditions: tuple[str, ...]
-    cautions: tuple[Statement, ...]
-    metrics: tuple[str, ...]
-    mask_metrics: tuple[str, ...]
-    tools: tuple[str, ...]
-    weigh: Callable[[], Evidence] = field(default=Evidence, repr=False, compare=False)
-    """Counts the evidence; done for what is shown."""
+    found: tuple[Reason, ...]
+    case: Case = field(repr=False, compare=False)
+    """The question; what is read only of the methods that are shown is found when it is read."""
+
+    @cached_property
+    def reasons(self) -> tuple[Reason, ...]:
+        """The reasons, strongest first."""
+        return tuple(sorted(self.found, key=lambda r: -abs(r.points)))
+
+    @cached_property
+    def conditions(self) -> tuple[str, ...]:
+        """What must hold, as clauses ("if ...")."""
+        kb = self.case.kb
+        return tuple(conditions(kb.methods[self.method].requires, self.case.profile, kb.vocabulary.needs))
+
+    @cached_property
+    def cautions(self) -> tuple[Statement, ...]:
+        """Known limits, with their sources."""
+        return (*_mind(self.case, self.method), *self.case.kb.methods[self.method].limitations)
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """Metrics that can check its explanation, the most fitting first."""
+        return _metrics(self.case, self.method)
+
+    @property
+    def mask_metrics(self) -> tuple[str, ...]:
+        """Those of the metrics that need a mask of the finding."""
+        return tuple(m for m in self.metrics if "mask" in self.case.kb.metrics[m].needs)
+
+    @cached_property
+    def tools(self) -> tuple[str, ...]:
+        """Tools that implement it, those that fit the question first."""
+        return _tools(self.case, self.method)
 
     @cached_property
     def evidence(self) -> Evidence:
-        """What the confidence rests on."""
-        return self.weigh()
+        """What the confidence in it rests on."""
+        return _evidence(self.case, self.method)
 
     def as_json(self) -> dict[str, Any]:
         """Return the public form; a caution is its sentence with its sources in brackets."""
@@ -448,446 +218,12 @@ class RuledOut:
     gap: str
 
 
-# --- what a question means for the methods ---------------------------------------------------------------------------
+# --- criteria ---------------------------------------------------------------------------------------------------------
 
+Criterion = Callable[[Case, Method], Iterator[Reason]]
 
-class _Finding(NamedTuple):
-    """One claim about one method, seen from the question."""
 
-    publication: Publication
-    claim: Claim
-    value: float
-    """From -1 (against) to 1 (for); 0 is mixed or equal."""
-    weight: float
-    via: str | None
-    """The umbrella that the claim names instead of the method."""
-
-
-NO_QUALITY: Final = frozenset({"feasibility", "diagnosis_gain"})
-"""Criteria that say nothing about the quality of an explanation."""
-_FOR = {"better": 1.0, "adequate": 0.7, "equal": 0.0, "mixed": 0.0, "inadequate": -0.8, "worse": -1.0}
-_AGAINST = {"better": -0.8, "worse": 0.8}
-"""Value for the method that others are compared with."""
-
-
-class _Said(NamedTuple):
-    """One claim that bears on a method or umbrella, with what no question changes."""
-
-    publication: str
-    claim: Claim
-    value: float
-    weight: float
-    rivals: frozenset[str]
-
-
-class _Facts:
-    """What the ranking needs of a knowledge base whatever the question, found once."""
-
-    def __init__(self, kb: KB) -> None:
-        self.families: dict[str, list[str]] = {}
-        for family in kb.vocabulary.families:
-            self.families[family] = above = [family]
-            while (parent := kb.vocabulary.families[above[-1]].parent) is not None:
-                above.append(parent)
-        self.members: dict[str, list[str]] = {}
-        for method_id, method in kb.methods.items():
-            for family in self.families[method.family]:
-                self.members.setdefault(family, []).append(method_id)
-        self.umbrellas = {method: self._umbrellas(kb, method) for method in kb.methods}
-        self.effects = {c: self._effects(challenge) for c, challenge in kb.challenges.items()}
-        self.trust = self._trust(kb)
-        introduced: dict[str, set[str]] = {}
-        for method_id, method in kb.methods.items():
-            introduced.setdefault(method.source or "", set()).add(method_id)
-        self.own = {
-            id(claim)
-            for pub_id, publication in kb.publications.items()
-            for claim in publication.claims
-            if claim.self_reported or introduced.get(pub_id, set()) & set(claim.methods)
-        }
-        """Claims of authors about a method of their own: the claim says so, or the publication introduced it."""
-        index = kb.index
-        self.said = {
-            source: [
-                said
-                for claims, values in ((index.claims.get(source, ()), _FOR), (index.versus.get(source, ()), _AGAINST))
-                for pub_id, claim in claims
-                if (said := self._said(pub_id, claim, values))
-            ]
-            for source in kb.methods
-        }
-
-    @staticmethod
-    def _umbrellas(kb: KB, method: str) -> list[str]:
-        found, above = [], kb.methods[method].parent
-        while above:
-            if kb.methods[above].umbrella:
-                found.append(above)
-            above = kb.methods[above].parent
-        return found
-
-    def _effects(self, challenge: Challenge) -> dict[str, list[tuple[Effect, bool]]]:
-        """Method to what eases and what worsens the challenge for it or its family."""
-        found: dict[str, list[tuple[Effect, bool]]] = {}
-        for effects, eases in ((challenge.eased_by, True), (challenge.worsened_by, False)):
-            for effect in effects:
-                for method_id in self.members.get(effect.family or "", [effect.method or ""]):
-                    found.setdefault(method_id, []).append((effect, eases))
-        return found
-
-    @staticmethod
-    def _trust(kb: KB) -> dict[str, float]:
-        """Publication to how much its findings count, as far as no question changes it."""
-        now = max((p.year for p in kb.publications.values() if p.year), default=0)
-        found = {}
-        for pub_id, publication in kb.publications.items():
-            weight = Points.READ[publication.read]
-            if publication.year:
-                weight *= 0.5 ** ((now - publication.year) / Points.HALF_LIFE)
-            if publication.study and (publication.study.cases or _FEW) < _FEW:
-                weight *= Points.SMALL_STUDY
-            if publication.clinicians:
-                weight *= Points.CLINICIANS
-            found[pub_id] = weight
-        return found
-
-    def _said(self, publication: str, claim: Claim, values: Mapping[str, float]) -> _Said | None:
-        if claim.criterion in NO_QUALITY or claim.outcome not in values:
-            return None
-        weight = self.trust[publication] * Points.CRITERIA.get(claim.criterion, 1.0)
-        if id(claim) in self.own:
-            weight *= Points.SELF_REPORTED
-        rivals = frozenset(claim.versus if values is _FOR else claim.methods) if claim.versus else frozenset[str]()
-        return _Said(publication, claim, values[claim.outcome], weight, rivals)
-
-
-_FACTS: WeakKeyDictionary[KB, _Facts] = WeakKeyDictionary()
-
-
-def facts_of(kb: KB) -> _Facts:
-    """What no question changes."""
-    if kb not in _FACTS:
-        _FACTS[kb] = _Facts(kb)
-    return _FACTS[kb]
-
-
-@dataclass(frozen=True, eq=False)
-class _Case:
-    """A question, the knowledge base and what is known of the model, with what all criteria share."""
-
-    query: Query
-    kb: KB
-    given: Profile | None
-    measured: Sequence[Measured]
-    runnable: Collection[str]
-    metrics: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Output to the metrics that check it, found once."""
-    found: dict[str, list[_Finding]] = field(default_factory=dict)
-    """Method to its findings, found once."""
-    used: dict[str, Mapping[tuple[str, bool], list[Publication]]] = field(default_factory=dict)
-    """Method to its uses, found once."""
-    rates: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Method to the points for a unit of weight that speaks for it, and for one that speaks against it."""
-
-    @cached_property
-    def profile(self) -> Profile:
-        """What the question says of the model; what a real profile states wins."""
-        query, given = self.query, self.given
-        has, lacks = set(query.has), dict.fromkeys(query.lacks, "you said so")
-        for need in query.lacks:
-            has.discard(need)
-        if query.architecture and query.architecture in ARCHITECTURES:
-            own, missing = ARCHITECTURES[query.architecture]
-            hybrid = query.architecture == "unet" and _HYBRID.search(query.spans.get("architecture", ""))
-            has |= own - lacks.keys()
-            lacks |= {n: why for n, why in missing.items() if n not in has and not (hybrid and n in _NO_ATTENTION)}
-        if query.access == "black_box":
-            lacks |= dict.fromkeys((n for n in _MODEL_NEEDS if n not in query.has), "")
-            has -= lacks.keys()
-        dims = int(query.dimension[0]) if query.dimension else self._only_dims()
-        task = query.task if query.task != "other" else None
-        if given is None:
-            return Profile(frozenset(has), lacks, task, dims, query.architecture)
-        merged = {need: why for need, why in lacks.items() if need not in given.has} | dict(given.lacks)
-        return Profile(
-            frozenset(given.has | (has - merged.keys())),
-            merged,
-            given.task or task,
-            given.dims or dims,
-            given.architecture or query.architecture,
-            given.notes,
-        )
-
-    def _only_dims(self) -> int | None:
-        """The dimensions of the named modalities when there is no choice."""
-        dims = {d for m in self.query.modality for d in self.kb.modalities[m].dims}
-        return dims.pop() if len(dims) == 1 else None
-
-    @cached_property
-    def modality_names(self) -> str:
-        return " or ".join(_lower(self.label(m)) for m in self.query.modality)
-
-    def label(self, modality: str) -> str:
-        """The short name of a modality: "MRI" where people say so."""
-        short = modality.upper()
-        entity = self.kb.modalities[modality]
-        return short if short in entity.aliases else entity.name
-
-    @cached_property
-    def task_name(self) -> str:
-        return _lower(self.kb.vocabulary.tasks[self.profile.task].name) if self.profile.task else ""
-
-    @cached_property
-    def distances(self) -> Mapping[str, str]:
-        """Modality to "same", "near" or "far"; all are the same when none is asked for."""
-        if not self.query.modality:
-            return dict.fromkeys(self.kb.modalities, "same")
-        found = dict.fromkeys(self.kb.modalities, "far")
-        for modality in self.query.modality:
-            found |= {other: "near" for other, steps in relatives(self.kb, modality) if steps <= 2}
-        return found | dict.fromkeys(self.query.modality, "same")
-
-    @cached_property
-    def places(self) -> Mapping[str, tuple[str, bool]]:
-        """Publication to its closeness: the key of ``CLOSENESS``."""
-        found = {}
-        order = ("same", "near", "far")
-        for pub_id, publication in self.kb.publications.items():
-            study = publication.study
-            if study is None:
-                found[pub_id] = ("far" if self.query.modality else "same", self.profile.task is None)
-                continue
-            near = min((self.distances[m] for m in study.modalities), key=order.index)
-            found[pub_id] = (near, self.profile.task is None or study.task == self.profile.task)
-        return found
-
-    @cached_property
-    def criteria(self) -> frozenset[str]:
-        """Qualities that the question, its goal or its audience cares about."""
-        vocabulary, query = self.kb.vocabulary, self.query
-        found = set(query.criteria)
-        if query.goal:
-            found |= set(vocabulary.goals[query.goal].criteria)
-        if query.audience:
-            found |= set(vocabulary.audiences[query.audience].criteria)
-        return frozenset(found)
-
-    @cached_property
-    def challenges(self) -> tuple[str, ...]:
-        """Challenges of the modality, of what it is a kind of, and those named."""
-        found = dict.fromkeys(o for o in self.query.others if o in self.kb.challenges)
-        for modality in self.query.modality:
-            above: str | None = modality
-            while above:
-                found |= dict.fromkeys(d.challenge for d in self.kb.modalities[above].challenges)
-                above = self.kb.modalities[above].parent
-        return tuple(found)
-
-    @cached_property
-    def gaps(self) -> Mapping[str, list[Gap]]:
-        """Method to every known reason why it cannot serve."""
-        excluded = set(self.query.excluded)
-        found = {}
-        for method_id, method in self.kb.methods.items():
-            found[method_id] = gaps(method.requires, self.profile, self.kb.vocabulary.needs)
-            rebuilt = any(g.need == "retraining" for g in found[method_id])
-            if method.stage == "intrinsic" and self.query.access == "black_box" and not rebuilt:
-                gap = Gap("retraining", "it is built into a model, and a black box cannot be rebuilt.")
-                found[method_id].append(gap)
-            if excluded & {method_id, method.family, *self.umbrellas(method_id)}:
-                found[method_id].insert(0, Gap("excluded", "you asked to leave it out."))
-        return found
-
-    @cached_property
-    def out(self) -> frozenset[str]:
-        """Methods that cannot serve; an umbrella always may."""
-        return frozenset(m for m, problems in self.gaps.items() if problems and not self.kb.methods[m].umbrella)
-
-    @cached_property
-    def facts(self) -> _Facts:
-        """What no question changes."""
-        return facts_of(self.kb)
-
-    def effect(self, challenge: str, method: str, *, eases: bool) -> Effect | None:
-        """The first way in which a method, or its family, eases a challenge or suffers from it."""
-        effects = self.facts.effects[challenge].get(method, ())
-        return next((effect for effect, for_it in effects if for_it is eases), None)
-
-    def umbrellas(self, method: str) -> list[str]:
-        """The umbrellas above a method."""
-        return self.facts.umbrellas[method]
-
-    def families(self, method: Method) -> list[str]:
-        """The family of a method and the families above it."""
-        return self.facts.families[method.family]
-
-    @property
-    def finished(self) -> bool:
-        """Whether there is a model already."""
-        return self.given is not None or self.query.access is not None or "retraining" in self.query.lacks
-
-    @property
-    def native(self) -> frozenset[str]:
-        """Families that read what only the named architecture has."""
-        return NATIVE.get(self.profile.architecture or "", frozenset())
-
-    def aims_at(self, method: Method) -> bool:
-        """Whether the asker wants just such a method: named, of the family that is named, or of one the goal wants."""
-        families = set(self.families(method))
-        goal = self.kb.vocabulary.goals[self.query.goal].families if self.query.goal else []
-        named = {method.id, *self.umbrellas(method.id)} & set(self.query.methods)
-        return bool(named or families & {*self.query.families, *goal, *self.native})
-
-    def sources(self, method: str) -> list[tuple[str, float, str | None]]:
-        """Whose evidence counts for a method: (id, factor, umbrella)."""
-        return [(method, 1.0, None), *((u, Points.UMBRELLA, u) for u in self.umbrellas(method))]
-
-    @cached_property
-    def standings(self) -> Mapping[str, Mapping[str, Standing]]:
-        return standings(self.measured, self.kb)
-
-    @cached_property
-    def failed(self) -> Mapping[str, tuple[str, ...]]:
-        return failed(self.standings, self.kb, self.profile.task)
-
-    def on_the_organ(self, publication: Publication) -> bool:
-        """Whether a study looked at the organ that is asked about."""
-        if not self.query.anatomy:
-            return False
-        anatomy = publication.study.anatomy if publication.study else None
-        return bool(anatomy) and any(word in str(anatomy).lower() for word in self.query.anatomy)
-
-    @cached_property
-    def kinship(self) -> Mapping[str, float]:
-        """Publication to how much more than one it counts, for sharing organ, dimension or architecture."""
-        found = dict.fromkeys(self.kb.publications, 1.0)
-        for pub_id, publication in self.kb.publications.items():
-            study = publication.study
-            if study is None:
-                continue
-            if self.on_the_organ(publication):
-                found[pub_id] += Points.ANATOMY
-            if self.query.dimension and self.profile.dims and self.profile.dims in (study.dims or ()):
-                found[pub_id] += Points.DIMENSION
-            if self.profile.architecture and study.architecture == self.profile.architecture:
-                found[pub_id] += Points.ARCHITECTURE
-            if {_KIND.get(str(self.profile.architecture)), _KIND.get(str(study.architecture))} == {"conv", "attention"}:
-                found[pub_id] *= Points.OTHER_KIND
-        return found
-
-    def where(self, place: tuple[str, bool]) -> str:
-        """A place in words, as it follows "studies"."""
-        modality, same_task = place
-        words = []
-        if self.query.modality:
-            words.append(
-                {"same": f"on {self.modality_names}", "near": "on related modalities", "far": "on other modalities"}[
-                    modality
-                ]
-            )
-        if self.profile.task:
-            words.append(f"for {self.task_name}" if same_task else "for other tasks")
-        return " ".join(words)
-
-    def findings(self, method: str) -> list[_Finding]:
-        """All findings about the quality of a method's explanations, by weight."""
-        if method not in self.found:
-            self.found[method] = self._findings(method)
-        return self.found[method]
-
-    def _findings(self, method: str) -> list[_Finding]:
-        found: list[tuple[_Said, float, str | None]] = []
-        for source, factor, via in self.sources(method):
-            for said in self.facts.said[source]:
-                weight = factor * self.close[said.publication] * said.weight
-                if said.rivals and said.rivals <= self.out:
-                    weight *= Points.IDLE_RIVAL
-                if said.claim.criterion in self.criteria:
-                    weight *= Points.ASKED_CRITERION
-                found.append((said, weight, via))
-        # one paper, one voice: its findings share its weight
-        voices = Counter(said.publication for said, _, _ in found)
-        own = [
-            _Finding(self.kb.publications[s.publication], s.claim, s.value, weight / voices[s.publication], via)
-            for s, weight, via in found
-        ]
-        return sorted(own, key=lambda f: (-f.weight, f.publication.id, f.claim.text))
-
-    def own_judgement(self, claim: Claim) -> bool:
-        """Whether authors judged a method of their own."""
-        return id(claim) in self.facts.own
-
-    def uses(self, method: str) -> Mapping[tuple[str, bool], list[Publication]]:
-        """Studies that used a method, by place, the closest first; found once."""
-        if method not in self.used:
-            self.used[method] = self._uses(method)
-        return self.used[method]
-
-    def _uses(self, method: str) -> dict[tuple[str, bool], list[Publication]]:
-        found: dict[tuple[str, bool], list[Publication]] = {}
-        for pub_id in self.kb.index.by_method.get(method, ()):
-            publication = self.kb.publications[pub_id]
-            if publication.study:  # a paper without a study introduces it and applies it to nothing of ours
-                found.setdefault(self.places[pub_id], []).append(publication)
-        return {place: found[place] for place in CLOSENESS if place in found}
-
-    def use(self, method: str, studies: Iterable[Publication]) -> float:
-        """The weight of studies that used a method."""
-        source, close = self.kb.methods[method].source, self.close
-        return Points.USED * sum(close[p.id] * (Points.SELF_REPORTED if p.id == source else 1.0) for p in studies)
-
-    @cached_property
-    def close(self) -> Mapping[str, float]:
-        """Publication to how close it is to the question."""
-        return {p: CLOSENESS[self.places[p]] * self.kinship[p] for p in self.kb.publications}
-
-    def rate(self, method: str) -> tuple[float, float]:
-        """The points for a unit of weight that speaks for a method, and for one that speaks against it.
-
-        The more there is, the less each unit adds; so the whole is found first and shared among the reasons.
-        """
-        if method not in self.rates:
-            pro = contra = 0.0
-            for finding in self.findings(method):
-                pro += finding.weight * max(finding.value, 0.0)
-                contra += finding.weight * max(-finding.value, 0.0)
-            for source, factor, _ in self.sources(method):
-                pro += factor * sum(self.use(source, studies) for studies in self.uses(source).values())
-            self.rates[method] = (_rate(Points.EVIDENCE, pro), _rate(Points.AGAINST, contra))
-        return self.rates[method]
-
-
-def _rate(points: float, weight: float) -> float:
-    """The points for each unit of a weight."""
-    trusted = weight / (weight + Points.SHRINK)
-    return points * math.log2(1 + weight * trusted) / weight if weight else 0.0
-
-
-def _lower(name: str) -> str:
-    """A name inside a sentence: lower case unless it is an abbreviation."""
-    return name if any(map(str.isupper, name[1:])) or name[1:2] == "-" else name[:1].lower() + name[1:]
-
-
-def _bare(name: str) -> str:
-    """A name without the bracket that tells it from others."""
-    return name.split(" (")[0]
-
-
-def _count(number: int, word: str) -> str:
-    plural = word[:-1] + "ies" if word.endswith("y") else word + ("es" if word.endswith("s") else "s")
-    return f"{number} {word if number == 1 else plural}"
-
-
-def _sentence(text: str) -> str:
-    return text.rstrip(" .;") + "."
-
-
-# --- criteria --------------------------------------------------------------------------------------------------------
-
-Criterion = Callable[[_Case, Method], Iterator[Reason]]
-
-
-def named(case: _Case, method: Method) -> Iterator[Reason]:
+def named(case: Case, method: Method) -> Iterator[Reason]:
     """The question names the method, an umbrella of it, or its family."""
     wanted = set(case.query.methods)
     if method.id in wanted:
@@ -898,7 +234,7 @@ def named(case: _Case, method: Method) -> Iterator[Reason]:
                 yield Reason(
                     "named",
                     Points.NAMED - 1,
-                    f"You asked about {_bare(case.kb.methods[umbrella].name)}; {method.name} is a variant of it.",
+                    f"You asked about {bare(case.kb.methods[umbrella].name)}; {method.name} is a variant of it.",
                 )
                 return
     for family in case.families(method):
@@ -909,101 +245,114 @@ def named(case: _Case, method: Method) -> Iterator[Reason]:
             return
 
 
-def used(case: _Case, method: Method) -> Iterator[Reason]:
+def used(case: Case, method: Method) -> Iterator[Reason]:
     """Studies that used the method, from this modality and task outwards."""
-    by_place = case.uses(method.id)
-    rate = case.rate(method.id)[0]
-    asked = bool(case.query.modality or case.profile.task)
-    if asked and by_place and ("same", True) not in by_place:
-        yield Reason("evidence", 0.0, f"No study {case.where(('same', True))} that used {method.name} was found.")
-    for place, studies in list(by_place.items())[:_PLACES]:
-        studies.sort(key=lambda p: (-case.kinship[p.id], -(p.year or 0), p.id))
-        where = case.where(place)
-        text = f"{_count(len(studies), 'study')}{' ' + where if where else ''} used it"
-        anatomy = list(filter(case.on_the_organ, studies))
-        if anatomy:
-            share = f"{len(anatomy)} of them " if len(anatomy) < len(studies) else ""
-            text += f", {share}on the {' or '.join(case.query.anatomy)}"
-        if any(p.id == method.source for p in studies):
-            text += ", counting the one that introduced it"
-        if len(studies) < 3:
-            text += " (few, so they count little)"
-        points = rate * case.use(method.id, studies)
-        yield Reason("evidence", round(points, 3), text + ".", tuple(p.id for p in studies[:_CITED]))
-    if rest := [p for studies in list(by_place.values())[_PLACES:] for p in studies]:
-        text = f"{_count(len(rest), 'study')} farther from your question used it too."
-        yield Reason("evidence", round(rate * case.use(method.id, rest), 3), text, tuple(p.id for p in rest[:_CITED]))
+    by_place = case.use[method.id]
+    rate = case.rate(method.id).pro
+    if by_place and ("same", True) not in by_place and (case.query.modality or case.profile.task):
+        yield Reason("evidence", 0.0, partial(_no_use, case, method))
+    rest = 0.0
+    for number, (place, weight) in enumerate(by_place.items()):
+        if number < _PLACES:
+            yield Reason("evidence", round(rate * weight, 3), partial(_used, case, method, place))
+        else:
+            rest += weight
+    if rest:
+        yield Reason("evidence", round(rate * rest, 3), partial(_used_farther, case, method))
     told = bool(by_place)
     for umbrella in case.umbrellas(method.id):
-        if studies := [p for found in case.uses(umbrella).values() for p in found]:
-            points = rate * Points.UMBRELLA * case.use(umbrella, studies)
-            short = _bare(case.kb.methods[umbrella].name)
-            text = f"{_count(len(studies), 'study')} used {short} without saying which variant."
-            studies.sort(key=lambda p: (-CLOSENESS[case.places[p.id]], -(p.year or 0), p.id))
-            yield Reason("evidence", round(points, 3), text, tuple(p.id for p in studies[:_CITED]))
+        if by_place := case.use[umbrella]:
+            points = rate * Points.UMBRELLA * sum(by_place.values())
+            yield Reason("evidence", round(points, 3), partial(_used_by_name, case, umbrella))
             told = True
     if not told:
-        yield Reason(
-            "evidence", 0.0, f"No study in the knowledge base that used {method.name} on biomedical images was found."
-        )
+        text = f"No study in the knowledge base that used {method.name} on biomedical images was found."
+        yield Reason("evidence", 0.0, text)
 
 
-def findings(case: _Case, method: Method) -> Iterator[Reason]:
+def _no_use(case: Case, method: Method) -> Words:
+    return Words(f"No study {case.where(('same', True))} that used {method.name} was found.")
+
+
+def _used(case: Case, method: Method, place: tuple[str, bool]) -> Words:
+    """The studies of one place."""
+    studies = case.uses(method.id)[place]
+    where = case.where(place)
+    text = f"{counted(len(studies), 'study')}{' ' + where if where else ''} used it"
+    anatomy = [p for p in studies if case.on_the_organ(p.id)]
+    if anatomy:
+        share = f"{len(anatomy)} of them " if len(anatomy) < len(studies) else ""
+        text += f", {share}on the {' or '.join(case.query.anatomy)}"
+    if any(p.id == method.source for p in studies):
+        text += ", counting the one that introduced it"
+    if len(studies) < 3:
+        text += " (few, so they count little)"
+    return Words(text + ".", _newest(studies, case.kinship))
+
+
+def _used_farther(case: Case, method: Method) -> Words:
+    rest = [p for studies in list(case.uses(method.id).values())[_PLACES:] for p in studies]
+    text = f"{counted(len(rest), 'study')} farther from your question used it too."
+    return Words(text, tuple(p.id for p in rest[:CITED]))
+
+
+def _used_by_name(case: Case, umbrella: str) -> Words:
+    studies = [p for found in case.uses(umbrella).values() for p in found]
+    text = f"{counted(len(studies), 'study')} used {bare(case.kb.methods[umbrella].name)} without saying which variant."
+    return Words(text, _newest(studies, case.nearness))
+
+
+def _newest(studies: Sequence[Publication], close: Mapping[str, float]) -> tuple[str, ...]:
+    """The closest and newest of some studies, to cite."""
+    ordered = sorted(studies, key=lambda p: (-close[p.id], -(p.year or 0), p.id))
+    return tuple(p.id for p in ordered[:CITED])
+
+
+def findings(case: Case, method: Method) -> Iterator[Reason]:
     """What studies found: comparisons, experts' judgement and other findings, each for and against."""
-    groups: dict[tuple[str, int], list[_Finding]] = {(g, side): [] for g in _GROUPS for side in _SIDES}
-    for finding in case.findings(method.id):
-        group = "comparison" if finding.claim.versus else "experts" if _by_experts(finding) else "findings"
-        groups[group, (finding.value > 0) - (finding.value < 0)].append(finding)
-    pro, contra = case.rate(method.id)
-    for (group, side), part in groups.items():
-        if part:
-            points = (pro if side > 0 else contra) * sum(f.weight * abs(f.value) for f in part)
-            cites = tuple(dict.fromkeys(f.publication.id for f in part))[:_CITED]
-            yield Reason(group, round(points, 3), partial(_told, case, _SIDES[side], part), cites)
+    pro, contra, sums = case.rate(method.id)
+    for group, weight in sums.items():
+        points = (pro if group[1] > 0 else contra) * weight
+        yield Reason(group[0], round(points, 3), partial(_told, case, method.id, group))
 
 
-_GROUPS = ("comparison", "experts", "findings")
-_SIDES = {1: "For", -1: "Against", 0: "Mixed or equal"}
+def _found_by(part: Iterable[Finding]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(f.publication.id for f in part))[:CITED]
 
 
-def _by_experts(finding: _Finding) -> bool:
-    """Whether experts had a say in it."""
-    experts = finding.claim.criterion in ("agreement_with_experts", "usefulness")
-    return experts or bool(finding.publication.clinicians)
-
-
-def _told(case: _Case, label: str, part: Sequence[_Finding]) -> str:
-    """The two weightiest findings in words, and how many more there are."""
+def _told(case: Case, method: str, group: tuple[str, int]) -> Words:
+    """The two weightiest findings of a group in words, and how many more there are."""
     told: list[str] = []
     seen: set[str] = set()
+    part = case.findings(method, group)
     for finding in part:
         if finding.claim.text in seen or len(told) == 2:
             continue
         seen.add(finding.claim.text)
         study = finding.publication.study
         where = "/".join(map(case.label, study.modalities[:2])) if study else "general"
-        criterion = _lower(case.kb.vocabulary.criteria[finding.claim.criterion].name)
+        criterion = lower(case.kb.vocabulary.criteria[finding.claim.criterion].name)
         notes = [where, criterion]
         if finding.via:
-            notes.append(f"said of {_bare(case.kb.methods[finding.via].name)}")
+            notes.append(f"said of {bare(case.kb.methods[finding.via].name)}")
         if finding.claim.self_reported:
             notes.append("reported by its own authors")
         told.append(f"{finding.claim.text.rstrip(' .')} ({', '.join(notes)})")
     more = len({f.claim.text for f in part}) - len(told)
-    return f"{label}: " + "; ".join(told) + (f"; and {_count(more, 'more finding')}." if more else ".")
+    text = f"{SIDES[group[1]]}: " + "; ".join(told) + (f"; and {counted(more, 'more finding')}." if more else ".")
+    return Words(text, _found_by(part))
 
 
-def goal(case: _Case, method: Method) -> Iterator[Reason]:
+def goal(case: Case, method: Method) -> Iterator[Reason]:
     """Whether the explanation answers what the asker wants to know."""
     if case.query.goal is None:
-        where = case.kb.vocabulary.goals.get("where")
-        if where and not case.query.families and set(case.families(method)) & set(where.families):
+        if not case.query.families and method.family in case.goal_families:
             yield Reason("goal", Points.MAP, "It shows where in the image the evidence lies.")
         return
     wanted = case.kb.vocabulary.goals[case.query.goal]
     aim = f"“{wanted.name}”"
-    if set(case.families(method)) & set(wanted.families):
-        family = _lower(case.kb.vocabulary.families[method.family].name)
+    if method.family in case.goal_families:
+        family = lower(case.kb.vocabulary.families[method.family].name)
         yield Reason("goal", Points.GOAL, f"It serves your goal {aim}: its family is {family}.")
     elif method.output in wanted.outputs and (method.output != "map" or not wanted.families):
         yield Reason("goal", Points.GOAL / 2, f"It serves your goal {aim} by its kind of output ({method.output}).")
@@ -1013,41 +362,53 @@ def goal(case: _Case, method: Method) -> Iterator[Reason]:
         yield Reason("goal", Points.OFF_GOAL, f"Its output ({method.output}) does not answer your goal {aim}.")
 
 
-def audience(case: _Case, method: Method) -> Iterator[Reason]:
+def audience(case: Case, method: Method) -> Iterator[Reason]:
     """What was found, on any modality, about the qualities that the audience cares about."""
     if case.query.audience is None:
         return
     who = case.kb.vocabulary.audiences[case.query.audience]
-    found = [f for f in case.findings(method.id) if f.claim.criterion in who.criteria and f.via is None]
-    names = ", ".join(_lower(case.kb.vocabulary.criteria[c].name) for c in who.criteria)
-    if not found:
-        yield Reason("audience", 0.0, f"Nothing was found about what {_lower(who.name)} care about ({names}).")
-        return
-    number = len(found)
-    good, bad = sum(f.value > 0 for f in found), sum(f.value < 0 for f in found)
-    points = sum(f.value for f in found) / (number + Points.SHRINK_AUDIENCE)
-    counts = f"{_count(good, 'finding')} for it, {bad} against, {number - good - bad} mixed"
-    text = f"What {_lower(who.name)} care about ({names}): {counts}."
-    yield Reason("audience", round(points, 3), text, tuple(dict.fromkeys(f.publication.id for f in found))[:_CITED])
+    groups = case.facts.heard[method.id].values()
+    values = [
+        one.said.value
+        for found in groups
+        for one in found
+        if one.said.claim.criterion in who.criteria and one.via is None
+    ]
+    number, good, bad = len(values), sum(v > 0 for v in values), sum(v < 0 for v in values)
+    points = math.fsum(values) / (number + Points.SHRINK_AUDIENCE)
+
+    def words() -> Words:
+        names = ", ".join(lower(case.kb.vocabulary.criteria[c].name) for c in who.criteria)
+        if not values:
+            return Words(f"Nothing was found about what {lower(who.name)} care about ({names}).")
+        counts = f"{counted(good, 'finding')} for it, {bad} against, {number - good - bad} mixed"
+        part = [f for f in case.findings(method.id) if f.claim.criterion in who.criteria and f.via is None]
+        return Words(f"What {lower(who.name)} care about ({names}): {counts}.", _found_by(part))
+
+    yield Reason("audience", round(points, 3), words)
 
 
-def challenges(case: _Case, method: Method) -> Iterator[Reason]:
+def challenges(case: Case, method: Method) -> Iterator[Reason]:
     """Challenges of the modality that the method eases or suffers from."""
     eased = worsened = Points.CHALLENGE
-    for challenge_id in case.challenges:
-        name = _lower(case.kb.challenges[challenge_id].name)
-        for effect, eases in case.facts.effects[challenge_id].get(method.id, ()):
-            text = f"{'Eases' if eases else 'Suffers from'} “{name}”: {_sentence(effect.text)}"
-            yield Reason("challenge", round(eased if eases else -worsened, 3), text, tuple(effect.sources))
-            eased, worsened = (eased / 2, worsened) if eases else (eased, worsened / 2)
+    for challenge_id, effect, eases in case.effects.get(method.id, ()):
+        points = round(eased if eases else -worsened, 3)
+        yield Reason("challenge", points, partial(_effect, case, challenge_id, effect, eases))
+        eased, worsened = (eased / 2, worsened) if eases else (eased, worsened / 2)
 
 
-def fit(case: _Case, method: Method) -> Iterator[Reason]:
+def _effect(case: Case, challenge: str, effect: Effect, eases: bool) -> Words:
+    name = lower(case.kb.challenges[challenge].name)
+    text = f"{'Eases' if eases else 'Suffers from'} “{name}”: {sentence(effect.text)}"
+    return Words(text, tuple(effect.sources))
+
+
+def fit(case: Case, method: Method) -> Iterator[Reason]:
     """Fit to the task and to the architecture."""
     if case.profile.task and method.requires.tasks == [case.profile.task] and case.profile.task != "classification":
         yield Reason("task", Points.MADE_FOR_TASK, f"It was made for {case.task_name}.")
     if method.family in case.native:
-        architecture = _lower(case.kb.vocabulary.architectures[case.profile.architecture or ""].name)
+        architecture = lower(case.kb.vocabulary.architectures[case.profile.architecture or ""].name)
         yield Reason(
             "architecture", Points.MADE_FOR_ARCHITECTURE, f"It was made for models such as yours ({architecture})."
         )
@@ -1069,7 +430,7 @@ def fit(case: _Case, method: Method) -> Iterator[Reason]:
         yield Reason("scope", Points.GLOBAL, "It describes the model as a whole, not the decision on one image.")
 
 
-def effort(case: _Case, method: Method) -> Iterator[Reason]:
+def effort(case: Case, method: Method) -> Iterator[Reason]:
     """What the owner has to bring, and what is unknown of the model."""
     aimed = case.aims_at(method)
     wanted = case.query.intrinsic or method.id in case.query.methods
@@ -1086,9 +447,10 @@ def effort(case: _Case, method: Method) -> Iterator[Reason]:
             points = Points.MAYBE_INTRINSIC
         text = "It is part of a model that has to be built and trained for it; it cannot be added to a finished one."
         yield Reason("stage", points, text)
-    unknown = [n for n in method.requires.needs if n not in case.profile.has and n not in case.profile.lacks]
-    words = case.kb.vocabulary.needs
-    for need in unknown:
+    profile = case.profile
+    for need in method.requires.needs:
+        if need in profile.has or need in profile.lacks:
+            continue
         if need == "retraining" and (wanted or method.stage == "intrinsic"):
             continue
         if need in Points.EFFORT:
@@ -1096,10 +458,10 @@ def effort(case: _Case, method: Method) -> Iterator[Reason]:
             points = Points.EFFORT[need] * (Points.WANTED_EFFORT if own else 1.0)
         else:
             points = Points.NEEDS[need]
-        yield Reason("effort", round(points, 3), f"It serves only {_sentence(words[need].condition)}")
+        yield Reason("effort", round(points, 3), case.facts.serves_only[need])
 
 
-def cost(case: _Case, method: Method) -> Iterator[Reason]:
+def cost(case: Case, method: Method) -> Iterator[Reason]:
     """Model passes, against the budget when there is one."""
     passes = method.cost.passes
     budget = case.query.budget
@@ -1109,10 +471,10 @@ def cost(case: _Case, method: Method) -> Iterator[Reason]:
         return
     if budget is None:
         points = round(Points.PASSES * math.log10(max(passes, 1)), 3)
-        yield Reason("cost", points, f"One explanation takes about {_count(passes, 'model pass')}.")
+        yield Reason("cost", points, f"One explanation takes about {counted(passes, 'model pass')}.")
         return
     each = SECONDS_PER_PASS[case.profile.dims]
-    text = f"About {_count(passes, 'model pass')}, some {passes * each:.3g} s where a pass takes {each} s"
+    text = f"About {counted(passes, 'model pass')}, some {passes * each:.3g} s where a pass takes {each} s"
     if passes * each > budget:
         yield Reason("cost", Points.OVER_BUDGET, f"{text}: over your budget of {budget:g} s.")
     else:
@@ -1124,7 +486,7 @@ def estimate(method: Method, dims: int | None) -> float | None:
     return None if method.cost.passes is None else method.cost.passes * SECONDS_PER_PASS[dims]
 
 
-def tools(case: _Case, method: Method) -> Iterator[Reason]:
+def tools(case: Case, method: Method) -> Iterator[Reason]:
     """Whether a tool implements the method, and whether it is one that was named."""
     known = case.kb.index.tools.get(method.id, ())
     if not known and method.id not in case.runnable and method.stage == "post_hoc":
@@ -1134,7 +496,7 @@ def tools(case: _Case, method: Method) -> Iterator[Reason]:
             yield Reason("tool", 1.0, f"{case.kb.tools[tool].name}, which you named, implements it.")
 
 
-def here(case: _Case, method: Method) -> Iterator[Reason]:
+def here(case: Case, method: Method) -> Iterator[Reason]:
     """What can be run, and what was measured, on this machine."""
     if method.id in case.runnable:
         yield Reason("runnable", Points.RUNNABLE, "It can be run here.")
@@ -1142,15 +504,15 @@ def here(case: _Case, method: Method) -> Iterator[Reason]:
     shares: dict[str, list[tuple[float, str]]] = {}
     for metric_id, found in own.items():
         metric = case.kb.metrics[metric_id]
-        if metric.direction is not None and found.of > 1 and not _tests_sanity(case.kb, metric_id):
+        if metric.direction is not None and found.of > 1 and not tests_sanity(case.kb, metric_id):
             shares.setdefault(metric.property, []).append((found.share, metric.name))
     for metric_id, found in sorted(own.items()):
         metric = case.kb.metrics[metric_id]
         weight = found.images / (found.images + Points.SHRINK_MEASURED)
         text = f"{metric.name} {found.value:.2g} {_on_images(found.images)}"
-        if _tests_sanity(case.kb, metric_id):
+        if tests_sanity(case.kb, metric_id):
             bad = metric_id in case.failed.get(method.id, ())
-            limit = _sane_below(case.profile.task)
+            limit = sane_below(case.profile.task)
             excess = 0.5 + 0.5 * (found.value - limit) / (1 - limit)
             points = weight * (Points.INSANE * excess if bad else Points.SANE)
             verdict = "failed" if bad else "passed"
@@ -1184,7 +546,7 @@ def _place(found: Standing) -> str:
     return f"{'place' if found.images == 1 else 'average place'} {found.place:.2g} {among}"
 
 
-def _mind(case: _Case, method: str) -> Iterator[Statement]:
+def _mind(case: Case, method: str) -> Iterator[Statement]:
     """What to mind of a method that fails the randomisation test here."""
     for metric_id in case.failed.get(method, ()):
         metric, found = case.kb.metrics[metric_id], case.standings[method][metric_id]
@@ -1228,31 +590,10 @@ def recommend(
     Raises:
         UnknownIdError: An id of the query or a metric of ``measured`` that is not in the knowledge base.
     """
-    return _rank(_case(query, kb, profile, measured, runnable))[0]
+    return ranked(case_of(query, kb, profile, measured, runnable))[0]
 
 
-def _case(
-    query: Query, kb: KB, profile: Profile | None, measured: Iterable[Measured], runnable: Iterable[str]
-) -> _Case:
-    rows = tuple(measured)
-    vocabulary = kb.vocabulary
-    given: list[tuple[Iterable[str | None], Iterable[str], str]] = [
-        (query.modality, kb.modalities, "modality"),
-        (query.methods, kb.methods, "method"),
-        ([query.task, profile.task if profile else None], vocabulary.tasks, "task"),
-        ([query.architecture], vocabulary.architectures, "architecture"),
-        ([query.audience], vocabulary.audiences, "audience"),
-        ([query.goal], vocabulary.goals, "goal"),
-        ((row.metric for row in rows), kb.metrics, "metric"),
-    ]
-    for ids, allowed, what in given:
-        for entity_id in ids:
-            if entity_id is not None and entity_id not in allowed:
-                raise UnknownIdError(entity_id, allowed, what)
-    return _Case(query, kb, profile, rows, frozenset(runnable))
-
-
-def _rank(case: _Case, only: Collection[str] | None = None) -> tuple[list[Recommendation], list[RuledOut]]:
+def ranked(case: Case, only: Collection[str] | None = None) -> tuple[list[Recommendation], list[RuledOut]]:
     """Return the ranked recommendations and what is ruled out, both best first; of some methods only when given."""
     if case.query.empty and case.given is None:
         return [], []
@@ -1263,46 +604,25 @@ def _rank(case: _Case, only: Collection[str] | None = None) -> tuple[list[Recomm
         if case.gaps[method_id]:
             # what was asked for and how often it was used are enough for the order of these
             asked = sum(r.points for criterion in (named, goal) for r in criterion(case, method))
-            close = sum(case.use(method_id, studies) for studies in case.uses(method_id).values())
             why = " Also, ".join(gap.sentence for gap in case.gaps[method_id])
-            out.append((asked + close, RuledOut(method_id, f"{method.name} is out: {why}")))
+            out.append((asked + sum(case.use[method_id].values()), RuledOut(method_id, f"{method.name} is out: {why}")))
         else:
             reasons = [reason for criterion in CRITERIA for reason in criterion(case, method)]
-            score = round(sum(r.points for r in reasons), 3)
-            found.append(_recommendation(case, method, reasons, score))
+            score = round(sum([r.points for r in reasons]), 3)
+            branch, here = case.facts.branches[method.family], method_id in case.runnable
+            found.append(
+                Recommendation(method_id, method.name, branch, method.family, score, here, tuple(reasons), case)
+            )
     found.sort(key=lambda r: (-r.score, r.method))
     out.sort(key=lambda o: (-o[0], o[1].method))
     return found, [o for _, o in out]
 
 
-def _recommendation(case: _Case, method: Method, reasons: list[Reason], score: float) -> Recommendation:
-    kb = case.kb
-    reasons.sort(key=lambda r: -abs(r.points))
-    if method.output not in case.metrics:
-        case.metrics[method.output] = _metrics(case, method.output)
-    metrics = case.metrics[method.output]
-    return Recommendation(
-        method=method.id,
-        name=method.name,
-        branch=kb.branch(method.id),
-        family=method.family,
-        score=score,
-        runnable=method.id in case.runnable,
-        reasons=tuple(reasons),
-        conditions=tuple(conditions(method.requires, case.profile, kb.vocabulary.needs)),
-        cautions=(*_mind(case, method.id), *method.limitations),
-        metrics=metrics,
-        mask_metrics=tuple(m for m in metrics if "mask" in kb.metrics[m].needs),
-        tools=_tools(case, method.id),
-        weigh=partial(_evidence, case, method.id),
-    )
-
-
-def _evidence(case: _Case, method: str) -> Evidence:
+def _evidence(case: Case, method: str) -> Evidence:
     """Count what is known of a method under its own name."""
     uses = case.uses(method)
     own = [f for f in case.findings(method) if f.via is None]
-    groups: dict[str, list[_Finding]] = {}
+    groups: dict[str, list[Finding]] = {}
     for finding in own:
         groups.setdefault(finding.publication.id, []).append(finding)
     pro = sum(f.weight * f.value for f in own if f.value > 0)
@@ -1310,7 +630,7 @@ def _evidence(case: _Case, method: str) -> Evidence:
     good = {p for p, found in groups.items() if sum(f.value for f in found) > 0}
     free = {p for p, found in groups.items() if not all(case.own_judgement(f.claim) for f in found)}
     compared = {p for p, found in groups.items() if any(f.claim.versus for f in found)}
-    judged = {p for p, found in groups.items() if any(map(_by_experts, found))}
+    judged = {p for p, found in groups.items() if any(by_experts(f.publication, f.claim) for f in found)}
     agreement = round(pro / (pro + contra), 3) if pro + contra else None
     near = [p for p in good & free if case.places[p][0] != "far"]
     places = [place for place in CLOSENESS if any(case.places[p] == place for p in good)]
@@ -1350,7 +670,7 @@ def strength(known: bool, independent: int, near: int, tested: bool, agreement: 
     return "weak" if known else "none"
 
 
-def _tools(case: _Case, method_id: str) -> tuple[str, ...]:
+def _tools(case: Case, method_id: str) -> tuple[str, ...]:
     """Tools that implement a method, those that fit the dimensions, the task and the architecture first."""
 
     def misfit(tool_id: str) -> int:
@@ -1365,8 +685,16 @@ def _tools(case: _Case, method_id: str) -> tuple[str, ...]:
     return tuple(sorted(case.kb.index.tools.get(method_id, ()), key=misfit))
 
 
-def _metrics(case: _Case, output: Output) -> tuple[str, ...]:
-    """Metrics for the output and the task: the challenges' own first, then by property, the most implemented first."""
+def _metrics(case: Case, method: str) -> tuple[str, ...]:
+    """Metrics for the output and the task; found once for each kind of output."""
+    output = case.kb.methods[method].output
+    if output not in case.metrics:
+        case.metrics[output] = tuple(_checking(case, output))
+    return case.metrics[output]
+
+
+def _checking(case: Case, output: Output) -> Iterable[str]:
+    """The metrics: the challenges' own first, then by property, the most implemented first."""
     kb = case.kb
     wanted = list(_PROPERTIES[output])
     if case.profile.task == "segmentation" and output == "map":
@@ -1383,4 +711,4 @@ def _metrics(case: _Case, output: Output) -> tuple[str, ...]:
         ]
         have = sum(kb.metrics[m].property == name for m in found)
         found |= dict.fromkeys([m for _, _, m in sorted(easy) if m not in found][: max(number - have, 0)])
-    return tuple(found)
+    return found

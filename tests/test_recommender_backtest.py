@@ -28,7 +28,7 @@ from recommender.backtest import (
     questions,
     stability,
 )
-from recommender.rank import _AGAINST, _FOR, CLOSENESS, Points
+from recommender.points import AGAINST, CLOSENESS, FOR, Points
 from taxonomy import KB, load_kb
 from taxonomy.graph import methods_of
 from taxonomy.schema import Effect, Publication, Statement
@@ -331,5 +331,5 @@ def test_the_weights_are_frozen() -> None:
     assert weights["READ"] == {"fulltext": 1.0, "abstract": 0.8, "title": 0.4}
     assert weights["CRITERIA"] == {"faithfulness": 1.3, "sanity": 1.3, "complexity": 0.7, "speed": 0.3}
     assert list(CLOSENESS.values()) == [1.0, 0.4, 0.5, 0.2, 0.2, 0.08]
-    assert list(_FOR.values()) == [1.0, 0.7, 0.0, 0.0, -0.8, -1.0]
-    assert list(_AGAINST.values()) == [-0.8, 0.8]
+    assert list(FOR.values()) == [1.0, 0.7, 0.0, 0.0, -0.8, -1.0]
+    assert list(AGAINST.values()) == [-0.8, 0.8]

@@ -16,7 +16,9 @@ import pytest
 import yaml
 
 from recommender import Answer, Evidence, Measured, Query, Recommendation, answer, parse, recommend
-from recommender.rank import ARCHITECTURES, CRITERIA, SECONDS_PER_PASS, Points, _case, estimate
+from recommender.case import ARCHITECTURES, case_of
+from recommender.points import SECONDS_PER_PASS, Points
+from recommender.rank import CRITERIA, estimate
 from taxonomy import KB, Profile, UnknownIdError, load_kb
 from taxonomy.schema import (
     Challenge,
@@ -422,7 +424,7 @@ def test_what_is_lacking_is_not_had(kb: KB) -> None:
         ASK, architecture="vit", access="black_box", has=frozenset({"embedding"}), lacks=frozenset({"tokens"})
     )
     for given in (None, Profile(frozenset({"gradients", "tokens"}), {"embedding": "none was found"})):
-        profile = _case(said, kb, given, (), ()).profile
+        profile = case_of(said, kb, given, (), ()).profile
         assert not profile.has & profile.lacks.keys()
         assert ("gradients" in profile.has) == (given is not None)
         assert ("embedding" in profile.has) == (given is None)
