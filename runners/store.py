@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field as Check
 from pydantic import FiniteFloat, StringConstraints, ValidationError
-from sqlalchemy import JSON, Column, Engine, event, func
+from sqlalchemy import JSON, Column, Engine, MetaData, event, func
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import registry
@@ -146,7 +146,7 @@ class Rated:
     high: float
 
 
-R = TypeVar("R", bound=Row)
+R = TypeVar("R", bound=SQLModel)
 
 
 class Store:
@@ -211,7 +211,7 @@ class Store:
                 "cautions": list(found.cautions),
             }
         names = {kind: _content_name(arrays) for kind, arrays in files.items()}
-        run = _row(Run, fields | names)
+        run = checked_row(Run, fields | names)
         with self._writing() as (session, written):
             session.add(run)
             session.flush()  # takes the database's write lock: nobody can delete the files now
@@ -239,7 +239,7 @@ class Store:
             AtlasError: the rating is not one of the allowed values.
         """
         fields = {"run": run_id, "criterion": criterion, "stars": stars, "audience": audience}
-        return self._add_to(run_id, _row(Rating, fields))
+        return self._add_to(run_id, checked_row(Rating, fields))
 
     def get_run(self, run_id: int) -> Run:
         """Return one row.
@@ -441,9 +441,8 @@ class Store:
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
-            yield
-        except SQLAlchemyError as error:
-            raise AtlasError(f"the database {_shown(self._engine.url)} failed: {_first_line(error)}") from error
+            with database_errors(self._engine):
+                yield
         except OSError as error:
             raise AtlasError(f"the folder {self.folder} cannot be used: {error.strerror or error}") from error
 
@@ -499,15 +498,37 @@ def open_store(url: str | None = None, folder: str | os.PathLike[str] | None = N
     Raises:
         AtlasError: the URL is not understood, its driver is not installed, or the database cannot be opened.
     """
+    engine, beside = open_engine(url, Row.metadata)
+    base = Path(folder) if folder is not None else beside / "arrays"
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        engine.dispose()
+        raise AtlasError(f"the folder {error.filename} cannot be used: {error.strerror}") from error
+    return Store(engine, base)
+
+
+def open_engine(url: str | None, tables: MetaData) -> tuple[Engine, Path]:
+    """Open a database and create the tables that it lacks.
+
+    Args:
+        url: as in :func:`open_store`.
+        tables: the tables that are needed.
+
+    Returns:
+        The engine, and the folder of the SQLite file, or the user's data folder for other databases.
+
+    Raises:
+        AtlasError: as in :func:`open_store`.
+    """
     data = platformdirs.user_data_path("xai-atlas", appauthor=False)
     given = url or os.environ.get(URL_VARIABLE) or f"sqlite:///{data / 'atlas.sqlite'}"
     try:
         parsed = make_url(given)
         sqlite = parsed.get_backend_name() == "sqlite"
         file = Path(parsed.database) if sqlite and parsed.database not in (None, "", ":memory:") else None
-        base = Path(folder) if folder is not None else (file.parent if file else data) / "arrays"
-        for needed in (base, *([file.parent] if file else [])):
-            needed.mkdir(parents=True, exist_ok=True)
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
         options: Facts = {}
         if sqlite:
             options["connect_args"] = {"check_same_thread": False, "timeout": 30}
@@ -516,7 +537,7 @@ def open_store(url: str | None = None, folder: str | os.PathLike[str] | None = N
         engine = create_engine(parsed, **options)
         if file is not None:
             event.listen(engine, "connect", _readers_do_not_wait)
-        Row.metadata.create_all(engine)
+        tables.create_all(engine)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise AtlasError(
             f"the driver of the database {_shown(parsed)} is not installed: {_first_line(error)}"
@@ -527,7 +548,16 @@ def open_store(url: str | None = None, folder: str | os.PathLike[str] | None = N
         raise AtlasError(f"the database {_shown(parsed)} cannot be opened: {_first_line(error)}") from error
     except OSError as error:
         raise AtlasError(f"the folder {error.filename} cannot be used: {error.strerror}") from error
-    return Store(engine, base)
+    return engine, file.parent if file else data
+
+
+@contextmanager
+def database_errors(engine: Engine) -> Iterator[None]:
+    """Turn what the database raises into one sentence."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        raise AtlasError(f"the database {_shown(engine.url)} failed: {_first_line(error)}") from error
 
 
 def _readers_do_not_wait(connection: Any, _record: Any) -> None:
@@ -542,7 +572,12 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _row(table: type[R], fields: Facts) -> R:
+def checked_row(table: type[R], fields: Facts) -> R:
+    """Make a row of a table after checking its fields.
+
+    Raises:
+        AtlasError: a field is not one of the allowed values.
+    """
     try:
         return table.model_validate(fields)
     except ValidationError as error:
@@ -558,7 +593,7 @@ def _score(run_id: int, one: Measured) -> Score:
         "curve": list(one.curve or ()),
         "notes": list(one.notes),
     }
-    return _row(Score, fields)
+    return checked_row(Score, fields)
 
 
 def _known(session: Session, run_id: int) -> Run:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AnyEntity: TypeAlias = Method | Modality | Challenge | Metric | Tool | Publication
+MEASURED = "measured"
 DEFAULT_FOLDER = Path(__file__).resolve().parent.parent / "kb"
 
 
@@ -190,12 +191,15 @@ _ID = re.compile(get_args(schema.Id)[1].pattern)
 def _files(root: Path) -> tuple[dict[str, bytes], list[Problem]]:
     """Return the content of every file by path relative to the root, and the files that should not be there.
 
-    Names that begin with an underscore or a dot are left alone at both levels; so is Markdown at the top.
+    Names that begin with an underscore or a dot are left alone at both levels; so are Markdown at the top and what was
+    measured, which :mod:`taxonomy.measured` reads.
     """
     found: dict[str, bytes] = {}
     problems = []
     for entry in _listed(root):
         if entry.is_dir():
+            if entry.name == MEASURED:
+                continue
             if entry.name not in KINDS:
                 problems.append(Problem(entry.name, (), "a folder", f"a folder for a kind: {', '.join(KINDS)}", 1))
                 continue
