@@ -444,7 +444,7 @@ def test_input_independence_asks_of_patches_that_change_nothing():
         assert (copies.amax((1, 2, 3)) <= x.amax((1, 2, 3)) + 1e-5).all()
     assert all("of 4 patches leave it so; they change the image by" in note for note in stays.notes[1:])
     blind = Blind()
-    untouched = run(input_independence_rate, blind, x, gradients(blind, x), side=0.2, samples=8)
+    untouched = run(input_independence_rate, blind, x, gradients(blind, x), side=0.2, steps=9)
     assert untouched.score.isfinite().all()
 
 
