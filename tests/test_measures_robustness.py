@@ -373,6 +373,9 @@ def test_cose_brings_maps_back_to_their_place():
         assert counted.float().mean() > 0.9
     volume = images(1, 1, 6, 7, 8)
     assert len(robustness._transforms(volume)) == 3 + 6 + 5
+    found = run(cose, Brighter(), x + 9, x[:, 0], explain_again=lambda copies, **_: copies[:, 0] - 9)
+    consistency = [float(note.split("consistency ")[1].split()[0]) for note in found.notes[1:3]]
+    assert min(consistency) > 0.8  # all decisions held; what is not brought back is nothing like the first map
 
 
 def test_likeness_is_skimages_ssim_and_defined_for_empty_maps():
