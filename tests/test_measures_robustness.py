@@ -373,6 +373,9 @@ def test_cose_brings_maps_back_to_their_place():
         assert counted.float().mean() > 0.9
     volume = images(1, 1, 6, 7, 8)
     assert len(robustness._transforms(volume)) == 3 + 6 + 5
+    found = run(cose, Brighter(), x + 9, x[:, 0], explain_again=lambda copies, **_: copies[:, 0] - 9)
+    consistency = [float(note.split("consistency ")[1].split()[0]) for note in found.notes[1:3]]
+    assert min(consistency) > 0.8  # all decisions held; what is not brought back is nothing like the first map
 
 
 def test_likeness_is_skimages_ssim_and_defined_for_empty_maps():
@@ -444,7 +447,7 @@ def test_input_independence_asks_of_patches_that_change_nothing():
         assert (copies.amax((1, 2, 3)) <= x.amax((1, 2, 3)) + 1e-5).all()
     assert all("of 4 patches leave it so; they change the image by" in note for note in stays.notes[1:])
     blind = Blind()
-    untouched = run(input_independence_rate, blind, x, gradients(blind, x), side=0.2, samples=8)
+    untouched = run(input_independence_rate, blind, x, gradients(blind, x), side=0.2, steps=9)
     assert untouched.score.isfinite().all()
 
 
