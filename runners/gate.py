@@ -452,6 +452,8 @@ def measure(
             "channels": None if explanation.channels is None else explanation.channels.to(x.device),
             "reference": given["reference"],
             "spacing": spacing,
+            "confidence": resolved.confidence,
+            "decision": resolved.decision,
         }
         try:
             return function(model, x.clone(), resolved.score, values, **used, **_wanted(function, extra))
@@ -536,7 +538,7 @@ def chosen_options(
 POSITIVE = frozenset(
     """
     steps samples masks segments batch_size cells window stride channels references layers parts pool groups positions
-    input_samples orders designs
+    input_samples orders designs patches sizes neighbours
     """.split()
 )
 """Parameters that count something."""
@@ -586,7 +588,9 @@ class Look:
             if not torch.isfinite(output).all():
                 raise ModelError("the model's output is NaN or infinite on this image; there is nothing to explain")
         labels, task = tuple(getattr(card, "labels", None) or ()), self.task or getattr(card, "task", None)
-        resolved = resolve(self.target, outputs, self.x, task, labels)
+        resolved = resolve(
+            self.target, outputs, self.x, task, labels, multilabel=bool(getattr(card, "multilabel", False))
+        )
         self.found = resolved, resolved.score(outputs, torch.arange(len(self.x))).detach()
 
 

@@ -43,6 +43,8 @@ INJECTED = (
     "spacing",
     "reference",
     "members",
+    "confidence",
+    "decision",
     "cohort",
     "concepts",
     "autoencoder",
@@ -53,7 +55,8 @@ INJECTED = (
 
 ``reference`` ``(R, C, *spatial)``: images of the data the model was trained on; ``members``: further models trained for
 the same task. Both come from the owner of the model. ``channels``: the explanation's map of every input channel, or
-None. ``spacing``: millimetres per axis, or None. The last five are those of :class:`runners.owned.Owned`.
+None. ``spacing``: millimetres per axis, or None. ``confidence`` and ``decision``: like the score, see
+:class:`runners.targets.Resolved`. The last five are those of :class:`runners.owned.Owned`.
 """
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from runners.asking import which
-from runners.registry import Score
+from runners.registry import MetricResult, Score
+from taxonomy.errors import TargetError
 
 
 class ExplainAgain(Protocol):
@@ -34,3 +37,23 @@ def ranks(row: Tensor) -> Tensor:
     _, inverse, counts = torch.unique(row, return_inverse=True, return_counts=True)
     means: Tensor = counts.cumsum(0) - (counts - 1) / 2
     return means[inverse]
+
+
+def between(low: float, high: float, **given: float) -> None:
+    """Raise a TargetError unless every named number lies above ``low`` and does not exceed ``high``."""
+    for name, number in given.items():
+        if not low < number <= high:
+            raise TargetError(f"{name} = {number}: it must be above {low} and at most {high}.")
+
+
+def one_of(allowed: Sequence[str], **given: str) -> None:
+    """Raise a TargetError unless every named word is allowed."""
+    for name, word in given.items():
+        if word not in allowed:
+            raise TargetError(f"{name} = {word!r}: {', '.join(allowed)} is allowed.")
+
+
+def no_probability(x: Tensor) -> MetricResult:
+    """Return what is known where a metric of probabilities meets a target that is none: nothing."""
+    why = "not defined: the target is no probability (an output of a regression, a likeness, a function)."
+    return MetricResult(torch.full((len(x),), math.nan, device=x.device), notes=(why,))

@@ -37,7 +37,7 @@ def deletion(
         score: One number per output row.
         values: Maps ``(B, *spatial)``.
         steps: Equal steps from the image to the baseline; ``steps + 1`` model rows per image.
-        baseline: What a removed pixel becomes — black, white, mean, blur, noise, zero or inpaint.
+        baseline: What a removed pixel becomes — black, white, mean, organ, blur, noise, zero, inpaint or impute.
         batch_size: Changed images per model call.
         progress: Told the model rows done.
         generator: Orders pixels of equal value.
@@ -72,7 +72,7 @@ def insertion(
         score: One number per output row.
         values: Maps ``(B, *spatial)``.
         steps: Equal steps from the baseline to the image; ``steps + 1`` model rows per image.
-        baseline: Where the walk starts — black, white, mean, blur, noise, zero or inpaint.
+        baseline: Where the walk starts — black, white, mean, organ, blur, noise, zero, inpaint or impute.
         batch_size: Changed images per model call.
         progress: Told the model rows done.
         generator: Orders pixels of equal value.
