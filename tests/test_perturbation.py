@@ -270,7 +270,7 @@ def test_the_organ_is_the_body_without_its_background():
     x = torch.full((2, 2, 20, 24), -1.0)
     x[:, 0, 5:15, 6:18] = torch.randn(10, 12, generator=seeded(6)) + 4
     x[:, 1, 5:15, 6:18] = 3
-    x[1] = images(2, 20, 24)  # filled by the body
+    x[1] = images(1, 2, 20, 24)[0]  # filled by the body
     found = baseline(x, "organ", seeded(0))
     assert torch.allclose(found[0, 0], x[0, 0, 5:15, 6:18].mean(), atol=1e-6)
     assert torch.allclose(found[0, 1], torch.tensor(3.0))
