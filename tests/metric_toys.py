@@ -42,6 +42,15 @@ def score(outputs, _rows):
     return outputs[:, 0]
 
 
+def confidence(outputs, _rows):
+    """That of another output, which falls when images are blurred."""
+    return outputs[:, -1].sigmoid()
+
+
+def decision(outputs, rows):
+    return (score(outputs, rows) > -5.8).float()
+
+
 def images(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=seeded(5))
 
@@ -74,6 +83,9 @@ def run(function, model, x, values, seed=0, **given):
         "progress": no_progress,
         "explain_again": again_on(model),
         "spacing": None,
+        "confidence": confidence,
+        "decision": decision,
+        "reference": torch.randn((8, *x.shape[1:]), generator=seeded(9)),
         "channels": gradients_by_channel(model, x) if "channels" in wanted and "channels" not in given else None,
         "profile": profile(model, x) if "profile" in wanted and "profile" not in given else None,
     } | given
