@@ -56,7 +56,7 @@ def faithfulness_correlation(
     between(0, 1, share=share)
     count = max(1, round(share * values[0].numel()))
     sums, drops = _random_sets(model, x, score, values, [count] * samples, baseline, batch_size, progress, generator)
-    found = correlation(sums, drops)
+    found = _agreement(values, sums, drops)
     note = f"{samples} random sets of {count} pixels, baseline {baseline}."
     return MetricResult(found.float(), notes=(note, *undefined(found, "the map or the score is the same for all sets")))
 
@@ -104,7 +104,7 @@ def sensitivity_n(
     each = [count for count in counts for _ in range(samples)]
     sums, drops = _random_sets(model, x, score, values, each, baseline, batch_size, progress, generator)
     apart = (part.reshape(-1, samples) for part in (sums, drops))
-    curve = correlation(*apart).view(len(x), sizes)
+    curve = _agreement(values.repeat_interleave(sizes, 0), *apart).view(len(x), sizes)
     found = curve.mean(1)
     note = f"{samples} random sets of each of {', '.join(map(str, counts))} pixels, baseline {baseline}."
     why = undefined(found, "the map or the score is the same for all sets of a size")
@@ -148,7 +148,7 @@ def faithfulness_estimate(
     """
     at_least(3, steps=steps)
     sums, drops = _each_alone(model, x, score, values, steps, baseline, batch_size, progress, generator)
-    found = correlation(sums, drops)
+    found = _agreement(values, sums, drops)
     note = f"{sums.shape[1]} groups of pixels of like relevance, baseline {baseline}."
     return MetricResult(
         found.float(), notes=(note, *undefined(found, "the map or the score is the same for all groups"))
@@ -185,7 +185,7 @@ def saco(
 
     Returns:
         ``score``, the share of pairs in the right order minus that in the wrong one, each pair weighing by its
-        difference in relevance: -1 to 1, higher is better; NaN for a constant map.
+        difference in relevance: -1 to 1, higher is better; NaN where map or score are the same for all groups.
 
     Raises:
         TargetError: a parameter is out of range.
@@ -196,9 +196,9 @@ def saco(
     weight = sums[:, first] - sums[:, second]  # groups go from the most to the least relevant: never below 0
     right = torch.where(drops[:, first] >= drops[:, second], 1.0, -1.0).to(weight)
     total = weight.abs().sum(1)
-    found = ((weight * right).sum(1) / total).where(values.flatten(1).amax(1) > values.flatten(1).amin(1), math.nan)
+    found = ((weight * right).sum(1) / total).where(_varies(values).to(total.device) & _varies(drops), math.nan)
     note = f"{sums.shape[1]} groups of pixels of like relevance, baseline {baseline}."
-    return MetricResult(found.float(), notes=(note, *undefined(found, "the map is constant")))
+    return MetricResult(found.float(), notes=(note, *undefined(found, "the map or the score is the same for all groups")))
 
 
 @metric("monotonicity_correlation")
@@ -261,7 +261,7 @@ def monotonicity_correlation(
     asked = ask(model, x, fill, score, rows, keep, batch_size, further(progress, len(x), total))
     answers = torch.cat([scores for *_, scores in asked]).double().view(len(x), number, samples)
     moved = (answers - whole[:, None, None]).square().mean(2)
-    found = correlation(*(torch.stack([ranks(row) for row in part]) for part in (sums, moved)))
+    found = _agreement(strength, *(torch.stack([ranks(row) for row in part]) for part in (sums, moved)))
     note = f"{number} groups of pixels of like relevance, each at {samples} levels between the channel's extremes."
     return MetricResult(
         found.float(), notes=(note, *undefined(found, "the map or the score is the same for all groups"))
@@ -375,6 +375,17 @@ SMALLEST, LARGEST = 0.01, 0.8
 """Smallest and largest sets of :func:`sensitivity_n`, as shares of the image."""
 SIDES = (0.1, 0.5)
 """Smallest and largest side of the squares of :func:`infidelity`, as shares of an axis."""
+
+
+def _varies(values: Tensor) -> Tensor:
+    flat = values.flatten(1)
+    return flat.amax(1) > flat.amin(1)
+
+
+def _agreement(values: Tensor, sums: Tensor, drops: Tensor) -> Tensor:
+    """Return the correlation of relevance and drop ``(B, S)``; NaN where they, or the map, are the same everywhere."""
+    able = _varies(values).to(sums.device) & _varies(sums) & _varies(drops)
+    return correlation(sums, drops).where(able, math.nan)
 
 
 def _square(spatial: tuple[int, ...], generator: torch.Generator) -> Tensor:
