@@ -465,6 +465,8 @@ def measure(
             "spacing": spacing,
             "others": resolved.others,
             "settings": explanation.parameters,
+            "confidence": resolved.confidence,
+            "decision": resolved.decision,
         }
         try:
             return function(model, x.clone(), resolved.score, values, **used, **_wanted(function, extra))
@@ -554,7 +556,7 @@ def chosen_options(
 POSITIVE = frozenset(
     """
     steps samples masks segments batch_size cells window stride channels references layers parts pool groups positions
-    input_samples orders designs stages models bins
+    input_samples orders designs stages models bins patches sizes neighbours
     """.split()
 )
 """Parameters that count something."""
@@ -604,7 +606,9 @@ class Look:
             if not torch.isfinite(output).all():
                 raise ModelError("the model's output is NaN or infinite on this image; there is nothing to explain")
         labels, task = tuple(getattr(card, "labels", None) or ()), self.task or getattr(card, "task", None)
-        resolved = resolve(self.target, outputs, self.x, task, labels)
+        resolved = resolve(
+            self.target, outputs, self.x, task, labels, multilabel=bool(getattr(card, "multilabel", False))
+        )
         self.found = resolved, resolved.score(outputs, torch.arange(len(self.x))).detach()
 
 

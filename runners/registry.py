@@ -45,6 +45,8 @@ INJECTED = (
     "members",
     "others",
     "settings",
+    "confidence",
+    "decision",
     "cohort",
     "concepts",
     "autoencoder",
@@ -57,8 +59,8 @@ INJECTED = (
 the same task. Both come from the owner of the model. ``channels``: the explanation's map of every input channel, or
 None. ``spacing``: millimetres per axis, or None. ``others``: the scores of the model's other outputs, from the one
 after the explained on; of a segmentation, at the same places; none where there is one output, or no label is explained.
-``settings``: the parameters that the explanation was made with. The last five are those of
-:class:`runners.owned.Owned`.
+``settings``: the parameters that the explanation was made with. ``confidence`` and ``decision``: like the score, see
+:class:`runners.targets.Resolved`. The last five are those of :class:`runners.owned.Owned`.
 """
 
 

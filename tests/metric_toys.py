@@ -42,6 +42,15 @@ def score(outputs, _rows):
     return outputs[:, 0]
 
 
+def confidence(outputs, _rows):
+    """That of another output, which falls when images are blurred."""
+    return outputs[:, -1].sigmoid()
+
+
+def decision(outputs, rows):
+    return (score(outputs, rows) > -5.8).float()
+
+
 def images(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=seeded(5))
 
@@ -87,6 +96,8 @@ def run(function, model, x, values, seed=0, **given):
         # the same images, something taken out of the mask
         "reference": x.where(~mask_of(x)[:, None], 0.5 * x - 0.3) if "reference" in wanted else None,
         "members": members(model) if "members" in wanted else (),
+        "confidence": confidence,
+        "decision": decision,
         "channels": gradients_by_channel(model, x) if "channels" in wanted and "channels" not in given else None,
         "profile": profile(model, x) if "profile" in wanted and "profile" not in given else None,
     } | given

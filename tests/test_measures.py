@@ -12,13 +12,22 @@ from runners.registry import INJECTED, injected, parameters
 from taxonomy import load_kb
 from taxonomy.errors import TargetError
 
-ONLY_TIES = {"deletion", "insertion"}
-"""Their generator only breaks ties."""
+ONLY_TIES = {
+    "deletion", "insertion", "pixel_flipping", "selectivity", "irof", "abpc", "symmetric_relevance_gain", "pic_aic_sic",
+    "monotonicity_arya", "faithfulness_estimate", "saco", "sufficiency",
+    "average_drop", "average_gain", "average_increase", "adcc", "road",
+}  # fmt: skip
+"""Their generator only breaks ties, or adds a little noise, or none at their default baseline."""
 ROUGH = {"random_logit", "input_independence_rate", "consistency_dasgupta", "completeness", "continuity"}
 """Shares of a few, or what draws only with some settings: another seed may give the same."""
 ONLY_NOISE = {"msfi", "modality_shapley"}
 """Their generator is only that of the noise baseline."""
 COARSE = {
+    "average_gain",
+    "average_increase",
+    "monotonicity_arya",
+    "road",
+    "sufficiency",
     "relevance_rank_accuracy",
     "topk_intersection",
     "pointing_game",
@@ -83,6 +92,29 @@ def test_signature_is_what_the_gate_reads_and_the_knowledge_base_says(metric):
         ("deletion", {"steps": 0}, "steps = 0"),
         ("deletion", {"baseline": "grey"}, "'grey'"),
         ("insertion", {"batch_size": 0}, "batch_size = 0"),
+        ("pixel_flipping", {"steps": 0}, "steps = 0"),
+        ("selectivity", {"patches": 0}, "patches = 0"),
+        ("region_perturbation", {"steps": 0}, "steps = 0"),
+        ("irof", {"segments": 0}, "segments = 0"),
+        ("abpc", {"steps": 0}, "steps = 0"),
+        ("symmetric_relevance_gain", {"segments": 0}, "segments = 0"),
+        ("road", {"steps": 1}, "steps = 1"),
+        ("pic_aic_sic", {"steps": 0}, "steps = 0"),
+        ("monotonicity_arya", {"baseline": "grey"}, "'grey'"),
+        ("faithfulness_correlation", {"samples": 2}, "samples = 2"),
+        ("faithfulness_correlation", {"share": 0.0}, "share = 0.0"),
+        ("faithfulness_correlation", {"share": 1.5}, "share = 1.5"),
+        ("sensitivity_n", {"sizes": 0}, "sizes = 0"),
+        ("faithfulness_estimate", {"steps": 2}, "steps = 2"),
+        ("saco", {"groups": 1}, "groups = 1"),
+        ("monotonicity_correlation", {"samples": 0}, "samples = 0"),
+        ("infidelity", {"perturbation": "blob"}, "'blob': square, noise"),
+        ("infidelity", {"perturbation": "noise"}, "needs slopes"),
+        ("infidelity", {"grain": 0.0}, "grain = 0.0"),
+        ("average_drop", {"baseline": "grey"}, "'grey'"),
+        ("adcc", {"batch_size": 0}, "batch_size = 0"),
+        ("sufficiency", {"neighbours": 0}, "neighbours = 0"),
+        ("sufficiency", {"reference": None}, "give reference="),
         ("max_sensitivity", {"radius": 0.0}, "radius = 0.0"),
         ("max_sensitivity", {"samples": 0}, "samples = 0"),
         ("pointing_game", {"tolerance": -1}, "tolerance = -1"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -10,7 +11,8 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from runners.asking import which
-from runners.registry import Score
+from runners.registry import MetricResult, Score
+from taxonomy.errors import TargetError
 
 
 class ExplainAgain(Protocol):
@@ -79,3 +81,23 @@ def likeness(a: Tensor, b: Tensor, counted: Tensor | None = None) -> Tensor:
         )
         found.append(float(mean if counted is None else full[counted[i].cpu().numpy()].mean()))
     return torch.tensor(found, dtype=torch.float64, device=a.device)
+
+
+def between(low: float, high: float, **given: float) -> None:
+    """Raise a TargetError unless every named number lies above ``low`` and does not exceed ``high``."""
+    for name, number in given.items():
+        if not low < number <= high:
+            raise TargetError(f"{name} = {number}: it must be above {low} and at most {high}.")
+
+
+def one_of(allowed: Sequence[str], **given: str) -> None:
+    """Raise a TargetError unless every named word is allowed."""
+    for name, word in given.items():
+        if word not in allowed:
+            raise TargetError(f"{name} = {word!r}: {', '.join(allowed)} is allowed.")
+
+
+def no_probability(x: Tensor) -> MetricResult:
+    """Return what is known where a metric of probabilities meets a target that is none: nothing."""
+    why = "not defined: the target is no probability (an output of a regression, a likeness, a function)."
+    return MetricResult(torch.full((len(x),), math.nan, device=x.device), notes=(why,))
