@@ -323,7 +323,7 @@ def _from_boxes(target: Target, found: list[Detections] | None, x: Tensor) -> Re
         assert found is not None
         return torch.stack([likeness(one, boxes[row]) for one, row in zip(found, rows.tolist(), strict=True)])
 
-    return Resolved(score, "; ".join(box.text() for box in boxes) + ", its score times the overlap", (), score)
+    return Resolved(score, "; ".join(box.text() for box in boxes) + ", its score times the overlap", confidence=score)
 
 
 def _from_vector(target: Contrast | Expected | Similarity, output: Tensor, labels: Sequence[str]) -> Resolved:
@@ -369,9 +369,8 @@ def _contrast(target: Contrast, output: Tensor, labels: Sequence[str]) -> Resolv
     return Resolved(
         score,
         f"label {_names(label, labels)} rather than {_names(versus, labels)}",
-        (),
-        lambda outputs, rows: score(outputs, rows).sigmoid(),
-        lambda outputs, rows: _won(score(outputs, rows)),
+        confidence=lambda outputs, rows: score(outputs, rows).sigmoid(),
+        decision=lambda outputs, rows: _won(score(outputs, rows)),
     )
 
 
