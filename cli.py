@@ -25,6 +25,7 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 import recommender
+import recommender.points
 from runners import measurable, runnable
 from taxonomy import KB, AtlasError, KBError, UnknownIdError, check, load_kb
 from taxonomy.citations import cited
@@ -1028,6 +1029,200 @@ def mcp() -> None:
     import mcp_server
 
     mcp_server.serve()
+
+
+# --- benchmark --------------------------------------------------------------------------------------------------------
+
+benchmark_app = typer.Typer(
+    cls=Sentences, no_args_is_help=True, help="Measure explanations where we know what decides, compare them, share it."
+)
+app.add_typer(benchmark_app, name="benchmark")
+Database = Annotated[
+    str | None, typer.Option(help="SQLAlchemy URL of the results; default: SQLite in your data folder.")
+]
+Cache = Annotated[Path | None, typer.Option(help="Folder of the trained models; default: your cache folder.")]
+
+
+@benchmark_app.command("run")
+def benchmark_run(
+    level: Annotated[str, typer.Option(help="quick (minutes), small (an hour on two cores) or full.")] = "quick",
+    jobs: Annotated[int, typer.Option(min=1, help="Processes, a thread each.")] = 1,
+    task: Annotated[list[str] | None, typer.Option(help="Only this task; repeatable.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Only this method; repeatable.")] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODALITY=FOLDER",
+            help="Your pictures with masks of experts instead of our tasks, with --model; repeatable.",
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="With --data: id of a bundled model, file or folder.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of maps and metrics; give several runs several seeds.")] = 0,
+    retry: Annotated[bool, typer.Option("--retry", help="Run again what failed before.")] = False,
+    by: Annotated[str | None, typer.Option(help="Who runs it, to be told with the results.")] = None,
+    machine: Annotated[str | None, typer.Option(help="What kind of machine, to be told with the results.")] = None,
+    database: Database = None,
+    cache: Cache = None,
+) -> None:
+    """Run tasks × methods × pictures × metrics; what is done already is not done again, and Ctrl-C keeps what is done.
+
+    Models are trained on first use. The work is spread over processes of this machine, not over several machines; for
+    that, let each run tasks of its own (--task) into one PostgreSQL --database.
+    """
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    from runners.bench.run import Own, Progress, run
+    from runners.bench.store import open_results
+    from runners.bench.tasks import LEVELS
+
+    kb = load_kb()
+    if level not in LEVELS:
+        raise UnknownIdError(level, LEVELS, "level")
+    if bool(data) != bool(model):
+        raise AtlasError("--data and --model belong together: pictures of yours, and the model to explain on them")
+    own = []
+    for one in data or ():
+        modality, equals, folder = one.partition("=")
+        if not equals:
+            raise AtlasError(f"--data {one}: MODALITY=FOLDER is needed, as in ultrasound=breast")
+        own.append(Own(kb.find_by_name(modality, "modalities"), Path(folder), str(model)))
+    results = open_results(database)
+    with Bars(BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"), console=err) as shown:
+        bar = shown.add_task("getting ready", total=1.0)
+
+        def told(state: Progress) -> None:
+            left = "" if state.left is None else f", about {_duration(state.left)} left"
+            words = f"{state.done} of {state.total}{left}: {state.words}"
+            shown.update(bar, completed=state.share, description=escape(words))
+
+        ran = run(
+            LEVELS[level], results, jobs=jobs, tasks=task or (() if own else None), methods=method or None, own=own,
+            seed=seed, retry=retry, by=by, machine=machine, cache=cache, progress=told,
+        )  # fmt: skip
+    for name, why in ran.skipped.items():
+        err.print(f"[yellow]{escape(name)} was skipped: {escape(why)}[/yellow]")
+    for one in ran.tasks:
+        for picture, why in one.problems.items():
+            err.print(
+                f"[dim]{one.task.id}, picture {escape(picture)} does not count for localisation: {escape(why)}[/dim]"
+            )
+    out.print(
+        f"{ran.rows} numbers in {_duration(ran.seconds)} ({ran.failed} of them not defined or failed), {ran.kept} were "
+        f"there already{'; stopped by you, run it again to go on' if ran.stopped else ''}."
+    )
+    if not ran.tasks:
+        raise typer.Exit(2)
+
+
+@benchmark_app.command("report")
+def benchmark_report(
+    out_dir: Annotated[Path | None, typer.Option("--out", help="Folder for benchmark.html, .csv and .json.")] = None,
+    metric: Annotated[str, typer.Option(help="Metric to print.")] = "relevance_mass_accuracy",
+    top: Annotated[int, typer.Option(min=1, help="Methods to print of a task.")] = 5,
+    gallery: Annotated[bool, typer.Option(help="Make the worst maps again, for the page; takes a minute.")] = True,
+    database: Database = None,
+    cache: Cache = None,
+    json_: AsJson = False,
+) -> None:
+    """Tell what the benchmark found: leaderboards, known facts, and with --out a page with tests and failures."""
+    from taxonomy.measured import CONTROLS
+
+    kb = load_kb()
+    if metric not in kb.metrics and metric not in CONTROLS:
+        raise UnknownIdError(metric, [*kb.metrics, *CONTROLS], "metric")
+    rows, tasks, found = _benchmark(database)
+    if out_dir is not None or not json_:
+        from runners.bench import boards, report
+
+        made = boards.tables(rows, kb)
+        facts = boards.facts(made, kb, {one.task: one.facts for one in tasks}, recommender.points.Points.SANE_BELOW)
+    if json_:
+        as_json(found.model_dump(mode="json"))
+    else:
+        _print_boards(found, metric, top, kb)
+        out.print("\n[bold]Known facts[/bold]")
+        for fact in facts:
+            mark = {True: "[green]✔[/green]", False: "[red]✘[/red]", None: "–"}[fact.holds]
+            out.print(f"  {mark} {escape(fact.text)}")
+    if out_dir is not None:
+        failures: list[Any] = []
+        if gallery:
+            with _bar("The worst maps") as progress:
+                failures = report.failures(rows, tasks, cache=cache, progress=progress)
+        paths = report.save(out_dir, found, report.html(found, made, kb, facts, failures))
+        err.print(f"Written: {escape(', '.join(map(str, paths)))}")
+
+
+@benchmark_app.command("submit")
+def benchmark_submit(
+    file: Annotated[
+        Path | None, typer.Argument(help="Where to write it; default: the file of the knowledge base.")
+    ] = None,
+    check_only: Annotated[bool, typer.Option("--check", help="Only check a file that is there.")] = False,
+    by: Annotated[str | None, typer.Option(help="Who ran it; nothing is told unless given.")] = None,
+    machine: Annotated[str | None, typer.Option(help="On what kind of machine; nothing is told unless given.")] = None,
+    database: Database = None,
+) -> None:
+    """Write the results as one small file, for the package or to send to us, and check it.
+
+    It holds means, intervals, ranks and hashes: no picture, no map, no name of a person, file or computer but what you
+    give. The recommender and the app read the one in the knowledge base.
+    """
+    from taxonomy import measured
+
+    kb = load_kb()
+    target = file or measured.folder(kb) / measured.FILE
+    found = measured.read_benchmark(target) if check_only else _benchmark(database, by=by, machine=machine)[2]
+    if problems := measured.problems(found, kb):
+        raise AtlasError("\n".join(problems))
+    if not check_only:
+        measured.write_benchmark(found, target)
+    boards = sum(len(task.boards) for task in found.tasks.values())
+    done = "is in order" if check_only else "written"
+    out.print(f"{escape(str(target))} {done}: {len(found.tasks)} tasks, {boards} boards, {escape(found.citation)}.")
+
+
+def _benchmark(database: str | None, *, by: str | None = None, machine: str | None = None) -> tuple[Any, Any, Any]:
+    """Return rows, tasks and data file of what was measured last of every task."""
+    from runners.bench.boards import collect
+    from runners.bench.store import open_results
+    from taxonomy.measured import BENCHMARK
+
+    results = open_results(database)
+    tasks = results.tasks(BENCHMARK)
+    rows = results.rows(BENCHMARK, {one.task: one.task_sha for one in tasks})
+    if not rows:
+        raise AtlasError("nothing was measured yet: first run `xai-atlas benchmark run`, or give --database")
+    runs = results.runs({row.run for row in rows})
+    return rows, tasks, collect(rows, tasks, runs, load_kb(), by=by, machine=machine)
+
+
+def _print_boards(found: Any, metric: str, top: int, kb: KB) -> None:
+    from runners.bench.report import metric_name, name_of, task_words
+
+    out.print(f"[bold]{escape(metric_name(metric, kb))}[/bold], mean and 95 % interval; {escape(found.citation)}")
+    for name, task in found.tasks.items():
+        board = task.boards.get(metric)
+        if board is None:
+            continue
+        out.print(f"\n[bold]{escape(name)}[/bold]: {escape(task_words(task, kb))}")
+        table = Table(box=None, pad_edge=False, show_header=False)
+        ranked = [line for line in board.lines if line.rank is not None]
+        for line in (*ranked[:top], *(line for line in board.lines if line.rank is None)):
+            place = f"{line.rank} of {board.of}" if line.rank is not None else ""
+            interval = "" if line.low is None else f"{line.low:.3g} to {line.high:.3g}"
+            table.add_row(place, escape(name_of(line.method, kb)), f"{line.mean:.3g}", interval, f"n = {line.n}")
+        out.print(table)
+        if board.p is not None:
+            out.print(
+                f"[dim]Friedman p = {board.p:.2g}; mean ranks must differ by {board.difference:.2f} to tell two methods "
+                "apart[/dim]"
+            )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 # --- explain ----------------------------------------------------------------------------------------------------------

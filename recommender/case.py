@@ -70,7 +70,8 @@ ARCHITECTURES: Final[Mapping[str, tuple[frozenset[str], Mapping[str, str]]]] = {
 }
 """What a named architecture has and lacks, until the real model was profiled; what is in neither is unknown."""
 
-_KIND: Final = {"cnn": "conv", "unet": "conv", "vit": "attention", "swin": "attention"}
+KIND: Final = {"cnn": "conv", "unet": "conv", "vit": "attention", "swin": "attention"}
+"""What an architecture is built of: explanations of the one kind say little about the other."""
 
 NATIVE: Final[Mapping[str, frozenset[str]]] = {
     "mil": frozenset({"mil_map"}),
@@ -562,7 +563,7 @@ class Case:
         """Publication to how much more than one it counts, for sharing organ, dimension or architecture."""
         found: dict[str, float] = {}
         profile = self.profile
-        mine = _KIND.get(str(profile.architecture))
+        mine = KIND.get(str(profile.architecture))
         organs = set(filter(self.on_the_organ, self.facts.organs)) if self.query.anatomy else set()
         for alike in self.facts.kinds.values():
             study = self.kb.publications[alike[0]].study
@@ -572,7 +573,7 @@ class Case:
                     more += Points.DIMENSION
                 if profile.architecture and study.architecture == profile.architecture:
                     more += Points.ARCHITECTURE
-                if {mine, _KIND.get(str(study.architecture))} == {"conv", "attention"}:
+                if {mine, KIND.get(str(study.architecture))} == {"conv", "attention"}:
                     factor = Points.OTHER_KIND
             for pub_id in alike:
                 found[pub_id] = (1.0 + Points.ANATOMY * (pub_id in organs) + more) * factor

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from typing import Any, Final, Literal, NamedTuple
 
+from recommender.bench import measured_by_us
 from recommender.case import (
     CITED,
     SIDES,
@@ -558,8 +559,18 @@ def _mind(case: Case, method: str) -> Iterator[Statement]:
             )
 
 
+def bench(case: Case, method: Method) -> Iterator[Reason]:
+    """How it did in our own benchmark."""
+    for points, told in measured_by_us(case, method):
+        yield Reason("benchmark", points, partial(_measured_by_us, told))
+
+
+def _measured_by_us(told: Callable[[], str]) -> Words:
+    return Words(told())
+
+
 CRITERIA: Final[tuple[Criterion, ...]] = (
-    named, goal, used, findings, audience, challenges, fit, effort, cost, tools, here,
+    named, goal, used, findings, audience, challenges, fit, effort, cost, tools, bench, here,
 )  # fmt: skip
 """All criteria; the score of a method is the sum of the points of what they yield."""
 

@@ -6,6 +6,7 @@ imported here; the graph imports networkx when it is first asked for.
 
 from __future__ import annotations
 
+from taxonomy import measured
 from taxonomy.errors import (
     AtlasError,
     ImageError,
@@ -20,8 +21,11 @@ from taxonomy.requirements import Gap, Profile, conditions, gaps
 
 
 def check(kb: KB) -> list[str]:
-    """Return every rule that a loaded knowledge base breaks, as ``file:line: field: given: allowed``."""
-    return kb.problems()
+    """Return every rule that a loaded knowledge base breaks, as ``file:line: field: given: allowed``.
+
+    What was measured is checked too, by its file and what is wrong.
+    """
+    return [*kb.problems(), *measured.check(kb)]
 
 
 __all__ = [

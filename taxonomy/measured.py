@@ -188,6 +188,18 @@ def _on_one_line(found: re.Match[str]) -> str:
     return f'    "{found[1]}": {json.dumps(inside, ensure_ascii=False, separators=(",", ":"))}'
 
 
+def check(kb: KB) -> list[str]:
+    """Return what is wrong with the data files of a knowledge base."""
+    path = folder(kb) / FILE
+    if not path.is_file():
+        return []
+    try:
+        found = read_benchmark(path)
+    except AtlasError as error:
+        return str(error).splitlines()
+    return [f"{MEASURED}/{FILE}: {problem}" for problem in problems(found, kb)]
+
+
 def problems(found: Benchmark, kb: KB) -> list[str]:
     """Return what is wrong with a data file beside its form, one sentence each."""
     return list(_problems(found, kb))

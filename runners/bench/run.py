@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from runners import explain, explainers, measure, metrics, profile, unmet
 from runners.bench import tasks as bench
+from runners.bench.expert import expert
 from runners.bench.phantoms import Planted
 from runners.bench.store import BenchRow, Key, Results
 from runners.bench.tasks import Level, Task
@@ -260,13 +261,13 @@ class Own:
     """Pictures of the user's with masks of experts, and the model to explain on them.
 
     Attributes:
-        kind: which loader of :data:`runners.bench.tasks.LOADERS` reads them.
-        path: folder.
+        modality: modality id of the pictures.
+        path: folder, see :func:`runners.bench.expert.pairs`.
         model: as in ``load_model``.
     """
 
-    kind: str
-    path: str
+    modality: str
+    path: Path
     model: str
 
 
@@ -339,13 +340,14 @@ def _kb() -> KB:
 
 
 def _task_of(source: Source) -> str:
-    return source.id if isinstance(source, Task) else f"own_{source.kind}"
+    return source.id if isinstance(source, Task) else f"own_{source.modality}"
 
 
 @lru_cache(maxsize=2)
 def _ready(source: Source, level: Level, cache: Path | None) -> _Ready:
     """Load a task; a worker keeps the last two."""
-    assert isinstance(source, Task)
+    if isinstance(source, Own):
+        return _own(source, level)
     model = bench.trained(source, cache, _tick)
     pictures = bench.cases(source, number_of_images(level, source.dims), evident=True)
     reference = torch.stack([one.x for one in bench.cases(source, REFERENCE_IMAGES, "train")])
@@ -353,9 +355,25 @@ def _ready(source: Source, level: Level, cache: Path | None) -> _Ready:
     return _Ready(source, bench.fingerprint(source), model, wired, pictures, reference)
 
 
+def _own(source: Own, level: Level) -> _Ready:
+    """Load pictures of the user's. Their names stay on this machine: rows name a picture by a hash of what it shows."""
+    task, model, read = expert(source.path, source.model, level.images)
+    pictures = [replace(one, name=_content(one)) for one in read]
+    task = replace(task, id=_task_of(source), modality=source.modality)
+    told = "".join((repr(task), str(model.sha256), *(one.name for one in pictures)))
+    wired = profile(model, pictures[0].x[None], task=task.task)
+    return _Ready(task, hashlib.sha256(told.encode()).hexdigest()[:16], model, wired, pictures, None)
+
+
+def _content(planted: Planted) -> str:
+    digest = hashlib.sha256(planted.image.numpy().tobytes())
+    digest.update(planted.evidence.numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
 def _target(task: Task, label: int) -> Target:
     """What is explained: the true label, or what the model marks as it; without any truth, the decision."""
-    if task.truth == "none":
+    if task.truth == "none" or label < 0:
         return None
     return Region(label) if task.task == "segmentation" else label
 
@@ -364,11 +382,11 @@ def prepare(source: Source, level: Level, cache: Path | None) -> Prepared:
     """Train the model of a task unless it is there, and find out what can be run on it."""
     ready = _ready(source, level, cache)
     task, pictures = ready.task, ready.pictures
-    checks = bench.checked(task, ready.model, pictures)
-    target = _target(task, max(1, pictures[0].label))
+    checks = [] if task.truth == "mask" else bench.checked(task, ready.model, pictures)
+    target = _target(task, pictures[0].label)
     gaps = {method: unmet(method, ready.wired, target, reference=ready.reference) for method in explainers}
     with preserved(ready.model), torch.no_grad():
-        many = torch.stack([one.x for one in pictures[: BATCH[task.dims]]])
+        many = pictures[0].x.expand(BATCH[task.dims], *pictures[0].x.shape)
         ask(ready.model, many.clone())
         start = time.perf_counter()
         ask(ready.model, many.clone())
@@ -383,7 +401,7 @@ def prepare(source: Source, level: Level, cache: Path | None) -> Prepared:
         able=tuple(sorted(method for method, gap in gaps.items() if not gap)),
         unmet={method: " ".join(one.sentence for one in gap) for method, gap in gaps.items() if gap},
         seconds=seconds,
-        quality=bench.quality(task, ready.model, pictures),
+        quality=None if task.truth == "mask" else bench.quality(task, ready.model, pictures),
     )
 
 
@@ -427,10 +445,11 @@ def work(job: Work) -> list[dict[str, Any]]:
     """
     ready = _ready(job.source, job.level, job.cache)
     rows: list[dict[str, Any]] = []
-    groups: dict[int, list[int]] = {}
-    for number in job.images:  # the region of a segmentation is of one label
-        label = ready.pictures[number].label if ready.task.task == "segmentation" else 0
-        groups.setdefault(label, []).append(number)
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number in job.images:  # what is explained together has one size, and of a segmentation one label
+        planted = ready.pictures[number]
+        label = planted.label if ready.task.task == "segmentation" else min(planted.label, 0)
+        groups.setdefault((label, *planted.image.shape), []).append(number)
     for numbers in groups.values():
         size = BATCH[ready.task.dims]
         for start in range(0, len(numbers), size):
@@ -557,7 +576,8 @@ def options_of(method: str, kb: KB, budget: Spending, size: Sequence[int]) -> di
 def _targets(task: Task, pictures: Sequence[Planted]) -> Target:
     if task.truth == "none" or task.task == "segmentation":
         return _target(task, pictures[0].label)
-    return [one.label for one in pictures]
+    labels = [one.label for one in pictures]
+    return None if min(labels) < 0 else labels
 
 
 def _explained(

@@ -1,0 +1,86 @@
+"""What our own benchmark says of a method for a question: plain data of :mod:`taxonomy.measured`, no torch.
+
+Boards of the nearest tasks count: same modality and same kind of task first, and where there is none, farther ones,
+which is said and counts less. These are measurements of ours on small models, not findings of the literature; their
+weight was fixed before there were any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+
+from recommender.case import KIND, Case, lower
+from recommender.points import CLOSENESS, Points
+from taxonomy.measured import BenchmarkTask, Measured, Scores, benchmark
+from taxonomy.schema import Method
+
+_TOLD = 2
+"""Boards that a sentence tells; the weightiest first."""
+_FEWEST = 3
+"""Methods below which a rank says nothing."""
+
+
+def measured_by_us(case: Case, method: Method) -> Iterator[tuple[float, Callable[[], str]]]:
+    """Yield the points of a method's places in the benchmark, with the sentence; nothing where it was not measured."""
+    near, tasks, citation = _nearest(case)
+    shares: dict[str, list[float]] = {}
+    told: list[tuple[float, str, BenchmarkTask, Measured, Scores]] = []
+    for task in tasks:
+        for metric, board in task.boards.items():
+            line = next((one for one in board.lines if one.method == method.id), None)
+            if metric not in case.kb.metrics or line is None or line.rank is None or board.of < _FEWEST:
+                continue
+            kind = case.kb.metrics[metric].property
+            share = 1 - 2 * (line.rank - 1) / (board.of - 1)
+            shares.setdefault(kind, []).append(share)
+            told.append((_trust(kind) * abs(share), metric, task, line, board))
+    if not shares:
+        return
+    weights = {kind: _trust(kind) for kind in shares}
+    mean = sum(weights[kind] * sum(own) / len(own) for kind, own in shares.items()) / sum(weights.values())
+    told.sort(key=lambda one: -one[0])
+
+    def words() -> str:
+        places = "; ".join(_place(case, *one[1:]) for one in told[:_TOLD])
+        more = f"; and {len(told) - _TOLD} more boards" if len(told) > _TOLD else ""
+        far = "" if near == 1.0 else ", which is not your case but the nearest that we measured"
+        return f"Measured by us, not from the literature: {places}{more}{far} ({citation})."
+
+    yield round(Points.BENCHMARK * near * mean, 3), words
+
+
+def _trust(kind: str) -> float:
+    return Points.TRUST.get(kind, Points.OTHER_TRUST)
+
+
+def _place(case: Case, metric: str, task: BenchmarkTask, line: Measured, board: Scores) -> str:
+    kb = case.kb
+    what = {"planted": "a planted shortcut" if task.marked else "planted evidence", "mask": "experts' masks"}[
+        task.truth
+    ]
+    model = kb.vocabulary.architectures[task.architecture].name
+    where = f"on {what} in {lower(case.label(task.modality))} ({model}, {task.task}, {task.dims}D)"
+    interval = "" if line.low is None or line.high is None else f", 95 % CI {line.low:.2g} to {line.high:.2g}"
+    return f"{where} rank {line.rank} of {board.of} in {lower(kb.metrics[metric].name)} ({line.mean:.2g}{interval})"
+
+
+@lru_cache(maxsize=1)  # a case holds on to its knowledge base
+def _nearest(case: Case) -> tuple[float, tuple[BenchmarkTask, ...], str]:
+    """Return how near the nearest tasks are to the question (1 is the same), these tasks, and how to cite them."""
+    found = benchmark(case.kb)
+    if found is None:
+        return 0.0, (), ""
+    near = {name: _closeness(case, task) for name, task in found.tasks.items() if task.truth != "none"}
+    best = max(near.values(), default=0.0)
+    return best, tuple(found.tasks[name] for name, value in near.items() if value == best), found.citation
+
+
+def _closeness(case: Case, task: BenchmarkTask) -> float:
+    profile = case.profile
+    near = CLOSENESS[case.distances[task.modality], profile.task in (None, task.task)]
+    if {KIND.get(str(profile.architecture)), KIND.get(task.architecture)} == {"conv", "attention"}:
+        near *= Points.OTHER_KIND
+    if profile.dims not in (None, task.dims):
+        near *= Points.OTHER_DIMS
+    return near
