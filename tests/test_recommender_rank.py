@@ -827,7 +827,7 @@ def test_every_criterion_speaks_somewhere(kb: KB) -> None:
     assert set(expected.split()) <= spoken
 
 
-def test_every_criterion_has_a_name(kb: KB, asked: Mapping[str, Answer]) -> None:
+def test_every_criterion_has_a_name(asked: Mapping[str, Answer]) -> None:
     spoken = {r.criterion for found in list(asked.values())[::20] for rec in found.recommendations for r in rec.found}
     assert spoken | {"runnable", "measured"} <= NAMES.keys()
     assert not any("_" in name for name in NAMES.values())
