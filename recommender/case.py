@@ -607,6 +607,56 @@ class Case:
             found.append(weight)
         return found
 
+    def studied(self, publication: Publication) -> str:
+        """What a publication studied, and how far that is from the question where it is not the same."""
+        study = publication.study
+        if study is None:
+            return "no modality in particular"
+        names = "/".join(map(self.label, study.modalities[:3])) + ("/…" if len(study.modalities) > 3 else "")
+        near, same_task = self.places[publication.id]
+        far = {"same": "", "near": ", a related modality", "far": ", another modality"}[near]
+        if same_task:
+            return names + far
+        task = f"for {lower(self.kb.vocabulary.tasks[study.task].name)}" if study.task else "for a task not told"
+        return f"{names}{far}, {task}"
+
+    def in_words(self, publication: Publication, claim: Claim, via: str | None = None) -> str:
+        """Return a finding as a sentence that says where it was made and how far that is from the question.
+
+        Args:
+            publication: Who found it.
+            claim: What was found.
+            via: The umbrella that the claim names instead of the method.
+        """
+        notes = [self.studied(publication), lower(self.kb.vocabulary.criteria[claim.criterion].name)]
+        if via:
+            notes.append(f"said of {bare(self.kb.methods[via].name)}")
+        if claim.self_reported:
+            notes.append("reported by its own authors")
+        return f"{claim.text.rstrip(' .')} ({'; '.join(notes)})."
+
+    def said_of(self, text: str, sources: Iterable[str]) -> str:
+        """Return a sentence with what its sources studied, and how far that is from the question."""
+        publications = (self.kb.publications[s] for s in sources)
+        studied = dict.fromkeys(self.studied(p) for p in publications if p.study)
+        return f"{text.rstrip(' .')} ({'; '.join(studied) or 'said of no modality in particular'})."
+
+    def spread(self, publications: Iterable[str]) -> str:
+        """Where publications are from, the nearest first, as "2 on MRI, 3 on other modalities"; "" when none is asked.
+
+        One that stands for several findings is given, and counted, several times.
+        """
+        if not (self.query.modality or self.profile.task):
+            return ""
+        counts = Counter(
+            self.where(self.places[p]) if self.kb.publications[p].study else "on no modality in particular"
+            for p in sorted(publications, key=lambda p: -self.nearness[p])
+        )
+        if len(counts) == 1:
+            where, number = counts.popitem()
+            return f"{'all ' if number > 1 else ''}{where}"
+        return ", ".join(f"{number} {where}" for where, number in counts.items())
+
     def findings(self, method: str, group: tuple[str, int] | None = None) -> list[Finding]:
         """Findings about the quality of a method's explanations, all or those of a group, by weight."""
         groups = self.facts.heard[method]
