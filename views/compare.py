@@ -19,8 +19,7 @@ with st.spinner("Opening the store …"):
     from views import comparing, results
 
 kb = knowledge()
-CASES = 50
-"""Stored cases that are offered."""
+CASES = 50  # stored cases that are offered
 
 
 def page() -> None:

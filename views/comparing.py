@@ -164,8 +164,8 @@ def heatmap(found: Comparison) -> go.Figure:
                     hovertext=hover[y][x],
                 )
     figure.update_yaxes(autorange="reversed", showgrid=False)
-    figure.update_xaxes(side="top", tickangle=-30 if len(found.metrics) > 6 else 0, showgrid=False)
-    figure.update_layout(height=150 + 44 * len(found.names), margin={"t": 70, "l": 10, "r": 10, "b": 10})
+    figure.update_xaxes(side="top", tickangle=-30, showgrid=False)
+    figure.update_layout(height=190 + 44 * len(found.names), margin={"t": 110, "l": 10, "r": 10, "b": 10})
     return figure
 
 
@@ -196,7 +196,7 @@ def radar(found: Comparison) -> go.Figure | None:
         bgcolor="rgba(0,0,0,0)",
     )
     figure.update_layout(
-        height=400, margin={"t": 40, "l": 60, "r": 60, "b": 40}, legend={"orientation": "h", "y": -0.1}
+        height=460, margin={"t": 40, "l": 70, "r": 70, "b": 20}, legend={"orientation": "h", "y": -0.1}
     )
     return figure
 
