@@ -464,12 +464,14 @@ class _Lab:
             del self.tests["finding"]
 
     def state(self, ended: str | None = None) -> Sanity:
+        order = [None, *self.methods]  # of work is that of speed
+        found = sorted(self.findings, key=lambda one: (list(QUESTIONS).index(one.test), order.index(one.method)))
         return Sanity(
             kb=self.kb,
             subject=self.subject,
             target=self.resolved.text,
             results=tuple(self.results.values()),
-            findings=tuple(self.findings),
+            findings=tuple(found),
             planned=tuple(
                 one for one in QUESTIONS if one in self.tests or (one == "agreement" and len(self.methods) > 1)
             ),
