@@ -513,7 +513,7 @@ class _Lab:
                 except Stop:
                     found = self.cannot(test, method, f"there was no verdict: {self.why()}.")
                 except AtlasError as error:
-                    found = self.cannot(test, method, f"the test could not be done: {error}")
+                    found = self.cannot(test, method, "the test could not be done: " + str(error).rstrip(".") + ".")
                 self.findings.append(found)
                 yield
 
