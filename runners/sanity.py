@@ -107,7 +107,8 @@ QUESTIONS: Final[Mapping[str, Question]] = {
         "Hiding the marked place",
         "Does the model need what the map marks?",
         "The place that the map marks most is filled in from its surroundings. The model's score should fall more "
-        "than when a region of the same shape is filled in elsewhere.",
+        "than when a region of the same shape is filled in elsewhere; p is the share of all these places, the marked "
+        "one included, where it falls at least as far.",
         ("rise_2018", "afshar_2024_ibo", "blucher_2024_srg", "tomsett_2019_saliency_metrics"),
     ),
     "finding": Question(
@@ -256,8 +257,9 @@ class Sanity:
         if not good:
             return "cannot say", f"Nothing can be said of {name} here: no test came to a verdict."
         told = f"{len(good)} of {len(own)} tests passed, none failed"
-        if "deletion" not in good or "cascade" not in good:
-            return "cannot say", f"{name}: {told}, but a decisive one came to no verdict."
+        if open_ := [one for one in ("cascade", "deletion") if one not in good]:
+            lacking = " and ".join(f"“{QUESTIONS[one].name}”" for one in open_)
+            return "cannot say", f"{name}: {told}, but {lacking} came to no verdict here."
         return "passes", f"Nothing speaks against {name} here: {told}. That is no proof that the map is complete."
 
     def as_json(self) -> dict[str, Any]:
@@ -462,12 +464,14 @@ class _Lab:
             del self.tests["finding"]
 
     def state(self, ended: str | None = None) -> Sanity:
+        order = [None, *self.methods]  # of work is that of speed
+        found = sorted(self.findings, key=lambda one: (list(QUESTIONS).index(one.test), order.index(one.method)))
         return Sanity(
             kb=self.kb,
             subject=self.subject,
             target=self.resolved.text,
             results=tuple(self.results.values()),
-            findings=tuple(self.findings),
+            findings=tuple(found),
             planned=tuple(
                 one for one in QUESTIONS if one in self.tests or (one == "agreement" and len(self.methods) > 1)
             ),
@@ -509,7 +513,7 @@ class _Lab:
                 except Stop:
                     found = self.cannot(test, method, f"there was no verdict: {self.why()}.")
                 except AtlasError as error:
-                    found = self.cannot(test, method, f"the test could not be done: {error}")
+                    found = self.cannot(test, method, "the test could not be done: " + str(error).rstrip(".") + ".")
                 self.findings.append(found)
                 yield
 
@@ -656,6 +660,12 @@ class _Lab:
             looks = "; it looks much like the edges of the image" if edges > EDGES else ""
             why = f"The map stays much the same when the model's weights become random ({told}){looks}."
             return Finding("cascade", method, "fails", why, **more)
+        if found.value > sane_below(None):
+            why = (
+                f"the map changes little when the model's weights become random ({told}), but the region that is "
+                "explained stays where it is, which alone makes the maps alike."
+            )
+            return self.cannot("cascade", method, why, **more)
         if stable < limit + 0.1:
             why = f"the map changes as much when it is merely made again with other random numbers ({stable:.2f})."
             return self.cannot("cascade", method, why, **more)
@@ -826,7 +836,10 @@ class _Lab:
 
     def says(self, x: Tensor) -> str:
         """Return how sure the model is of the explained label; where there are no probabilities, the score."""
-        return f"{float(self.ask(x)[0]):.3g}" if self.label is None else f"{self.certainty(x):.0%}"
+        if self.label is not None:
+            return f"{self.certainty(x):.0%}"
+        score = float(self.ask(x)[0])
+        return f"{score:,.0f}" if abs(score) >= 100 else f"{score:.3g}"
 
     def certainty(self, x: Tensor) -> float:
         """Return the probability of the explained label."""

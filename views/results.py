@@ -143,7 +143,7 @@ def first_slice(case: Case, axis: int) -> int:
     return int(region.sum([one for one in range(3) if one != axis]).argmax())
 
 
-def drawn(case: Case, view: View, one: Explanation | None = None) -> pictures.Rgb:
+def drawn(case: Case, view: View, one: Explanation | None = None, *, bar: bool = True) -> pictures.Rgb:
     """Draw the image, or an explanation over it with its colour bar, at true proportions."""
     shown = case if view.outlines else replace(case, marked=None, mask=None)
     if one is None:
@@ -154,9 +154,11 @@ def drawn(case: Case, view: View, one: Explanation | None = None) -> pictures.Rg
     name = view.colours if fits else pictures.default_colours(one.signed, case.image.channels == 3)
     plane = pictures.plane(shown, values, *view.cut, side=SIDE)
     picture = pictures.draw(plane, signed=one.signed, limit=limit, opacity=view.opacity, colours=name)
-    bar = pictures.colour_bar(max(len(picture), 140), signed=one.signed, limit=limit, colours=name)
-    height = max(len(picture), len(bar))
-    return np.concatenate([padded(picture, height), padded(bar, height)], axis=1)
+    if not bar:
+        return picture
+    scale = pictures.colour_bar(max(len(picture), 140), signed=one.signed, limit=limit, colours=name)
+    height = max(len(picture), len(scale))
+    return np.concatenate([padded(picture, height), padded(scale, height)], axis=1)
 
 
 def padded(picture: pictures.Rgb, height: int) -> pictures.Rgb:

@@ -25,8 +25,8 @@ with st.spinner("Starting PyTorch …"):
 
 kb = knowledge()
 BUDGETS = {30.0: "30 seconds", 60.0: "1 minute", 120.0: "2 minutes", 300.0: "5 minutes", 900.0: "15 minutes"}
+# where the session keeps what was found last, and that it has not ended yet
 FOUND, RUNNING = "sanity-found", "sanity-running"
-"""Where the session keeps what was found last, and that it has not ended yet."""
 BADGE = {
     "passes": ":green-badge[:material/check: passes]",
     "fails": ":red-badge[:material/close: fails]",
