@@ -1,0 +1,294 @@
+"""A model cut in two at a layer, and asked about many images: what methods of concepts share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from runners.models import Place, Wired, captured, find_place, run, watched
+from runners.owned import Cohort
+from runners.registry import Progress, Score, no_progress
+from runners.relevance import slope_of
+from runners.targets import primary
+from taxonomy.errors import ModelError, TargetError
+
+LEAST = 8
+"""Images of the explained answer below which those that come nearest are taken along."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inside:
+    """A model cut in two at a layer, with what is asked about its answer.
+
+    Attributes:
+        model: the model.
+        place: the layer.
+        score: outputs to one number per image.
+        own: outputs to bool per image: the model answers as explained here.
+        decided: outputs to the number of the answer per image; 0 where there is nothing to decide.
+        device: of the model's input.
+        batch_size: images per model call.
+        notes: where the features are, and what the score is on other images.
+    """
+
+    model: nn.Module
+    place: Place
+    score: Callable[[Any], Tensor]
+    own: Callable[[Any], Tensor]
+    decided: Callable[[Any], Tensor]
+    device: torch.device
+    batch_size: int
+    notes: tuple[str, ...] = ()
+
+    def _parts(self, x: Tensor, progress: Progress = no_progress) -> Iterator[Tensor]:
+        for start in range(0, len(x), self.batch_size):
+            yield x[start : start + self.batch_size].to(self.device, copy=True)
+            progress(min(start + self.batch_size, len(x)), len(x))
+
+    @torch.no_grad()
+    def features(self, x: Tensor, progress: Progress = no_progress) -> Tensor:
+        """Return the features of images ``(N, C, *spatial)``: ``(N, D, *grid)`` on the CPU."""
+        found = []
+        for part in self._parts(x, progress):
+            with captured(self.model, self.place) as kept:
+                run(self.model, part)
+            found.append(self.place.fold(kept[-1]).float().cpu())
+        return torch.cat(found)
+
+    def slopes(self, x: Tensor, progress: Progress = no_progress) -> Tensor:
+        """Return the gradient of each image's score with respect to its features: ``(N, D, *grid)`` on the CPU."""
+        found = []
+        for part in self._parts(x, progress):
+            with torch.enable_grad(), captured(self.model, self.place, cut=True) as kept:
+                score = self.score(run(self.model, part))
+                (slope,) = torch.autograd.grad(score.sum(), kept[-1])
+            found.append(self.place.fold(slope).float().cpu())
+        return torch.cat(found)
+
+    @torch.no_grad()
+    def look(self, x: Tensor, progress: Progress = no_progress) -> tuple[Tensor, Tensor, Tensor]:
+        """Return of every image the score, whether the model answers as explained, and its answer, ``(N,)`` each."""
+        scores, own, decided = [], [], []
+        for part in self._parts(x, progress):
+            outputs = run(self.model, part)
+            scores.append(self.score(outputs).float().cpu())
+            own.append(self.own(outputs).cpu())
+            decided.append(self.decided(outputs).cpu())
+        return torch.cat(scores), torch.cat(own), torch.cat(decided)
+
+    @torch.no_grad()
+    def behind(self, x: Tensor, features: Tensor, progress: Progress = no_progress) -> tuple[Tensor, Tensor]:
+        """Return scores and answers ``(N,)`` when the features are ``(N, D, *grid)`` instead.
+
+        ``x`` are the images, ``(N, C, *spatial)``, or one for all: tokens that stand for no position come from them.
+        """
+        scores, decided = [], []
+        for start in range(0, len(features), self.batch_size):
+            part = features[start : start + self.batch_size].to(self.device)
+            images = x[start : start + self.batch_size] if len(x) > 1 else x.expand(len(part), *x.shape[1:])
+            outputs = self.outputs_behind(images, part)
+            scores.append(self.score(outputs).float().cpu())
+            decided.append(self.decided(outputs).cpu())
+            progress(start + len(part), len(features))
+        return torch.cat(scores), torch.cat(decided)
+
+    def outputs_behind(self, x: Tensor, features: Tensor) -> Any:
+        """Return the model's outputs on images when their features are ``(N, D, *grid)`` instead."""
+        with watched(self.model, self.place, lambda output: self.place.put(features.to(output.dtype), output)):
+            return run(self.model, x.to(self.device, copy=True))
+
+    def up(self, maps: Tensor, size: Sequence[int]) -> Tensor:
+        """Enlarge maps ``(K, *grid)`` to the image."""
+        return F.interpolate(maps[:, None], tuple(size), mode="bilinear" if len(size) == 2 else "trilinear")[:, 0]
+
+
+def cut(
+    model: nn.Module, x: Tensor, score: Score, profile: Wired, batch_size: int, layer: str | None = None
+) -> Inside:
+    """Cut a model at its deepest features, or at a named layer.
+
+    On other images than ``x`` the score is what it is on ``x``: the same output. Of a segmentation it is the mean logit
+    of the explained label where the model marks it in each image.
+
+    Args:
+        model: Network in eval mode.
+        x: The image that is explained, ``(1, C, *spatial)``.
+        score: What is explained.
+        profile: What is known of the model.
+        batch_size: Images per model call.
+        layer: Name of the layer.
+
+    Raises:
+        ModelError: there is no such layer.
+    """
+    place, notes = find_place(profile, layer)
+    with torch.no_grad():
+        output = primary(run(model, x.clone())).detach()
+    slope = slope_of(score, output, torch.zeros(1, dtype=torch.long, device=output.device))
+    per = slope.flatten(2).sum(2)[0] if slope.ndim > 2 else slope.reshape(-1)
+    at, single = int(per.argmax()), len(per) == 1
+    sign = -1.0 if single and float(per[0]) < 0 else 1.0
+    several = bool(getattr(getattr(model, "card", None), "multilabel", False))
+
+    def plain_score(outputs: Any) -> Tensor:
+        return score(outputs, torch.zeros(len(primary(outputs)), dtype=torch.long, device=output.device))
+
+    def chosen(outputs: Any) -> Tensor:
+        o = primary(outputs)
+        o = o.reshape(len(o), -1)
+        return (o[:, at] > 0).long() if several else (o[:, 0] > 0).long() if single else o.argmax(1)
+
+    def marked(outputs: Any) -> Tensor:
+        o = primary(outputs)
+        return o[:, 0] * sign > 0 if single else o.argmax(1) == at
+
+    def mean_logit(outputs: Any) -> Tensor:
+        o, region = primary(outputs), marked(outputs)
+        total = (sign * o[:, at] * region).flatten(1).sum(1)
+        return total / region.flatten(1).sum(1).clamp(min=1)
+
+    inside = Inside(model, place, plain_score, _all, _none, x.device, batch_size, notes)
+    if profile.task == "segmentation":
+        note = "On other images the score is the mean logit of the label where the model marks it."
+        return replace(
+            inside, score=mean_logit, own=lambda o: marked(o).flatten(1).any(1), notes=(*inside.notes, note)
+        )
+    if profile.task == "classification":
+        answer = 1 if several or (single and sign > 0) else 0 if single else at
+        return replace(inside, own=lambda o: chosen(o) == answer, decided=chosen)
+    return inside
+
+
+def _all(outputs: Any) -> Tensor:
+    return torch.ones(len(primary(outputs)), dtype=torch.bool)
+
+
+def _none(outputs: Any) -> Tensor:
+    return torch.zeros(len(primary(outputs)), dtype=torch.long)
+
+
+def bent(inside: Inside, x: Tensor, other: Tensor, profile: Wired, layer: str | None) -> Inside:
+    """Move the cut back to where the way to the score is not linear, unless the user named the layer.
+
+    Behind a linear way the derivative along a concept is the same for every image: it would count all or none.
+
+    Args:
+        inside: The model, cut at its deepest features.
+        x: An image, ``(1, C, *spatial)``.
+        other: Another one.
+        profile: What is known of the model.
+        layer: The layer that the user named.
+    """
+    places = profile.places[: profile.places.index(inside.place) + 1]
+    for place in [inside.place] if layer else reversed(places):
+        here = replace(inside, place=place)
+        first, second = here.slopes(x), here.slopes(other)
+        if float((first - second).abs().max()) > 1e-4 * float(first.abs().max()):
+            if place == inside.place:
+                return inside
+            note = f"Features: {place.text()}, the last from which the way to the score is not linear."
+            return replace(here, notes=(note, *inside.notes[len(profile.place_notes) :]))
+    note = "From this layer on the score is linear: its derivative along a concept is the same for every image."
+    return replace(inside, notes=(*inside.notes, note))
+
+
+def of_class(inside: Inside, cohort: Cohort, most: int, generator: torch.Generator) -> tuple[Tensor, str]:
+    """Choose the cohort's images that the model answers as explained: their numbers in ascending order, and a note.
+
+    Where there are fewer than :data:`LEAST`, those of the highest score are taken along; of more than ``most`` a draw.
+    """
+    scores, own, _ = inside.look(cohort.x)
+    index = own.nonzero()[:, 0]
+    note = f"Of {len(cohort)} images of the cohort the model answers {len(index)} as explained here"
+    if len(index) < LEAST:
+        index = (scores + 1e12 * own).argsort(descending=True, stable=True)[: min(LEAST, len(cohort))]
+        note += f"; with those that come nearest, {len(index)} are used"
+    elif len(index) > most:
+        index = index[torch.randperm(len(index), generator=generator)[:most]]
+        note += f"; {most} drawn from them are used"
+    return index.sort().values, note + "."
+
+
+def enough(cohort: Cohort, least: int, method: str) -> None:
+    """Raise a TargetError when the cohort is too small to say anything."""
+    if len(cohort) < least:
+        raise TargetError(f"the cohort has {len(cohort)} images; {method} needs at least {least}")
+
+
+def seed_of(generator: torch.Generator) -> int:
+    """Draw a seed for a library's own generator."""
+    return int(torch.randint(2**31 - 1, (1,), generator=generator))
+
+
+def shrunk(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize images ``(N, C, *spatial)``."""
+    if tuple(x.shape[2:]) == tuple(size):
+        return x
+    return F.interpolate(x, tuple(size), mode="bilinear" if len(size) == 2 else "trilinear", align_corners=False)
+
+
+def window(image: Tensor, centre: Sequence[int], sides: Sequence[int]) -> Tensor:
+    """Return the part of an image ``(C, *spatial)`` of the given sides whose centre is as near as the border allows."""
+    where = []
+    for at, side, length in zip(centre, sides, image.shape[1:], strict=True):
+        start = min(max(at - side // 2, 0), length - side)
+        where.append(slice(start, start + side))
+    return image[(slice(None), *where)]
+
+
+def peak(map_: Tensor) -> tuple[int, ...]:
+    """Return where a map ``(*spatial)`` is highest."""
+    at = int(map_.argmax())
+    place = []
+    for side in reversed(map_.shape):
+        place.append(at % side)
+        at //= side
+    return tuple(reversed(place))
+
+
+def sides(size: Sequence[int], share: float) -> tuple[int, ...]:
+    """Return the sides of a window that takes a share of every axis."""
+    return tuple(max(4, min(n, math.ceil(share * n))) for n in size)
+
+
+def closest_patches(images: Tensor, maps: Tensor, order: Tensor, count: int, share: float = 0.4) -> Tensor:
+    """Cut the part out of the first images where a concept is strongest, ``(count, C, *window)``; repeated if too few.
+
+    Args:
+        images: ``(N, C, *spatial)``.
+        maps: of the concept in each, ``(N, *grid)``.
+        order: numbers of the images, the best first.
+        count: how many.
+        share: of every axis that a part takes.
+    """
+    size = images.shape[2:]
+    cuts = []
+    for i in order[:count].tolist():
+        at = [round((a + 0.5) * n / g - 0.5) for a, n, g in zip(peak(maps[i]), size, maps.shape[1:], strict=True)]
+        cuts.append(window(images[i], at, sides(size, share)))
+    return torch.stack([cuts[i % len(cuts)] for i in range(count)])
+
+
+def interval(draws: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the 95 % interval of draws ``(runs, K)``."""
+    return torch.quantile(draws, 0.025, dim=0), torch.quantile(draws, 0.975, dim=0)
+
+
+def resampled(values: Tensor, runs: int, generator: torch.Generator) -> Tensor:
+    """Return the means of bootstrap samples of the rows of ``values`` ``(N, K)``, ``(runs, K)``."""
+    draws = torch.randint(len(values), (runs, len(values)), generator=generator)
+    return values[draws].mean(1)
+
+
+def named_layer(profile: Wired, layer: str | None) -> None:
+    """Raise a ModelError when the layer that the user named has no features."""
+    if layer is not None:
+        find_place(profile, layer)
+    elif profile.place is None:
+        raise ModelError("the model has no spatial features")
