@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,11 +12,12 @@ import torch
 from scipy.stats import qmc
 from sklearn.cluster import KMeans
 from sklearn.decomposition import NMF
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from runners.asking import at_least
-from runners.beyond.directions import significance_note, tested
+from runners.beyond.directions import compared, significance_note
 from runners.beyond.inside import (
     Inside,
     bent,
@@ -120,17 +122,25 @@ def d_tcav(
 
     Discovery is that of ACE; the score is the mean logit of the explained label where the model marks it.
 
-    Parameters as in :func:`ace`.
-
     Args:
+        model: Network in eval mode.
+        x: Image ``(1, C, *spatial)``, 2D or 3D.
+        score: One number per output row.
+        layer: Name of the layer; None for the deepest one from which the way to the score is not linear.
         segments: Segments per image in the coarser cut; the finer one has three times as many.
         groups: Clusters.
-        layer: Name of the layer; None for the deepest one from which the way to the score is not linear.
-        images: Most images of the class; as many other ones give random segments.
+        images: Most images in which the label is marked; as many other ones give random segments.
         correction: Of the p-values for the number of concepts: bh (Benjamini and Hochberg) or bonferroni.
         samples: Random sets for the test.
         runs: Bootstrap samples for the confidence interval.
         batch_size: Segments per model call.
+        profile: What is known of the model.
+        cohort: Images to find concepts in.
+        generator: Draws.
+        progress: Told the segments seen.
+
+    Returns:
+        Share of the images whose score rises towards each concept; examples, and where it lies in the image.
     """
     return _discovered(
         "d_tcav", model, x, score, layer, segments, groups, images, correction, samples, runs, batch_size, profile,
@@ -180,8 +190,10 @@ def _discovered(
         if len(own) >= 5 and len(set(source[own].tolist())) >= min(3, len(index)):
             kept.append((own, centres[k], float(distance[own].max())))
     if not kept:
-        raise TargetError(f"{method}: no cluster of segments recurs in several images; give more images or fewer groups")
-    found = tested(
+        raise TargetError(
+            f"{method}: no cluster of segments recurs in several images; give more images or fewer groups"
+        )
+    found = compared(
         [features[own] for own, _, _ in kept],
         pool,
         inside.slopes(cohort.x[index]).flatten(2).sum(2),
@@ -190,6 +202,7 @@ def _discovered(
         randoms=samples,
         runs=runs,
         generator=generator,
+        progress=progress,
     )
     order = found.effects.abs().argsort(descending=True, stable=True)
     mine, _, where = _cut_out(x.cpu(), segments)
@@ -285,7 +298,8 @@ class _Factors:
         x = _positive(features, both).double().numpy()
         self.scale = max(float(x.mean()), 1e-12)
         self.fit = NMF(count, init="nndsvda", random_state=seed_of(generator), max_iter=400, tol=1e-4)
-        with np.errstate(all="ignore"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # some more rounds hardly change the concepts
             self.used = torch.from_numpy(self.fit.fit_transform(x / self.scale)).float()
         self.basis = torch.from_numpy(self.fit.components_ * self.scale).float()
 
@@ -345,7 +359,7 @@ def craft(
         crop: Share of every axis that a crop takes.
         images: Most images of the class to take crops from.
         judged: Of these, images in which the effect is measured.
-        designs: Random shares; each costs concepts + 2 model rows per image. A power of 2 is best.
+        designs: Random shares, a power of 2; each costs concepts + 2 model rows per image.
         runs: Bootstrap samples for the confidence interval.
         batch_size: Images per model call.
         profile: What is known of the model.
@@ -358,8 +372,8 @@ def craft(
     """
     at_least(2, parts=parts, images=images, designs=designs, runs=runs)
     at_least(1, judged=judged)
-    if not 0 < crop <= 1:
-        raise TargetError(f"crop = {crop}: it must be above 0 and at most 1")
+    if not 0 < crop <= 1 or designs & (designs - 1):
+        raise TargetError(f"crop = {crop}, designs = {designs}: up to 1, above 0, and a power of 2 are allowed")
     enough(cohort, 5, "craft")
     inside = cut(model, x, score, profile, batch_size, layer)
     index, class_note = of_class(inside, cohort, images, generator)
@@ -385,7 +399,7 @@ def craft(
     scores = told.mean(0)
     low, high = interval(resampled(told, runs, generator))
     order = scores.argsort(descending=True, stable=True)
-    best = factors.used.argsort(0, descending=True, stable=True)
+    best = factors.used.argsort(dim=0, descending=True, stable=True)
     names = tuple(f"concept {number}" for number in range(1, count + 1))
     notes = [
         *inside.notes,
@@ -400,11 +414,14 @@ def craft(
         ),
     ]
     error = float(np.mean(kept))
-    cautions = [UNNAMED, "The index has no direction: the notes say whether the score falls or rises without a concept."]
+    cautions = [
+        UNNAMED,
+        "The index has no direction: the notes say whether the score falls or rises without a concept.",
+    ]
     if error > 0.25:
         cautions.append(
-            f"Put together from the concepts the score differs from the true one by {error:.0%} on average: part of what "
-            "the model uses is in none of them."
+            f"Put together from the concepts the score differs from the true one by {error:.0%} on average: part of "
+            "what the model uses is in none of them."
         )
     form = Concepts(
         names=names,
@@ -447,7 +464,7 @@ def _sobol(
         mixed[k, :, k] = b[:, k]
     shares = torch.cat([a, b, mixed.flatten(0, 1), torch.ones(1, count), 1 - torch.eye(count)])
     answers = []
-    for part in shares.split(inside.batch_size):
+    for part in torch.split(shares, inside.batch_size):
         scaled = amounts[None] * part.view(*part.shape, *[1] * (amounts.ndim - 1))
         answers.append(inside.behind(image, factors.features(scaled))[0])
     y = torch.cat(answers).double()
@@ -530,7 +547,7 @@ def ice(
     order = told.abs().argsort(descending=True, stable=True)
     count = len(told)
     names = tuple(f"concept {number}" for number in range(1, count + 1))
-    strongest = amounts.flatten(2).amax(2).argsort(0, descending=True, stable=True)
+    strongest = amounts.flatten(2).amax(2).argsort(dim=0, descending=True, stable=True)
     notes = [
         *inside.notes,
         class_note,
@@ -543,9 +560,14 @@ def ice(
             for i, k in enumerate(order.tolist())
         ),
     ]
-    cautions = [UNNAMED, "What a concept adds is a first-order estimate, exact only where the score is linear in the features."]
+    cautions = [
+        UNNAMED,
+        "What a concept adds is a first-order estimate, exact only where the score is linear in the features.",
+    ]
     if off > 0.25:
-        cautions.append("Put together from the concepts the score is another one: part of what the model uses is in none.")
+        cautions.append(
+            "Put together from the concepts the score is another one: part of what the model uses is in none."
+        )
     form = Concepts(
         names=names,
         scores=told[order],
@@ -644,14 +666,14 @@ def conceptshap(
     low, high = interval(torch.stack(draws))
     order = told.argsort(descending=True, stable=True)
     own = _present(inside.features(x), vectors, threshold)[0]
-    strongest = has.flatten(2).sum(2).argsort(0, descending=True, stable=True)
+    strongest = has.flatten(2).sum(2).argsort(dim=0, descending=True, stable=True)
     names = tuple(f"concept {number}" for number in range(1, parts + 1))
     nothing, everything = float(complete[0]), float(complete[-1])
     notes = (
         *inside.notes,
         (
-            "concept_completeness: how far the answers on features put together from the concepts get from always giving "
-            "the commonest answer (0) to the model's own (1), on images left out."
+            "concept_completeness: how far the answers on features put together from the concepts get from always "
+            "giving the commonest answer (0) to the model's own (1), on images left out."
             if kinds
             else "concept_completeness: share of the variance of the score that is kept on images left out."
         ),
@@ -659,7 +681,9 @@ def conceptshap(
     )
     cautions = [UNNAMED]
     if everything < 0.7:
-        cautions.append("The concepts do not suffice for the model's answers: most of what it does may lie outside of them.")
+        cautions.append(
+            "The concepts do not suffice for the model's answers: most of what it does may lie outside of them."
+        )
     form = Concepts(
         names=names,
         scores=told[order],
@@ -726,7 +750,8 @@ def _least_squares(has: Tensor, features: Tensor) -> Tensor:
     y = features.movedim(1, -1).flatten(0, -2).double()
     a = torch.cat([a, torch.ones(len(a), 1, dtype=a.dtype)], 1)
     gram = a.T @ a
-    return torch.linalg.solve(gram + 1e-6 * gram.trace() * torch.eye(len(gram), dtype=a.dtype), a.T @ y).float()
+    found: Tensor = torch.linalg.solve(gram + 1e-6 * gram.trace() * torch.eye(len(gram), dtype=a.dtype), a.T @ y)
+    return found.float()
 
 
 def _fitted_back(has: Tensor, features: Tensor, subset: Tensor) -> Callable[[Tensor], Tensor]:
@@ -773,7 +798,7 @@ def crp(
     score: Score,
     *,
     layer: str | None = None,
-    channels: int = 6,
+    parts: int = 6,
     composite: str = "epsilon_plus_flat",
     epsilon: float = 1e-6,
     images: int = 60,
@@ -791,7 +816,7 @@ def crp(
         x: Image ``(1, C, *spatial)``, 2D or 3D.
         score: One number per output row.
         layer: Name of the layer; None for the deepest features.
-        channels: Channels shown, those of most relevance.
+        parts: Channels shown, those of most relevance.
         composite: Rules of propagation: epsilon_plus, epsilon_plus_flat, epsilon_alpha2_beta1,
             epsilon_alpha2_beta1_flat or epsilon_gamma_box.
         epsilon: Stabiliser of the denominators.
@@ -806,7 +831,7 @@ def crp(
     known = composites()
     if composite not in known:
         raise TargetError(f"crp: composite={composite!r} was given; {', '.join(known)} are allowed")
-    at_least(1, channels=channels, images=images)
+    at_least(1, parts=parts, images=images)
     if not epsilon > 0:
         raise TargetError(f"crp: epsilon={epsilon} was given; a number above 0 is needed")
     place, notes = find_place(profile, layer)
@@ -830,12 +855,12 @@ def crp(
     r = place.fold(found)[0]
     each = r.flatten(1).sum(1)
     total = each.abs().sum().clamp(min=torch.finfo(each.dtype).tiny)
-    best = each.abs().argsort(descending=True, stable=True)[:channels]
+    best = each.abs().argsort(descending=True, stable=True)[:parts]
     maps = []
     for k in best.tolist():
         only = torch.zeros_like(r)
         only[k] = r[k]
-        masked = _masked(found, place.put(only[None], found), place.prefix, place.layout)
+        masked = _masked(place.put(only[None], found), place.prefix, place.layout)
         (own,) = torch.autograd.grad(output, source, masked, retain_graph=True)
         maps.append(own[0].sum(0))
     some = cohort.x[:images]
@@ -846,13 +871,13 @@ def crp(
     there = torch.stack(seen).float()
     sign = each[best].sign().cpu().view(1, -1, *[1] * (there.ndim - 2))
     there = there * sign
-    ranked = there.flatten(2).sum(2).argsort(0, descending=True, stable=True)
+    ranked = there.flatten(2).sum(2).argsort(dim=0, descending=True, stable=True)
     shares = each[best] / total
     rest = float(1 - shares.abs().sum())
     form = Concepts(
         names=tuple(f"channel {k}" for k in best.tolist()),
         scores=shares,
-        what=f"share of the relevance that passes the channels of {place.name or 'the model'}; below 0 it speaks against",
+        what="share of the relevance that passes each channel of the layer; below 0 it speaks against",
         neutral=0.0,
         patches=torch.stack(
             [closest_patches(some.cpu(), there[:, i], ranked[:, i], PATCHES) for i in range(len(best))]
@@ -867,7 +892,7 @@ def crp(
     return Told(form, (*notes, *inside.notes[len(notes) :]), cautions)
 
 
-def _masked(whole: Tensor, put: Tensor, prefix: int, layout: str) -> Tensor:
+def _masked(put: Tensor, prefix: int, layout: str) -> Tensor:
     """Take away the relevance of tokens that stand for no position: it belongs to no map of a channel."""
     if not prefix:
         return put

@@ -12,15 +12,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from runners.asking import at_least
-from runners.beyond.directions import COUNTER, direction, significance_note, tested
+from runners.beyond.directions import COUNTER, compared, direction, significance_note
 from runners.beyond.inside import (
     Inside,
+    asked,
     bent,
     cut,
+    cut_at,
     enough,
     interval,
     of_class,
-    resampled,
     shrunk,
 )
 from runners.beyond.radiomic import table
@@ -99,7 +100,7 @@ def tcav(
 
     pool = flat(inside.features(cohort.x))
     examples = {name: flat(inside.features(one.x)) for name, one in concepts.items()}
-    found = tested(
+    found = compared(
         list(examples.values()),
         pool,
         total(inside.slopes(cohort.x[index])),
@@ -133,7 +134,9 @@ def tcav(
         "The t-test of the paper counts directions of the same examples as independent: it is too sure.",
     ]
     if weak:
-        cautions.append(f"The layer hardly tells examples of {', '.join(weak)} from other images: their shares are noise.")
+        cautions.append(
+            f"The layer hardly tells examples of {', '.join(weak)} from other images: their shares are noise."
+        )
     if len(names) / (samples + 1) > 0.05:
         cautions.append(f"With {samples} random sets and {len(names)} concepts a single one can hardly reach p < 0.05.")
     form = Concepts(
@@ -237,9 +240,16 @@ def rcv(
     )
     cautions = [
         "A measure can be read from the features without being used, and stand for another one that goes with it.",
-        *(["No measure can be read from the features (R² below 0.1): the directions are noise."] if r2.max() < 0.1 else []),
+        *(
+            ["No measure can be read from the features (R² below 0.1): the directions are noise."]
+            if r2.max() < 0.1
+            else []
+        ),
     ]
-    tail = f"p: of {samples} permutations of the measure over the images, those with as high an R², corrected by Benjamini and Hochberg."
+    tail = (
+        f"p: of {samples} permutations of the measure over the images, those with as high an R², corrected by "
+        "Benjamini and Hochberg."
+    )
     return Told(form, (*inside.notes, class_note, source, tail, *notes), tuple(cautions))
 
 
@@ -349,8 +359,7 @@ def post_hoc_cbm(
     enough(cohort, 20, "post_hoc_cbm")
     codes = embedded(model, cohort.x, profile, batch_size=batch_size, progress=progress).double()
     own = embedded(model, x, profile, batch_size=batch_size)[0].double()
-    inside = cut(model, x, score, profile, batch_size)
-    scores, answered, _ = inside.look(cohort.x)
+    scores, answered, _ = asked(model, x, score, profile, batch_size).look(cohort.x)
     y = scores.double()
     names = tuple(concepts)
     bank = {name: embedded(model, one.x, profile, batch_size=batch_size).double() for name, one in concepts.items()}
@@ -360,7 +369,13 @@ def post_hoc_cbm(
     held = _held_out(codes, y, ways, penalty, folds)
     random = torch.stack(
         [
-            _held_out(codes, y, F.normalize(torch.randn(ways.shape, generator=generator, dtype=ways.dtype), dim=1), penalty, folds)
+            _held_out(
+                codes,
+                y,
+                F.normalize(torch.randn(ways.shape, generator=generator, dtype=ways.dtype), dim=1),
+                penalty,
+                folds,
+            )
             for _ in range(samples)
         ]
     )
@@ -384,7 +399,8 @@ def post_hoc_cbm(
         same = _same_answer(y, held, answered)
         measures["same answer as the model on images left out"] = same
     notes += [
-        f"{name}: this image has {fit.own[k]:+.2f} standard deviations of it; each adds {fit.weights[k]:+.3g} to the score."
+        f"{name}: this image has {fit.own[k]:+.2f} standard deviations of it; each adds {fit.weights[k]:+.3g} to the "
+        "score."
         for k, name in enumerate(names)
     ]
     cautions = [SAME_SOURCE]
@@ -395,7 +411,9 @@ def post_hoc_cbm(
             "concepts does not show that the model uses them."
         )
     if explained < 0.5:
-        cautions.append(f"The concepts explain {max(0.0, explained):.0%} of the score: most of it lies outside of them.")
+        cautions.append(
+            f"The concepts explain {max(0.0, explained):.0%} of the score: most of it lies outside of them."
+        )
     told = fit.contributions
     form = Concepts(
         names=names,
@@ -502,13 +520,13 @@ def cme(
     at_least(1, layers=layers)
     at_least(2, runs=runs)
     enough(cohort, 20, "cme")
-    inside = cut(model, x, score, profile, batch_size)
-    scores, answered, _ = inside.look(cohort.x)
+    question = asked(model, x, score, profile, batch_size)
+    scores, answered, _ = question.look(cohort.x)
     places = _spread_out(profile.places, layers)
     names, best = tuple(concepts), {name: (-1.0, "") for name in concepts}
     has, own = torch.zeros(len(cohort), len(names)), torch.zeros(len(names))
     for number, place in enumerate(places):
-        here = Inside(model, place, inside.score, inside.own, inside.decided, x.device, batch_size)
+        here = cut_at(question, place)
         pool = here.features(cohort.x).flatten(2).mean(2).double()
         image = here.features(x).flatten(2).mean(2).double()
         for k, (name, one) in enumerate(concepts.items()):
@@ -544,17 +562,23 @@ def cme(
         measures["concept_completeness"] = max(0.0, _r2(y, held))
         scale = "concept_completeness: share of the score's variance explained on images left out."
     notes = (
-        *(f"{name}: read from {where}, balanced accuracy {value:.2f} on held-out examples; this image "
-          f"{'has' if own[k] else 'lacks'} it, as do {usual[k]:.0%} of the cohort." for k, (name, (value, where)) in enumerate(best.items())),
+        *(
+            f"{name}: read from {where}, balanced accuracy {value:.2f} on held-out examples; this image "
+            f"{'has' if own[k] else 'lacks'} it, as do {usual[k]:.0%} of the cohort."
+            for k, (name, (value, where)) in enumerate(best.items())
+        ),
         scale,
     )
     cautions = [SAME_SOURCE, "The readable model stands for the network only as far as they answer alike."]
     if measures["concept_completeness"] < 0.5:
-        cautions.append("The concepts do not suffice for the model's answers: most of what it does lies outside of them.")
+        cautions.append(
+            "The concepts do not suffice for the model's answers: most of what it does lies outside of them."
+        )
     form = Concepts(
         names=names,
         scores=told,
-        what="added by having or lacking the concept, in " + ("log-odds of this answer" if classes else "units of the score"),
+        what="added by having or lacking the concept, in "
+        + ("log-odds of this answer" if classes else "units of the score"),
         low=torch.minimum(low, told),
         high=torch.maximum(high, told),
         neutral=0.0,
@@ -622,7 +646,7 @@ def _probed(
         assert one.masks is not None
         features.append(shrunk(inside.features(one.x), grid).flatten(2))
         which += [k] * len(one.x)
-        pool = F.adaptive_avg_pool2d if dims == 2 else F.adaptive_avg_pool3d
+        pool: Callable[..., Tensor] = F.adaptive_avg_pool2d if dims == 2 else F.adaptive_avg_pool3d
         masks[name] = (pool(one.masks[:, None].float().cpu(), grid)[:, 0] >= 0.5).flatten(1)
         if not masks[name].any():
             raise TargetError(f"the masks of the concept {name!r} mark nothing as large as a cell of the layer's grid")
@@ -707,7 +731,7 @@ def network_dissection(
     form = Concepts(
         names=names,
         scores=scores,
-        what="overlap (intersection over union) of the best single unit with the concept, on images it was not chosen on",
+        what="overlap (intersection over union) of the best unit with the concept, on images it was not chosen on",
         low=torch.minimum(torch.tensor([row[2] for row in rows]), scores),
         high=torch.maximum(torch.tensor([row[3] for row in rows]), scores),
         p_values=p_values,
@@ -716,8 +740,12 @@ def network_dissection(
     )
     notes = [
         *inside.notes,
-        *(f"{name}: unit {row[0]} overlaps it most; exchanged masks give {row[5]:.2f} at best on average." for name, row in zip(names, rows, strict=True)),
-        f"p: of {samples} exchanges of the masks between images, those with a unit as good, corrected by Benjamini and Hochberg.",
+        *(
+            f"{name}: unit {row[0]} overlaps it most; exchanged masks give {row[5]:.2f} at best on average."
+            for name, row in zip(names, rows, strict=True)
+        ),
+        f"p: of {samples} exchanges of the masks between images, those with a unit as good, corrected by Benjamini and "
+        "Hochberg.",
     ]
     cautions = [
         "That a unit marks a concept does not say that the answer hangs on it.",
@@ -747,7 +775,8 @@ def _parts(marked: Tensor, mask: Tensor) -> Tensor:
 
 def _ratio(parts: Tensor) -> Tensor:
     both, either = parts.sum(0)
-    return both / either.clamp(min=1)
+    found: Tensor = both / either.clamp(min=1)
+    return found
 
 
 @insight("net2vec")
@@ -823,7 +852,9 @@ def net2vec(
         single = _chosen_unit(a > t[None, :, None], mask, generator)[1]
         w, b = _combined(a, mask, positions, generator)
         maps.append(torch.sigmoid(torch.tensordot(w.float(), image, 1) + b))
-        rows.append((held, float(low[0]), float(high[0]), (1 + sum(o >= held for o in null)) / (samples + 1), single, w))
+        rows.append(
+            (held, float(low[0]), float(high[0]), (1 + sum(o >= held for o in null)) / (samples + 1), single, w)
+        )
         progress(k + 1, len(names))
     scores = torch.tensor([row[0] for row in rows])
     notes = [
@@ -839,7 +870,7 @@ def net2vec(
     form = Concepts(
         names=names,
         scores=scores,
-        what="overlap (intersection over union) of the combined units with the concept, on images they were not fitted on",
+        what="overlap (intersection over union) of combined units with the concept, on images they were not fitted on",
         low=torch.minimum(torch.tensor([row[1] for row in rows]), scores),
         high=torch.maximum(torch.tensor([row[2] for row in rows]), scores),
         p_values=torch.as_tensor(false_discovery_control([row[3] for row in rows])),

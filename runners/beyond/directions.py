@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from runners.beyond.inside import interval
-from runners.registry import Progress, no_progress
+from runners.registry import Progress
 from taxonomy.errors import TargetError
 
 KINDS: Final = ("logistic", "pattern")
@@ -36,7 +37,8 @@ def direction(positive: Tensor, negative: Tensor, kind: str) -> Tensor:
         y = [1] * len(positive) + [0] * len(negative)
         fit = LogisticRegression(class_weight="balanced", max_iter=500)
         found = torch.from_numpy(fit.fit(((x - x.mean(0)) / spread).numpy(), y).coef_[0]).to(x)
-    return found / found.norm().clamp(min=1e-12)
+    unit: Tensor = found / found.norm().clamp(min=1e-12)
+    return unit
 
 
 def basis(*groups: Tensor) -> Tensor:
@@ -45,7 +47,8 @@ def basis(*groups: Tensor) -> Tensor:
     if x.shape[1] <= len(x):
         return torch.eye(x.shape[1], dtype=x.dtype)
     _, values, rows = torch.linalg.svd(x - x.mean(0), full_matrices=False)
-    return rows[values > 1e-10 * values[0]]
+    found: Tensor = rows[values > 1e-10 * values[0]]
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +77,7 @@ class Tested:
     randoms: int
 
 
-def tested(
+def compared(
     concepts: Sequence[Tensor],
     pool: Tensor,
     slopes: Tensor,
@@ -84,7 +87,7 @@ def tested(
     randoms: int,
     runs: int,
     generator: torch.Generator,
-    progress: Progress = no_progress,
+    progress: Progress,
 ) -> Tested:
     """Test concepts against random sets of examples.
 
@@ -168,7 +171,9 @@ def _along(positive: Tensor, negative: Tensor, slopes: Tensor, kind: str) -> tup
 def _t_test(shares: Tensor, null: Tensor) -> float:
     if float(shares.std()) == 0 and float(null.std()) == 0:
         return 1.0 if float(shares[0]) == float(null[0]) else 0.0
-    return float(ttest_ind(shares.numpy(), null.numpy(), equal_var=False).pvalue)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # all shares of one side may be alike
+        return float(ttest_ind(shares.numpy(), null.numpy(), equal_var=False).pvalue)
 
 
 def _accuracy(one: Tensor, pool: Tensor, kind: str, generator: torch.Generator) -> float:

@@ -16,29 +16,28 @@ from runners.owned import Cohort
 from runners.registry import Progress, Score, no_progress
 from runners.relevance import slope_of
 from runners.targets import primary
-from taxonomy.errors import ModelError, TargetError
+from taxonomy.errors import RequirementError, TargetError
+from taxonomy.requirements import Gap
 
 LEAST = 8
 """Images of the explained answer below which those that come nearest are taken along."""
 
 
 @dataclass(frozen=True, eq=False)
-class Inside:
-    """A model cut in two at a layer, with what is asked about its answer.
+class Asked:
+    """A model, with what is asked about its answer on any image.
 
     Attributes:
         model: the model.
-        place: the layer.
         score: outputs to one number per image.
         own: outputs to bool per image: the model answers as explained here.
         decided: outputs to the number of the answer per image; 0 where there is nothing to decide.
         device: of the model's input.
         batch_size: images per model call.
-        notes: where the features are, and what the score is on other images.
+        notes: what the score is on other images.
     """
 
     model: nn.Module
-    place: Place
     score: Callable[[Any], Tensor]
     own: Callable[[Any], Tensor]
     decided: Callable[[Any], Tensor]
@@ -46,16 +45,35 @@ class Inside:
     batch_size: int
     notes: tuple[str, ...] = ()
 
-    def _parts(self, x: Tensor, progress: Progress = no_progress) -> Iterator[Tensor]:
+    def parts(self, x: Tensor, progress: Progress = no_progress) -> Iterator[Tensor]:
+        """Yield images a chunk at a time, where the model takes them."""
         for start in range(0, len(x), self.batch_size):
             yield x[start : start + self.batch_size].to(self.device, copy=True)
             progress(min(start + self.batch_size, len(x)), len(x))
 
     @torch.no_grad()
+    def look(self, x: Tensor, progress: Progress = no_progress) -> tuple[Tensor, Tensor, Tensor]:
+        """Return of every image the score, whether the model answers as explained, and its answer, ``(N,)`` each."""
+        scores, own, decided = [], [], []
+        for part in self.parts(x, progress):
+            outputs = run(self.model, part)
+            scores.append(self.score(outputs).float().cpu())
+            own.append(self.own(outputs).cpu())
+            decided.append(self.decided(outputs).cpu())
+        return torch.cat(scores), torch.cat(own), torch.cat(decided)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Inside(Asked):
+    """The same model cut in two at a layer, ``place``."""
+
+    place: Place
+
+    @torch.no_grad()
     def features(self, x: Tensor, progress: Progress = no_progress) -> Tensor:
         """Return the features of images ``(N, C, *spatial)``: ``(N, D, *grid)`` on the CPU."""
         found = []
-        for part in self._parts(x, progress):
+        for part in self.parts(x, progress):
             with captured(self.model, self.place) as kept:
                 run(self.model, part)
             found.append(self.place.fold(kept[-1]).float().cpu())
@@ -64,7 +82,7 @@ class Inside:
     def slopes(self, x: Tensor, progress: Progress = no_progress) -> Tensor:
         """Return the gradient of each image's score with respect to its features: ``(N, D, *grid)`` on the CPU."""
         found = []
-        for part in self._parts(x, progress):
+        for part in self.parts(x, progress):
             with torch.enable_grad(), captured(self.model, self.place, cut=True) as kept:
                 score = self.score(run(self.model, part))
                 (slope,) = torch.autograd.grad(score.sum(), kept[-1])
@@ -72,34 +90,23 @@ class Inside:
         return torch.cat(found)
 
     @torch.no_grad()
-    def look(self, x: Tensor, progress: Progress = no_progress) -> tuple[Tensor, Tensor, Tensor]:
-        """Return of every image the score, whether the model answers as explained, and its answer, ``(N,)`` each."""
-        scores, own, decided = [], [], []
-        for part in self._parts(x, progress):
-            outputs = run(self.model, part)
-            scores.append(self.score(outputs).float().cpu())
-            own.append(self.own(outputs).cpu())
-            decided.append(self.decided(outputs).cpu())
-        return torch.cat(scores), torch.cat(own), torch.cat(decided)
-
-    @torch.no_grad()
-    def behind(self, x: Tensor, features: Tensor, progress: Progress = no_progress) -> tuple[Tensor, Tensor]:
+    def behind(self, x: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Return scores and answers ``(N,)`` when the features are ``(N, D, *grid)`` instead.
 
         ``x`` are the images, ``(N, C, *spatial)``, or one for all: tokens that stand for no position come from them.
         """
         scores, decided = [], []
         for start in range(0, len(features), self.batch_size):
-            part = features[start : start + self.batch_size].to(self.device)
+            part = features[start : start + self.batch_size]
             images = x[start : start + self.batch_size] if len(x) > 1 else x.expand(len(part), *x.shape[1:])
             outputs = self.outputs_behind(images, part)
             scores.append(self.score(outputs).float().cpu())
             decided.append(self.decided(outputs).cpu())
-            progress(start + len(part), len(features))
         return torch.cat(scores), torch.cat(decided)
 
     def outputs_behind(self, x: Tensor, features: Tensor) -> Any:
         """Return the model's outputs on images when their features are ``(N, D, *grid)`` instead."""
+        features = features.to(self.device)
         with watched(self.model, self.place, lambda output: self.place.put(features.to(output.dtype), output)):
             return run(self.model, x.to(self.device, copy=True))
 
@@ -108,10 +115,8 @@ class Inside:
         return F.interpolate(maps[:, None], tuple(size), mode="bilinear" if len(size) == 2 else "trilinear")[:, 0]
 
 
-def cut(
-    model: nn.Module, x: Tensor, score: Score, profile: Wired, batch_size: int, layer: str | None = None
-) -> Inside:
-    """Cut a model at its deepest features, or at a named layer.
+def asked(model: nn.Module, x: Tensor, score: Score, profile: Wired, batch_size: int) -> Asked:
+    """Make what is asked about one image a question to any image.
 
     On other images than ``x`` the score is what it is on ``x``: the same output. Of a segmentation it is the mean logit
     of the explained label where the model marks it in each image.
@@ -122,12 +127,13 @@ def cut(
         score: What is explained.
         profile: What is known of the model.
         batch_size: Images per model call.
-        layer: Name of the layer.
 
     Raises:
-        ModelError: there is no such layer.
+        RequirementError: the model is a detector, whose boxes differ from image to image.
     """
-    place, notes = find_place(profile, layer)
+    if profile.task == "detection":
+        sentence = "a box of this image stands for nothing in other images, which this method asks about."
+        raise RequirementError("concepts", [Gap("task", sentence)])
     with torch.no_grad():
         output = primary(run(model, x.clone())).detach()
     slope = slope_of(score, output, torch.zeros(1, dtype=torch.long, device=output.device))
@@ -149,20 +155,44 @@ def cut(
         return o[:, 0] * sign > 0 if single else o.argmax(1) == at
 
     def mean_logit(outputs: Any) -> Tensor:
-        o, region = primary(outputs), marked(outputs)
-        total = (sign * o[:, at] * region).flatten(1).sum(1)
+        region = marked(outputs)
+        total = (sign * primary(outputs)[:, at] * region).flatten(1).sum(1)
         return total / region.flatten(1).sum(1).clamp(min=1)
 
-    inside = Inside(model, place, plain_score, _all, _none, x.device, batch_size, notes)
+    found = Asked(model, plain_score, _all, _none, x.device, batch_size)
     if profile.task == "segmentation":
         note = "On other images the score is the mean logit of the label where the model marks it."
-        return replace(
-            inside, score=mean_logit, own=lambda o: marked(o).flatten(1).any(1), notes=(*inside.notes, note)
-        )
+        return replace(found, score=mean_logit, own=lambda o: marked(o).flatten(1).any(1), notes=(note,))
     if profile.task == "classification":
         answer = 1 if several or (single and sign > 0) else 0 if single else at
-        return replace(inside, own=lambda o: chosen(o) == answer, decided=chosen)
-    return inside
+        return replace(found, own=lambda o: chosen(o) == answer, decided=chosen)
+    return found
+
+
+def cut(model: nn.Module, x: Tensor, score: Score, profile: Wired, batch_size: int, layer: str | None = None) -> Inside:
+    """Cut a model at its deepest features, or at a named layer.
+
+    Args:
+        model: Network in eval mode.
+        x: The image that is explained, ``(1, C, *spatial)``.
+        score: What is explained.
+        profile: What is known of the model.
+        batch_size: Images per model call.
+        layer: Name of the layer.
+
+    Raises:
+        ModelError: there is no such layer.
+        RequirementError: the model is a detector.
+    """
+    place, notes = find_place(profile, layer)
+    return cut_at(asked(model, x, score, profile, batch_size), place, notes)
+
+
+def cut_at(one: Asked, place: Place, notes: tuple[str, ...] = ()) -> Inside:
+    """Cut a model at a place."""
+    return Inside(
+        one.model, one.score, one.own, one.decided, one.device, one.batch_size, (*notes, *one.notes), place=place
+    )
 
 
 def _all(outputs: Any) -> Tensor:
@@ -198,7 +228,7 @@ def bent(inside: Inside, x: Tensor, other: Tensor, profile: Wired, layer: str | 
     return replace(inside, notes=(*inside.notes, note))
 
 
-def of_class(inside: Inside, cohort: Cohort, most: int, generator: torch.Generator) -> tuple[Tensor, str]:
+def of_class(inside: Asked, cohort: Cohort, most: int, generator: torch.Generator) -> tuple[Tensor, str]:
     """Choose the cohort's images that the model answers as explained: their numbers in ascending order, and a note.
 
     Where there are fewer than :data:`LEAST`, those of the highest score are taken along; of more than ``most`` a draw.
@@ -284,11 +314,3 @@ def resampled(values: Tensor, runs: int, generator: torch.Generator) -> Tensor:
     """Return the means of bootstrap samples of the rows of ``values`` ``(N, K)``, ``(runs, K)``."""
     draws = torch.randint(len(values), (runs, len(values)), generator=generator)
     return values[draws].mean(1)
-
-
-def named_layer(profile: Wired, layer: str | None) -> None:
-    """Raise a ModelError when the layer that the user named has no features."""
-    if layer is not None:
-        find_place(profile, layer)
-    elif profile.place is None:
-        raise ModelError("the model has no spatial features")

@@ -24,10 +24,10 @@ from sklearn.model_selection import KFold, cross_val_predict
 from torch import Tensor, nn
 
 from runners.asking import at_least
-from runners.beyond.inside import cut, enough, interval, seed_of
+from runners.beyond.inside import asked, enough, interval, seed_of
 from runners.embedding import embedded, embedding_note
 from runners.forms import Contributions
-from runners.models import Wired, run
+from runners.models import Wired
 from runners.owned import Cohort, Concept
 from runners.registry import Progress, Score, Told, insight
 from taxonomy.errors import TargetError
@@ -56,7 +56,9 @@ MEASURES: Final[Mapping[str, Measure]] = {
     "brightness": Measure("Mean intensity, in units of the model's input."),
     "contrast": Measure("Standard deviation of the intensity, in units of the model's input."),
     "bright tail": Measure("Skewness of the intensity, without unit: above 0, few bright spots on a darker ground."),
-    "outlying spots": Measure("Excess kurtosis of the intensity, without unit: above 0, few very dark or bright spots."),
+    "outlying spots": Measure(
+        "Excess kurtosis of the intensity, without unit: above 0, few very dark or bright spots."
+    ),
     "disorder": Measure("Entropy of the histogram of 32 grey levels, in bit (0 to 5)."),
     "texture contrast": Measure("Contrast of the grey level co-occurrence matrix: mean squared step to a neighbour."),
     "texture smoothness": Measure("Inverse difference moment of that matrix, 0 to 1: neighbours are alike."),
@@ -135,12 +137,12 @@ def _texture(levels: NDArray[np.uint8], where: NDArray[np.bool_]) -> dict[str, f
     for plane in marked if marked.ndim == 3 else [marked]:
         if plane.any():
             angles = [0, np.pi / 4, np.pi / 2, 3 * np.pi / 4]
-            total += graycomatrix(plane, [1], angles, LEVELS + 1, symmetric=True)[:, :, 0].sum(-1)
+            total += graycomatrix(plane, [1], angles, LEVELS + 1, symmetric=True)[:, :, 0].sum(-1)  # type: ignore[no-untyped-call]
     pairs = total[1:, 1:]  # level 0 is outside
     if pairs.sum() == 0:
         return dict.fromkeys(_TEXTURE, math.nan)
     matrix = (pairs / pairs.sum())[:, :, None, None]
-    return {name: float(graycoprops(matrix, key)[0, 0]) for name, key in _TEXTURE.items()}
+    return {name: float(graycoprops(matrix, key)[0, 0]) for name, key in _TEXTURE.items()}  # type: ignore[no-untyped-call]
 
 
 _TEXTURE: Final = {
@@ -152,14 +154,14 @@ _TEXTURE: Final = {
 
 
 def _shape(where: NDArray[np.bool_]) -> dict[str, float]:
-    (props,) = regionprops(where.astype(np.uint8))
+    (props,) = regionprops(where.astype(np.uint8))  # type: ignore[no-untyped-call]
     size, dims = float(where.sum()), where.ndim
     if dims == 2:
-        edge = float(perimeter_crofton(where, 4))
+        edge = float(perimeter_crofton(where, 4))  # type: ignore[no-untyped-call]
         round_ = 4 * math.pi * size / edge**2 if edge > 0 else math.nan
     else:
-        verts, faces, *_ = marching_cubes(np.pad(where, 1).astype(float), 0.5)
-        edge = float(mesh_surface_area(verts, faces))
+        verts, faces, *_ = marching_cubes(np.pad(where, 1).astype(float), 0.5)  # type: ignore[no-untyped-call]
+        edge = float(mesh_surface_area(verts, faces))  # type: ignore[no-untyped-call]
         round_ = (36 * math.pi * size**2) ** (1 / 3) / edge
     try:
         solid = float(props.solidity)
@@ -197,7 +199,10 @@ def _margin(grey: Array, where: NDArray[np.bool_], whole: float) -> dict[str, fl
         height, width = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
         below = slice(rows[-1] + 1, rows[-1] + 1 + height)
         middle = slice(columns[0] + width // 4, max(columns[0] + width // 4 + 1, columns[-1] + 1 - width // 4))
-        beside = [slice(max(0, columns[0] - width // 2), columns[0]), slice(columns[-1] + 1, columns[-1] + 1 + width // 2)]
+        beside = [
+            slice(max(0, columns[0] - width // 2), columns[0]),
+            slice(columns[-1] + 1, columns[-1] + 1 + width // 2),
+        ]
         flanks = np.concatenate([grey[below, one].ravel() for one in beside])
         centre = grey[below, middle]
         enough_seen = centre.shape[0] >= min(3, height) and flanks.size > 0
@@ -332,9 +337,7 @@ def rad4xcnn(
     unit = rho.abs().argmax(0)
     best = rho[unit, torch.arange(len(names))]
     null = torch.stack([(a.T @ b[torch.randperm(len(b), generator=generator)]).abs().amax(0) for _ in range(samples)])
-    p = torch.as_tensor(
-        false_discovery_control((((null >= best.abs()).double().sum(0) + 1) / (samples + 1)).numpy())
-    )
+    p = torch.as_tensor(false_discovery_control((((null >= best.abs()).double().sum(0) + 1) / (samples + 1)).numpy()))
     draws = []
     for _ in range(runs):
         rows = torch.randint(len(codes), (len(codes),), generator=generator)
@@ -376,10 +379,11 @@ def rad4xcnn(
 
 
 def _ranks(values: Tensor) -> Tensor:
-    """Return ranks of every column ``(N, V)``, centred and of length 1, so that products are Spearman's correlations."""
+    """Return ranks of every column ``(N, V)``, centred and of length 1: products are Spearman's correlations."""
     ranks = torch.from_numpy(rankdata(values.numpy(), axis=0)).double()
     ranks = ranks - ranks.mean(0)
-    return ranks / ranks.norm(dim=0).clamp(min=1e-12)
+    unit: Tensor = ranks / ranks.norm(dim=0).clamp(min=1e-12)
+    return unit
 
 
 @insight("radiomics_shap")
@@ -425,8 +429,8 @@ def radiomics_shap(
     at_least(2, orders=orders)
     enough(cohort, 20, "radiomics_shap")
     values, own, names, where = _both(x, cohort, mask)
-    inside = cut(model, x, score, profile, batch_size) if profile.place is not None else None
-    y = inside.look(cohort.x, progress)[0].double() if inside else _scores(model, cohort.x, score, x, batch_size)
+    question = asked(model, x, score, profile, batch_size)
+    y = question.look(cohort.x, progress)[0].double()
     forest = RandomForestRegressor(trees, min_samples_leaf=3, max_features=0.5, random_state=seed_of(generator))
     data, target = values.numpy(), y.numpy()
     folds = KFold(5, shuffle=True, random_state=seed_of(generator))
@@ -453,24 +457,14 @@ def radiomics_shap(
             "its mean over the cohort": base,
         },
     )
-    notes = [where, *(f"{names[k]}: {MEASURES[names[k]].text}" for k in order[:5].tolist())]
+    notes = [*question.notes, where, *(f"{names[k]}: {MEASURES[names[k]].text}" for k in order[:5].tolist())]
     cautions = [PYRADIOMICS, "The values speak of the surrogate, and share out among measures that go together."]
     if fidelity < 0.5:
         cautions.append(
-            f"The surrogate explains {max(0.0, fidelity):.0%} of the model's score on images left out: most of what the "
-            "model sees is not in these measures."
+            f"The surrogate explains {max(0.0, fidelity):.0%} of the model's score on images left out: most of what "
+            "the model sees is not in these measures."
         )
     return Told(form, tuple(notes), tuple(cautions))
-
-
-@torch.no_grad()
-def _scores(model: nn.Module, images: Tensor, score: Score, x: Tensor, batch_size: int) -> Tensor:
-    """Return the score of images ``(N,)`` of a model of which only answers can be had."""
-    found = []
-    for part in images.split(batch_size):
-        rows = torch.zeros(len(part), dtype=torch.long, device=x.device)
-        found.append(score(run(model, part.to(x.device, copy=True)), rows).double().cpu())
-    return torch.cat(found)
 
 
 def _walks(
