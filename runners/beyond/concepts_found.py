@@ -36,7 +36,7 @@ from runners.forms import Concepts
 from runners.models import Wired, captured, find_place, leaf, run
 from runners.modes import Relevance
 from runners.owned import Cohort
-from runners.registry import Progress, Score, Told, insight
+from runners.registry import Progress, Score, Told, insight, no_progress
 from runners.relevance import slope_of
 from runners.rules import composites
 from runners.superpixels import superpixels
@@ -69,9 +69,10 @@ def ace(
 ) -> Told:
     """Cluster segments of images of the explained answer by what the model sees in them, and test each (1902.03129).
 
-    Images are cut into superpixels of two sizes. Each segment, the rest of its bounding box filled with the image's
-    mean, is enlarged to the model's input. Pooled features are clustered; a cluster keeps its nearest segments and must
-    come from several images. Shares and tests are those of TCAV, random sets being drawn from segments of all images.
+    Images are cut into superpixels of two sizes. Each segment stays where it is, at its size, the rest of the image
+    being its mean (the paper enlarges it to the whole image, which a model that learned one scale does not know).
+    Features averaged over the segment are clustered; a cluster keeps its nearest segments and must come from several
+    images. Shares and tests are those of TCAV, random sets being drawn from segments of all images.
 
     Args:
         model: Network in eval mode.
@@ -172,12 +173,10 @@ def _discovered(
     index, class_note = of_class(inside, cohort, images, generator)
     others = torch.tensor([i for i in range(len(cohort)) if i not in set(index.tolist())], dtype=torch.long)
     others = others[torch.randperm(len(others), generator=generator)[:images]]
-    parts, source, _ = _cut_out(cohort.x[index], segments)
-    features = inside.features(parts, progress).flatten(2).mean(2).double()
+    features, source, regions = _segments(inside, cohort.x[index], segments, progress)
     pool = features
     if len(others) >= 3:
-        rest = inside.features(_cut_out(cohort.x[others], segments)[0], progress).flatten(2).mean(2).double()
-        pool = torch.cat([features, rest])
+        pool = torch.cat([features, _segments(inside, cohort.x[others], segments, progress)[0]])
     unit = F.normalize(features, dim=1)
     count = min(groups, len(unit) // 5)
     fit = KMeans(count, n_init=4, random_state=seed_of(generator)).fit(unit.numpy())
@@ -205,14 +204,20 @@ def _discovered(
         progress=progress,
     )
     order = found.effects.abs().argsort(descending=True, stable=True)
-    mine, _, where = _cut_out(x.cpu(), segments)
-    here = F.normalize(inside.features(mine).flatten(2).mean(2).double(), dim=1)
+    mine, _, where = _segments(inside, x.cpu(), segments, no_progress)
+    here = F.normalize(mine, dim=1)
     maps = torch.stack([_lies(here, where, kept[k][1], kept[k][2]) for k in order.tolist()])
     names = tuple(f"concept {number}" for number in range(1, len(kept) + 1))
+
+    def patch(i: int) -> Tensor:
+        image, region = cohort.x[index[source[i]]].cpu(), regions[i]
+        middle = [int(at) for at in region.nonzero().float().mean(0).round()]
+        return window(_alone(image, region), middle, sides(image.shape[1:], 0.4))
+
     notes = [
         *inside.notes,
         class_note,
-        f"{len(parts)} segments of {len(index)} images fell into {len(kept)} concepts that recur in several images; "
+        f"{len(regions)} segments of {len(index)} images fell into {len(kept)} concepts that recur in several images; "
         f"they are in the order of their effect on the score.",
         significance_note(found, correction, "segments"),
         *(
@@ -224,7 +229,7 @@ def _discovered(
     ]
     cautions = (
         UNNAMED,
-        "Cut-out segments are unlike any image the model learned from: its features of them may mean something else.",
+        "A segment alone is unlike any image the model learned from: its features may mean something else.",
         "Segments of a cluster were chosen because they are alike, which random sets are not: p is optimistic.",
     )
     form = Concepts(
@@ -235,36 +240,40 @@ def _discovered(
         high=found.high[order],
         p_values=found.p[order],
         neutral=0.5,
-        patches=torch.stack([parts[kept[k][0][torch.arange(PATCHES) % len(kept[k][0])]] for k in order.tolist()]),
+        patches=torch.stack([torch.stack([patch(i) for i in kept[k][0][:PATCHES].tolist()]) for k in order.tolist()]),
         maps=maps,
         measures={"tcav_significance": float(found.p.min())},
     )
     return Told(form, tuple(notes), cautions)
 
 
-def _cut_out(x: Tensor, segments: int) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Cut every segment out and enlarge it to the image: parts, the image each comes from, and its region.
+def _segments(inside: Inside, x: Tensor, segments: int, progress: Progress) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Describe every segment of images ``(N, C, *spatial)`` by the features that it alone gives, where it lies.
 
     Returns:
-        ``(S, C, *spatial)``, ``(S,)`` and S masks ``(*spatial)``.
+        ``(S, D)``, the image each comes from ``(S,)``, and S masks ``(*spatial)``.
     """
-    parts, source, regions = [], [], []
-    for cut_size in (segments, 3 * segments):
-        for i, labels in enumerate(superpixels(x, cut_size).cpu()):
-            image = x[i].cpu()
-            fill = image.flatten(1).mean(1).view(-1, *[1] * (image.ndim - 1))
+    source, regions = [], []
+    for count in (segments, 3 * segments):
+        for i, labels in enumerate(superpixels(x, count).cpu()):
             for number in range(int(labels.max()) + 1):
-                region = labels == number
-                at = region.nonzero()
-                low, high = at.amin(0), at.amax(0) + 1
-                if len(at) < 4 or bool((high - low < 2).any()):
-                    continue
-                box = (slice(None), *(slice(int(a), int(b)) for a, b in zip(low, high, strict=True)))
-                part = torch.where(region[box[1:]], image[box], fill)
-                parts.append(shrunk(part[None], image.shape[1:])[0])
                 source.append(i)
-                regions.append(region)
-    return torch.stack(parts), torch.tensor(source), regions
+                regions.append(labels == number)
+    pool: Callable[..., Tensor] = F.adaptive_avg_pool2d if x.ndim == 4 else F.adaptive_avg_pool3d
+    found = []
+    for start in range(0, len(regions), inside.batch_size):
+        some = regions[start : start + inside.batch_size]
+        alone = [_alone(x[i].cpu(), region) for i, region in zip(source[start:], some, strict=False)]
+        features = inside.features(torch.stack(alone)).double()
+        share = pool(torch.stack(some)[:, None].double(), inside.place.grid)
+        found.append((features * share).flatten(2).sum(2) / share.flatten(2).sum(2))
+        progress(start + len(some), len(regions))
+    return torch.cat(found), torch.tensor(source), regions
+
+
+def _alone(image: Tensor, region: Tensor) -> Tensor:
+    """Return an image ``(C, *spatial)`` that is its mean outside of a region."""
+    return torch.where(region, image, image.flatten(1).mean(1).view(-1, *[1] * (image.ndim - 1)))
 
 
 def _lies(here: Tensor, where: Sequence[Tensor], centre: Tensor, radius: float) -> Tensor:
@@ -307,7 +316,9 @@ class _Factors:
         """Return how much of each concept is at each position: ``(N, D, *grid)`` to ``(N, K, *grid)``."""
         flat = features.movedim(1, -1)
         x = _positive(flat.reshape(-1, flat.shape[-1]), self.both).double().numpy()
-        found = torch.from_numpy(self.fit.transform(x / self.scale)).float()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = torch.from_numpy(self.fit.transform(x / self.scale)).float()
         return found.view(*flat.shape[:-1], -1).movedim(-1, 1)
 
     def features(self, amounts: Tensor) -> Tensor:
@@ -597,7 +608,8 @@ def conceptshap(
     parts: int = 5,
     images: int = 60,
     steps: int = 60,
-    threshold: float = 0.2,
+    threshold: float = 0.3,
+    judged: str = "score",
     runs: int = 200,
     batch_size: int = 16,
     profile: Wired,
@@ -607,7 +619,8 @@ def conceptshap(
 ) -> Told:
     """Learn concepts that suffice for the model's answers, and share out their completeness fairly (arXiv 1910.07969).
 
-    A position has a concept as far as its feature's cosine with the concept's vector is above a threshold. Vectors are
+    A position has a concept as far as the cosine of its features, less their mean, with the concept's vector is above a
+    threshold. Vectors are
     learned together with a linear map back to the features, so that the model answers as before, near to what they
     stand for and far from each other. For every set of concepts the map back is fitted anew by least squares on half of
     the images; completeness is told on the other half. The shares are exact Shapley values of it.
@@ -621,6 +634,8 @@ def conceptshap(
         images: Most images of the cohort.
         steps: Steps of learning, each on ``batch_size`` images.
         threshold: Cosine below which a position lacks the concept.
+        judged: Whether the model does as before is judged by its score (share of the variance that is kept) or, as in
+            the paper, by its answer (share of images of the same answer).
         runs: Bootstrap samples for the confidence interval.
         batch_size: Images per model call.
         profile: What is known of the model.
@@ -635,17 +650,22 @@ def conceptshap(
     at_least(0, steps=steps)
     if parts > 8 or not -1 < threshold < 1:
         raise TargetError(f"parts = {parts}, threshold = {threshold}: at most 8 and between -1 and 1 are allowed")
+    if judged not in ("score", "answer"):
+        raise TargetError(f"judged={judged!r} was given; score or answer is allowed")
     enough(cohort, 16, "conceptshap")
     inside = cut(model, x, score, profile, batch_size, layer)
     drawn = torch.randperm(len(cohort), generator=generator)[:images].sort().values
     some = cohort.x[drawn].cpu()
     features = inside.features(some)
+    mean = features.transpose(0, 1).flatten(1).mean(1)
     scores, _, answers = inside.look(some)
     mix = torch.randperm(len(some), generator=generator)
     learn, judge = mix[::2], mix[1::2]
-    vectors = _learned(inside, some, features, scores, learn, parts, steps, threshold, batch_size, generator, progress)
-    has = _present(features, vectors, threshold)
-    kinds = profile.task == "classification" and len(set(answers[judge].tolist())) > 1
+    vectors = _learned(
+        inside, some, features, mean, scores, learn, parts, steps, threshold, batch_size, generator, progress
+    )
+    has = _present(features, mean, vectors, threshold)
+    kinds = judged == "answer" and profile.task == "classification" and len(set(answers[judge].tolist())) > 1
     worth = []
     subsets = [torch.tensor(one, dtype=torch.bool) for one in itertools.product((False, True), repeat=parts)]
     for number, subset in enumerate(subsets):
@@ -654,21 +674,19 @@ def conceptshap(
         worth.append((answer == answers[judge]).double() if kinds else -(again - scores[judge]).double().square())
         progress(number + 1, len(subsets))
     table = torch.stack(worth)
-    floor = _floor(table, answers[judge], scores[judge], kinds)
     weights = _shapley(parts)
-    complete = _completeness(table.mean(1), floor)
+    complete = _completeness(table, answers[judge], scores[judge], kinds)
     told = weights @ complete
     draws = []
     for _ in range(runs):
         rows = torch.randint(len(judge), (len(judge),), generator=generator)
-        again_floor = _floor(table[:, rows], answers[judge][rows], scores[judge][rows], kinds)
-        draws.append(weights @ _completeness(table[:, rows].mean(1), again_floor))
+        draws.append(weights @ _completeness(table[:, rows], answers[judge][rows], scores[judge][rows], kinds))
     low, high = interval(torch.stack(draws))
     order = told.argsort(descending=True, stable=True)
-    own = _present(inside.features(x), vectors, threshold)[0]
+    own = _present(inside.features(x), mean, vectors, threshold)[0]
     strongest = has.flatten(2).sum(2).argsort(dim=0, descending=True, stable=True)
     names = tuple(f"concept {number}" for number in range(1, parts + 1))
-    nothing, everything = float(complete[0]), float(complete[-1])
+    everything = float(complete[-1])
     notes = (
         *inside.notes,
         (
@@ -677,7 +695,7 @@ def conceptshap(
             if kinds
             else "concept_completeness: share of the variance of the score that is kept on images left out."
         ),
-        f"Without any concept it is {nothing:.2f}; the shares sum up to the difference.",
+        "The shares sum up to it.",
     )
     cautions = [UNNAMED]
     if everything < 0.7:
@@ -693,14 +711,15 @@ def conceptshap(
         neutral=0.0,
         patches=torch.stack([closest_patches(some, has[:, k], strongest[:, k], PATCHES) for k in order.tolist()]),
         maps=inside.up(own, x.shape[2:])[order],
-        measures={"concept_completeness": min(1.0, max(0.0, everything))},
+        measures={"concept_completeness": everything},
     )
     return Told(form, notes, tuple(cautions))
 
 
-def _present(features: Tensor, vectors: Tensor, threshold: float) -> Tensor:
+def _present(features: Tensor, mean: Tensor, vectors: Tensor, threshold: float) -> Tensor:
     """Return how far each position has each concept: cosines above the threshold, ``(N, K, *grid)``."""
-    cosine = torch.einsum("kd,nd...->nk...", F.normalize(vectors, dim=1), F.normalize(features, dim=1))
+    centred = features - mean.view(-1, *[1] * (features.ndim - 2))
+    cosine = torch.einsum("kd,nd...->nk...", F.normalize(vectors, dim=1), F.normalize(centred, dim=1))
     return torch.where(cosine > threshold, cosine, torch.zeros_like(cosine))
 
 
@@ -708,6 +727,7 @@ def _learned(
     inside: Inside,
     x: Tensor,
     features: Tensor,
+    mean: Tensor,
     scores: Tensor,
     learn: Tensor,
     parts: int,
@@ -718,11 +738,12 @@ def _learned(
     progress: Progress,
 ) -> Tensor:
     """Learn concept vectors ``(K, D)``: from centres of clusters, by what keeps the score."""
-    flat = F.normalize(features[learn], dim=1).movedim(1, -1).flatten(0, -2)
+    centred = features[learn] - mean.view(-1, *[1] * (features.ndim - 2))
+    flat = F.normalize(centred, dim=1).movedim(1, -1).flatten(0, -2)
     flat = flat[torch.randperm(len(flat), generator=generator)[:5000]]
     start = KMeans(parts, n_init=2, random_state=seed_of(generator)).fit(flat.numpy()).cluster_centers_
     vectors = torch.from_numpy(start).float().requires_grad_()
-    has = _present(features[learn], vectors.detach(), threshold)
+    has = _present(features[learn], mean, vectors.detach(), threshold)
     solved = _least_squares(has, features[learn])
     back, shift = solved[:-1].clone().requires_grad_(), solved[-1].clone().requires_grad_()
     adam = torch.optim.Adam([{"params": [vectors], "lr": 0.02}, {"params": [back, shift], "lr": 0.01}])
@@ -730,7 +751,7 @@ def _learned(
     for step in range(steps):
         rows = learn[torch.randint(len(learn), (min(batch_size, len(learn)),), generator=generator)]
         with torch.enable_grad():
-            present = _present(features[rows], vectors, threshold)
+            present = _present(features[rows], mean, vectors, threshold)
             again = torch.einsum("kd,nk...->nd...", back, present) + shift.view(-1, *[1] * (features.ndim - 2))
             new = inside.score(inside.outputs_behind(x[rows], again.to(inside.device))).cpu()
             unit = F.normalize(vectors, dim=1)
@@ -765,17 +786,23 @@ def _fitted_back(has: Tensor, features: Tensor, subset: Tensor) -> Callable[[Ten
     return back
 
 
-def _floor(table: Tensor, answers: Tensor, scores: Tensor, kinds: bool) -> float:
-    """Return what counts as completeness 0: the commonest answer, or the mean score."""
+def _completeness(table: Tensor, answers: Tensor, scores: Tensor, kinds: bool) -> Tensor:
+    """Return how far every set of concepts gets from a constant answer (0) to the model's own (1), ``(2^K,)``.
+
+    A constant can always be answered, whatever the concepts: no set is worse than that.
+
+    Args:
+        table: ``(2^K, n)``, right or not, or minus the squared error of the score.
+        answers: ``(n,)`` of the model.
+        scores: ``(n,)`` of the model.
+        kinds: answers are compared, not scores.
+    """
+    worth = table.mean(1)
     if kinds:
-        return float(answers.bincount().max() / len(answers))
-    return -float((scores.double() - scores.double().mean()).square().mean()) + 0 * float(table[0, 0])
-
-
-def _completeness(worth: Tensor, floor: float) -> Tensor:
-    """Scale the worth of every set so that the floor is 0 and the model itself 1."""
-    ceiling = 1.0 if floor > 0 else 0.0
-    return (worth - floor) / max(ceiling - floor, 1e-12)
+        floor, ceiling = float(answers.bincount().max() / len(answers)), 1.0
+    else:
+        floor, ceiling = -float(scores.double().var(correction=0)), 0.0
+    return (worth.clamp(min=floor) - floor) / max(ceiling - floor, 1e-12)
 
 
 def _shapley(count: int) -> Tensor:

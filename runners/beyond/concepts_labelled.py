@@ -171,6 +171,7 @@ def rcv(
     score: Score,
     *,
     layer: str | None = None,
+    direction: str = "pattern",
     samples: int = 200,
     images: int = 100,
     runs: int = 200,
@@ -183,14 +184,17 @@ def rcv(
     """Directions along which a measured concept grows, and how the score changes along them (arXiv 1904.04520).
 
     The measures are those that the cohort came with, else texture, brightness and shape measured in its images. A ridge
-    regression on the pooled features gives each its direction; its R² is of images left out. The bidirectional
-    relevance ``Br = R² * mean / deviation`` of the derivatives over the images of the answer is divided by the largest.
+    regression on the pooled features tells how well each can be read from them, its R² that of images left out. The
+    bidirectional relevance ``Br = R² * mean / deviation`` of the derivatives along the direction, over the images of
+    the answer, is divided by the largest.
 
     Args:
         model: Network in eval mode.
         x: Image ``(1, C, *spatial)``, 2D or 3D.
         score: One number per output row.
         layer: Name of the layer; None for the deepest one from which the way to the score is not linear.
+        direction: pattern (how the features change with the measure) or regression (the coefficients, as in the paper,
+            which also carry what cancels other signals and can point the wrong way; arXiv 2202.03482).
         samples: Permutations of each measure for the p of its R².
         images: Most images of the class.
         runs: Bootstrap samples for the confidence interval.
@@ -205,13 +209,17 @@ def rcv(
     """
     at_least(2, samples=samples, images=images, runs=runs)
     enough(cohort, 20, "rcv")
+    if direction not in ("pattern", "regression"):
+        raise TargetError(f"direction={direction!r} was given; pattern or regression is allowed")
     inside = bent(cut(model, x, score, profile, batch_size, layer), x, cohort.x[:1], profile, layer)
     index, class_note = of_class(inside, cohort, images, generator)
     values, names, source = measures_of(cohort)
     features = inside.features(cohort.x, progress).flatten(2).mean(2).double()
     slopes = inside.slopes(cohort.x[index]).flatten(2).sum(2).double()
     r2, p, ways = _regressed(features, values, samples, generator)
-    rises = slopes @ ways.T / ways.norm(dim=1)
+    pattern = values.T @ (features - features.mean(0)) / len(values)  # change of the features per deviation
+    steps = pattern if direction == "pattern" else ways / ways.square().sum(1, keepdim=True)
+    rises = slopes @ F.normalize(steps, dim=1).T
     relevance = _relevance(r2, rises)
     largest = float(relevance.abs().max()) or 1.0
     draws = torch.stack(
@@ -220,7 +228,7 @@ def rcv(
     low, high = interval(draws / largest)
     corrected = torch.as_tensor(false_discovery_control(p.numpy()))
     own = inside.slopes(x).flatten(2).sum(2)[0].double()
-    per = ways @ own / ways.square().sum(1)
+    per = steps @ own
     order = relevance.abs().argsort(descending=True, stable=True)
     notes = [
         f"{names[k]}: R² {r2[k]:.2f} on images left out"
@@ -551,6 +559,7 @@ def cme(
         draws.append(_readable(has[rows].double(), y[rows], classes)[0] * (own - usual))
     low, high = interval(torch.stack(draws))
     told = weights * (own - usual)
+    weak = [name for name, (accuracy, _) in best.items() if accuracy < 0.65]
     mean_accuracy = float(np.mean([one[0] for one in best.values()]))
     measures = {"concept_accuracy": mean_accuracy}
     if classes:
@@ -570,6 +579,8 @@ def cme(
         scale,
     )
     cautions = [SAME_SOURCE, "The readable model stands for the network only as far as they answer alike."]
+    if weak:
+        cautions.append(f"No layer tells {', '.join(weak)} well from other images: what it adds may be another thing.")
     if measures["concept_completeness"] < 0.5:
         cautions.append(
             "The concepts do not suffice for the model's answers: most of what it does lies outside of them."
@@ -595,15 +606,16 @@ def _spread_out(places: Sequence[Place], count: int) -> list[Place]:
 
 def _reader(examples: Tensor, pool: Tensor, generator: torch.Generator) -> tuple[float, Callable[[Tensor], Tensor]]:
     """Learn to tell a concept; return the balanced accuracy on held-out thirds and a function to 0 or 1."""
-    groups = []
-    for group in (examples, pool):
-        order = torch.randperm(len(group), generator=generator)
-        groups.append((group[order[len(order) // 3 :]], group[order[: len(order) // 3]]))
-    (positive, own), (negative, other) = groups
-    fit = _told_apart(positive, negative)
-    parts = [fit(own) == 1, fit(other) == 0]
-    accuracy = float(sum(float(part.double().mean()) for part in parts if len(part)) / sum(len(p) > 0 for p in parts))
-    return accuracy, _told_apart(examples, pool)
+    rates = []
+    for _ in range(5):
+        (positive, own), (negative, other) = [
+            (group[order[len(order) // 3 :]], group[order[: max(1, len(order) // 3)]])
+            for group in (examples, pool)
+            for order in [torch.randperm(len(group), generator=generator)]
+        ]
+        fit = _told_apart(positive, negative)
+        rates.append(((fit(own) == 1).double().mean() + (fit(other) == 0).double().mean()) / 2)
+    return float(torch.stack(rates).mean()), _told_apart(examples, pool)
 
 
 def _told_apart(positive: Tensor, negative: Tensor) -> Callable[[Tensor], Tensor]:
@@ -786,7 +798,7 @@ def net2vec(
     score: Score,
     *,
     layer: str | None = None,
-    samples: int = 20,
+    samples: int = 200,
     runs: int = 200,
     positions: int = 4000,
     batch_size: int = 16,
@@ -798,7 +810,8 @@ def net2vec(
     """Find for every concept the combination of units that marks it, and compare it with the best unit (1801.03454).
 
     A logistic regression gives from all units of a position whether the concept is there. It is fitted on half of the
-    images and told on the other half, and the other way round; p is from masks that were exchanged between images.
+    images and told on the other half, and the other way round; p is from the other half's masks, exchanged between
+    images.
 
     Args:
         model: Network in eval mode.
@@ -834,20 +847,20 @@ def net2vec(
         order = torch.randperm(len(a), generator=generator)
         halves = (order[::2], order[1::2])
 
-        def parts_of(mask: Tensor, a: Tensor = a, halves: tuple[Tensor, Tensor] = halves) -> Tensor:
-            found = []
-            for here, there in (halves, halves[::-1]):
-                w, b = _combined(a[here], mask[here], positions, generator)
-                found.append(_parts(_as_large(a[there], w, mask[here]), mask[there]))
-            return torch.cat(found)
-
-        parts = parts_of(mask)
+        pieces = []
+        for here, there in (halves, halves[::-1]):
+            w, _ = _combined(a[here], mask[here], positions, generator)
+            pieces.append((_as_large(a[there], w, mask[here]), mask[there]))
+        parts = torch.cat([_parts(*piece) for piece in pieces])
         held = float(_ratio(parts))
         draws = torch.stack(
             [_ratio(parts[torch.randint(len(parts), (len(parts),), generator=generator)]) for _ in range(runs)]
         )
         low, high = interval(draws[:, None])
-        null = [float(_ratio(parts_of(mask[torch.randperm(len(mask), generator=generator)]))) for _ in range(samples)]
+        null = [
+            float(_ratio(torch.cat([_parts(m, at[torch.randperm(len(at), generator=generator)]) for m, at in pieces])))
+            for _ in range(samples)
+        ]
         t = _threshold(features, float(mask.float().mean()))
         single = _chosen_unit(a > t[None, :, None], mask, generator)[1]
         w, b = _combined(a, mask, positions, generator)
@@ -864,7 +877,7 @@ def net2vec(
             f"{int((row[5].abs() > 0.5 * row[5].abs().max()).sum())} units carry most of it."
             for name, row in zip(names, rows, strict=True)
         ),
-        f"p: of {samples} exchanges of the masks between images, those with a combination as good, corrected by "
+        f"p: of {samples} exchanges of the masks between images, those that the combination fits as well, corrected by "
         "Benjamini and Hochberg.",
     ]
     form = Concepts(
