@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from runners.asking import at_least
-from runners.beyond.directions import COUNTER, compared, direction, significance_note
+from runners.beyond.directions import COUNTER, compared, direction, others, significance_note
 from runners.beyond.inside import (
     Inside,
     asked,
@@ -439,7 +439,8 @@ def post_hoc_cbm(
 def _way(positive: Tensor, pool: Tensor, kind: str, generator: torch.Generator) -> Tensor:
     if kind not in ("logistic", "pattern"):
         raise TargetError(f"direction={kind!r} was given; logistic or pattern is allowed")
-    return direction(positive, pool[torch.randperm(len(pool), generator=generator)[:COUNTER]], kind)
+    counter = others(pool, positive)
+    return direction(positive, counter[torch.randperm(len(counter), generator=generator)[:COUNTER]], kind)
 
 
 class _Bottleneck:
@@ -539,7 +540,7 @@ def cme(
         image = here.features(x).flatten(2).mean(2).double()
         for k, (name, one) in enumerate(concepts.items()):
             examples = here.features(one.x).flatten(2).mean(2).double()
-            accuracy, reads = _reader(examples, pool, generator)
+            accuracy, reads = _reader(examples, others(pool, examples), generator)
             if accuracy > best[name][0]:
                 best[name] = (accuracy, place.text())
                 has[:, k], own[k] = reads(pool), reads(image)[0]

@@ -51,6 +51,16 @@ def basis(*groups: Tensor) -> Tensor:
     return found
 
 
+def others(pool: Tensor, examples: Tensor) -> Tensor:
+    """Return the rows of ``pool`` ``(N, D)`` that are none of the examples ``(n, D)``; all where too few would stay.
+
+    Concepts measured in a cohort are images of it: they must not be their own counter-examples.
+    """
+    same = torch.cdist(pool, examples, compute_mode="donot_use_mm_for_euclid_dist").amin(1)
+    kept = same > 1e-6 * pool.norm(dim=1).mean()
+    return pool[kept] if int(kept.sum()) >= max(4, len(pool) // 10) else pool
+
+
 @dataclass(frozen=True, eq=False)
 class Tested:
     """What a score does along the directions of K concepts.
@@ -126,13 +136,16 @@ def compared(
         progress(done, total)
     found, lows, highs, p, t_test, accuracy = [], [], [], [], [], []
     for one, size in zip(concepts, sizes, strict=True):
-        order = torch.randperm(len(pool), generator=generator)
-        share, effect, way = _along(one, pool[order[: min(COUNTER, len(pool) - size)]], slopes, kind)
+        counter = others(pool, one)
+        most = min(COUNTER, len(counter), len(pool) - size)
+        share, effect, way = _along(
+            one, counter[torch.randperm(len(counter), generator=generator)[:most]], slopes, kind
+        )
         draws, repeated = [], []
         for _ in range(runs):
             some = one[torch.randint(len(one), (len(one),), generator=generator)]
-            order = torch.randperm(len(pool), generator=generator)
-            again = _along(some, pool[order[: min(COUNTER, len(pool) - size)]], slopes, kind)
+            order = torch.randperm(len(counter), generator=generator)[:most]
+            again = _along(some, counter[order], slopes, kind)
             rows = torch.randint(len(slopes), (len(slopes),), generator=generator)
             draws.append(((slopes[rows] @ again[2]) > 0).double().mean())
             repeated.append(again[0])
@@ -145,7 +158,7 @@ def compared(
         highs.append(torch.maximum(high[0], share))
         p.append(float((null[:, 1].abs() >= effect.abs()).double().sum() + 1) / (randoms + 1))
         t_test.append(_t_test(torch.stack(repeated), null[:, 0]))
-        accuracy.append(_accuracy(one, pool, kind, generator))
+        accuracy.append(_accuracy(one, counter, kind, generator))
     corrected = [min(1.0, one * len(p)) for one in p] if correction == "bonferroni" else false_discovery_control(p)
     return Tested(
         shares=torch.stack([share for share, _, _ in found]),

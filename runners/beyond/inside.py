@@ -203,6 +203,17 @@ def _none(outputs: Any) -> Tensor:
     return torch.zeros(len(primary(outputs)), dtype=torch.long)
 
 
+SEARCHED = 16
+"""Layers that are looked at, from the deepest one back, for one from which the way to the score is not linear."""
+
+
+def _whole(inside: Inside, x: Tensor, other: Tensor) -> bool:
+    """Say whether the features alone decide: with those of another image the score is that of the other image."""
+    own, there = float(inside.look(x)[0]), float(inside.look(other)[0])
+    swapped = float(inside.behind(x, inside.features(other))[0])
+    return abs(swapped - there) <= 1e-3 * max(abs(own - there), 1e-6)
+
+
 def bent(inside: Inside, x: Tensor, other: Tensor, profile: Wired, layer: str | None) -> Inside:
     """Move the cut back to where the way to the score is not linear, unless the user named the layer.
 
@@ -216,14 +227,21 @@ def bent(inside: Inside, x: Tensor, other: Tensor, profile: Wired, layer: str | 
         layer: The layer that the user named.
     """
     places = profile.places[: profile.places.index(inside.place) + 1]
-    for place in [inside.place] if layer else reversed(places):
+    found: list[Inside] = []
+    for place in [inside.place] if layer else places[: -SEARCHED - 1 : -1]:
         here = replace(inside, place=place)
         first, second = here.slopes(x), here.slopes(other)
-        if float((first - second).abs().max()) > 1e-4 * float(first.abs().max()):
-            if place == inside.place:
-                return inside
-            note = f"Features: {place.text()}, the last from which the way to the score is not linear."
-            return replace(here, notes=(note, *inside.notes[len(profile.place_notes) :]))
+        if float((first - second).abs().max()) <= 1e-4 * float(first.abs().max()):
+            continue
+        found.append(here)
+        if _whole(here, x, other):
+            found = [here]  # all that the score reads passes there, not only one branch
+            break
+    if found and found[0].place == inside.place:
+        return inside
+    if found:
+        note = f"Features: {found[0].place.text()}, the last from which the way to the score is not linear."
+        return replace(found[0], notes=(note, *inside.notes[len(profile.place_notes) :]))
     note = "From this layer on the score is linear: its derivative along a concept is the same for every image."
     return replace(inside, notes=(*inside.notes, note))
 
