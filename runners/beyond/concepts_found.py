@@ -20,7 +20,6 @@ from runners.asking import at_least
 from runners.beyond.directions import compared, significance_note
 from runners.beyond.inside import (
     Inside,
-    bent,
     closest_patches,
     cut,
     enough,
@@ -28,6 +27,7 @@ from runners.beyond.inside import (
     of_class,
     resampled,
     seed_of,
+    settled,
     shrunk,
     sides,
     window,
@@ -57,7 +57,7 @@ def ace(
     layer: str | None = None,
     segments: int = 15,
     groups: int = 8,
-    images: int = 20,
+    images: int = 15,
     correction: str = "bh",
     samples: int = 200,
     runs: int = 50,
@@ -72,7 +72,8 @@ def ace(
     Images are cut into superpixels of two sizes. Each segment stays where it is, at its size, the rest of the image
     being its mean (the paper enlarges it to the whole image, which a model that learned one scale does not know).
     Features averaged over the segment are clustered; a cluster keeps its nearest segments and must come from several
-    images. Shares and tests are those of TCAV, random sets being drawn from segments of all images.
+    images. Shares and tests are those of TCAV with the difference of means as direction, random sets
+    being drawn from segments of all images.
 
     Args:
         model: Network in eval mode.
@@ -109,7 +110,7 @@ def d_tcav(
     layer: str | None = None,
     segments: int = 15,
     groups: int = 8,
-    images: int = 20,
+    images: int = 15,
     correction: str = "bh",
     samples: int = 200,
     runs: int = 50,
@@ -169,7 +170,8 @@ def _discovered(
 ) -> Told:
     at_least(2, segments=segments, groups=groups, images=images, samples=samples, runs=runs)
     enough(cohort, 10, method)
-    inside = bent(cut(model, x, score, profile, batch_size, layer), x, cohort.x[:1], profile, layer)
+    inside = cut(model, x, score, profile, batch_size, layer)
+    inside, passing = settled(inside, x, cohort.x, profile, layer, bent=True)
     index, class_note = of_class(inside, cohort, images, generator)
     others = torch.tensor([i for i in range(len(cohort)) if i not in set(index.tolist())], dtype=torch.long)
     others = others[torch.randperm(len(others), generator=generator)[:images]]
@@ -196,7 +198,7 @@ def _discovered(
         [features[own] for own, _, _ in kept],
         pool,
         inside.slopes(cohort.x[index]).flatten(2).sum(2),
-        kind="logistic",
+        kind="pattern",
         correction=correction,
         randoms=samples,
         runs=runs,
@@ -228,6 +230,7 @@ def _discovered(
         ),
     ]
     cautions = (
+        *passing,
         UNNAMED,
         "A segment alone is unlike any image the model learned from: its features may mean something else.",
         "Segments of a cluster were chosen because they are alike, which random sets are not: p is optimistic.",
@@ -387,6 +390,7 @@ def craft(
         raise TargetError(f"crop = {crop}, designs = {designs}: up to 1, above 0, and a power of 2 are allowed")
     enough(cohort, 5, "craft")
     inside = cut(model, x, score, profile, batch_size, layer)
+    inside, passing = settled(inside, x, cohort.x, profile, layer)
     index, class_note = of_class(inside, cohort, images, generator)
     some = cohort.x[index]
     crops = _crops(some, crop)
@@ -426,6 +430,7 @@ def craft(
     ]
     error = float(np.mean(kept))
     cautions = [
+        *passing,
         UNNAMED,
         "The index has no direction: the notes say whether the score falls or rises without a concept.",
     ]
@@ -531,6 +536,7 @@ def ice(
     at_least(2, parts=parts, images=images, positions=positions, runs=runs)
     enough(cohort, 5, "ice")
     inside = cut(model, x, score, profile, batch_size, layer)
+    inside, passing = settled(inside, x, cohort.x, profile, layer)
     index, class_note = of_class(inside, cohort, images, generator)
     some = cohort.x[index]
     features, own = inside.features(some, progress), inside.features(x)
@@ -572,6 +578,7 @@ def ice(
         ),
     ]
     cautions = [
+        *passing,
         UNNAMED,
         "What a concept adds is a first-order estimate, exact only where the score is linear in the features.",
     ]
@@ -654,6 +661,7 @@ def conceptshap(
         raise TargetError(f"judged={judged!r} was given; score or answer is allowed")
     enough(cohort, 16, "conceptshap")
     inside = cut(model, x, score, profile, batch_size, layer)
+    inside, passing = settled(inside, x, cohort.x, profile, layer)
     drawn = torch.randperm(len(cohort), generator=generator)[:images].sort().values
     some = cohort.x[drawn].cpu()
     features = inside.features(some)
@@ -695,9 +703,9 @@ def conceptshap(
             if kinds
             else "concept_completeness: share of the variance of the score that is kept on images left out."
         ),
-        "The shares sum up to it.",
+        f"The shares sum up to it, less the {float(complete[0]):.2f} that is kept without any concept.",
     )
-    cautions = [UNNAMED]
+    cautions = [*passing, UNNAMED]
     if everything < 0.7:
         cautions.append(
             "The concepts do not suffice for the model's answers: most of what it does may lie outside of them."

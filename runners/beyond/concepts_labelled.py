@@ -16,12 +16,12 @@ from runners.beyond.directions import COUNTER, compared, direction, others, sign
 from runners.beyond.inside import (
     Inside,
     asked,
-    bent,
     cut,
     cut_at,
     enough,
     interval,
     of_class,
+    settled,
     shrunk,
 )
 from runners.beyond.radiomic import table
@@ -47,7 +47,7 @@ def tcav(
     score: Score,
     *,
     layer: str | None = None,
-    direction: str = "logistic",
+    direction: str = "pattern",
     pooled: bool = True,
     correction: str = "bh",
     samples: int = 200,
@@ -62,7 +62,7 @@ def tcav(
 ) -> Told:
     """Share of images whose score rises towards a concept, tested against random concepts (arXiv 1711.11279).
 
-    The direction of a concept separates the features of its examples from those of the cohort. The share is over the
+    The direction of a concept leads from the features of the cohort to those of its examples. The share is over the
     cohort's images that the model answers as the image. p is from random sets of the cohort that are treated as the
     concept is; it compares the change of the score, as the share has only two values where the score is nearly linear.
 
@@ -71,7 +71,8 @@ def tcav(
         x: Image ``(1, C, *spatial)``, 2D or 3D.
         score: One number per output row.
         layer: Name of the layer; None for the deepest one from which the way to the score is not linear.
-        direction: logistic (as in the paper) or pattern (difference of means).
+        direction: pattern (difference of means) or logistic (normal of a classifier, as in the paper, which also
+            carries what cancels other signals and can point the wrong way; arXiv 2202.03482).
         pooled: Average the features over positions; else every position has its own.
         correction: Of the p-values for the number of concepts: bh (Benjamini and Hochberg) or bonferroni.
         samples: Random sets for the test.
@@ -89,7 +90,8 @@ def tcav(
     """
     at_least(2, samples=samples, images=images, runs=runs)
     enough(cohort, 20, "tcav")
-    inside = bent(cut(model, x, score, profile, batch_size, layer), x, cohort.x[:1], profile, layer)
+    inside = cut(model, x, score, profile, batch_size, layer)
+    inside, passing = settled(inside, x, cohort.x, profile, layer, bent=True)
     index, class_note = of_class(inside, cohort, images, generator)
 
     def flat(features: Tensor) -> Tensor:
@@ -129,6 +131,7 @@ def tcav(
     ]
     weak = [name for k, name in enumerate(names) if not found.accuracy[k] >= 0.65]
     cautions = [
+        *passing,
         SAME_SOURCE,
         "A share near 0 or 1 says which way the score goes along the concept, not how far.",
         "The t-test of the paper counts directions of the same examples as independent: it is too sure.",
@@ -211,7 +214,8 @@ def rcv(
     enough(cohort, 20, "rcv")
     if direction not in ("pattern", "regression"):
         raise TargetError(f"direction={direction!r} was given; pattern or regression is allowed")
-    inside = bent(cut(model, x, score, profile, batch_size, layer), x, cohort.x[:1], profile, layer)
+    inside = cut(model, x, score, profile, batch_size, layer)
+    inside, passing = settled(inside, x, cohort.x, profile, layer, bent=True)
     index, class_note = of_class(inside, cohort, images, generator)
     values, names, source = measures_of(cohort)
     features = inside.features(cohort.x, progress).flatten(2).mean(2).double()
@@ -247,6 +251,7 @@ def rcv(
         measures={"best R² on images left out": float(r2.max())},
     )
     cautions = [
+        *passing,
         "A measure can be read from the features without being used, and stand for another one that goes with it.",
         *(
             ["No measure can be read from the features (R² below 0.1): the directions are noise."]

@@ -203,47 +203,73 @@ def _none(outputs: Any) -> Tensor:
     return torch.zeros(len(primary(outputs)), dtype=torch.long)
 
 
-SEARCHED = 16
-"""Layers that are looked at, from the deepest one back, for one from which the way to the score is not linear."""
+SEARCHED = 64
+"""Layers that are looked at, from the deepest one back."""
+DECIDES = 0.9
+"""Share of the score that the features of a layer must decide to stand for the model."""
+TOKENS_DECIDE = 0.5
+"""The same for image tokens: a class token gathers from them in every block, and only the first decide everything."""
 
 
-def _whole(inside: Inside, x: Tensor, other: Tensor) -> bool:
-    """Say whether the features alone decide: with those of another image the score is that of the other image."""
-    own, there = float(inside.look(x)[0]), float(inside.look(other)[0])
-    swapped = float(inside.behind(x, inside.features(other))[0])
-    return abs(swapped - there) <= 1e-3 * max(abs(own - there), 1e-6)
+def settled(
+    inside: Inside, x: Tensor, others: Tensor, profile: Wired, layer: str | None, *, bent: bool = False
+) -> tuple[Inside, tuple[str, ...]]:
+    """Move the cut back to where the features decide, unless the user named the layer.
 
-
-def bent(inside: Inside, x: Tensor, other: Tensor, profile: Wired, layer: str | None) -> Inside:
-    """Move the cut back to where the way to the score is not linear, unless the user named the layer.
-
-    Behind a linear way the derivative along a concept is the same for every image: it would count all or none.
+    They do where the score becomes that of another image when the features are those of the other image: class tokens,
+    skip connections and parallel branches carry something past a layer.
 
     Args:
         inside: The model, cut at its deepest features.
-        x: An image, ``(1, C, *spatial)``.
-        other: Another one.
+        x: The image, ``(1, C, *spatial)``.
+        others: Other images.
         profile: What is known of the model.
         layer: The layer that the user named.
+        bent: The way from there to the score must not be linear: else the derivative along a concept is the same for
+            every image, and counts all or none.
+
+    Returns:
+        The cut model, and cautions.
     """
-    places = profile.places[: profile.places.index(inside.place) + 1]
-    found: list[Inside] = []
+    others = others[:2]
+    places = [p for p in profile.places if not p.layout.startswith("tokens") or p.channels == inside.place.channels]
+    places = places[: places.index(inside.place) + 1]
+    own, there = inside.look(x)[0], inside.look(others)[0]
+    apart = float((own - there).abs().sum())
+    least = TOKENS_DECIDE if inside.place.layout.startswith("tokens") else DECIDES
+    tried: list[tuple[float, Inside]] = []
     for place in [inside.place] if layer else places[: -SEARCHED - 1 : -1]:
         here = replace(inside, place=place)
-        first, second = here.slopes(x), here.slopes(other)
-        if float((first - second).abs().max()) <= 1e-4 * float(first.abs().max()):
+        swapped = torch.cat([here.behind(x, one[None])[0] for one in here.features(others)])
+        share = 1 - float((swapped - there).abs().sum()) / max(apart, 1e-12)
+        if share >= least and bent and not _bends(here, x, others[:1]):
             continue
-        found.append(here)
-        if _whole(here, x, other):
-            found = [here]  # all that the score reads passes there, not only one branch
+        tried.append((share, here))
+        if share >= least or profile.task == "segmentation":  # with skip connections only the first layers do
             break
-    if found and found[0].place == inside.place:
-        return inside
-    if found:
-        note = f"Features: {found[0].place.text()}, the last from which the way to the score is not linear."
-        return replace(found[0], notes=(note, *inside.notes[len(profile.place_notes) :]))
-    note = "From this layer on the score is linear: its derivative along a concept is the same for every image."
-    return replace(inside, notes=(*inside.notes, note))
+    tried.sort(key=lambda one: one[0], reverse=True)
+    if bent:
+        tried = [one for one in tried if one[0] >= least or _bends(one[1], x, others[:1])][:1]
+    if not tried:
+        note = "From this layer on the score is linear: its derivative along a concept is the same for every image."
+        return replace(inside, notes=(*inside.notes, note)), ()
+    share, found = tried[0]
+    if found.place != inside.place:
+        why = "from which the way to the score is not linear" if bent else "that decides the score"
+        note = f"Features: {found.place.text()}, the deepest layer {why}."
+        found = replace(found, notes=(note, *inside.notes[len(profile.place_notes) :]))
+    if share >= DECIDES:
+        return found, ()
+    return found, (
+        f"With the features of other images in this layer the score goes {max(0.0, share):.0%} of the way to theirs: "
+        "the rest passes by it, and no concept here can stand for that.",
+    )
+
+
+def _bends(inside: Inside, x: Tensor, other: Tensor) -> bool:
+    """Say whether the derivative of the score differs between two images."""
+    first, second = inside.slopes(x), inside.slopes(other)
+    return float((first - second).abs().max()) > 1e-4 * float(first.abs().max())
 
 
 def of_class(inside: Asked, cohort: Cohort, most: int, generator: torch.Generator) -> tuple[Tensor, str]:
