@@ -42,6 +42,9 @@ _HOME = {
 }
 _REGISTERING = (
     "attention",
+    "beyond.concepts_found",
+    "beyond.concepts_labelled",
+    "beyond.radiomic",
     "cams",
     "coalitions",
     "detectors",
