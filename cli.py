@@ -1102,10 +1102,10 @@ def benchmark_run(
         )  # fmt: skip
     for name, why in ran.skipped.items():
         err.print(f"[yellow]{escape(name)} was skipped: {escape(why)}[/yellow]")
-    for one in ran.tasks:
-        for picture, why in one.problems.items():
+    for ready in ran.tasks:
+        for picture, why in ready.problems.items():
             err.print(
-                f"[dim]{one.task.id}, picture {escape(picture)} does not count for localisation: {escape(why)}[/dim]"
+                f"[dim]{ready.task.id}, picture {escape(picture)} does not count for localisation: {escape(why)}[/dim]"
             )
     out.print(
         f"{ran.rows} numbers in {_duration(ran.seconds)} ({ran.failed} of them not defined or failed), {ran.kept} were "
@@ -1136,7 +1136,7 @@ def benchmark_report(
         from runners.bench import boards, report
 
         made = boards.tables(rows, kb)
-        facts = boards.facts(made, kb, {one.task: one.facts for one in tasks}, recommender.points.Points.SANE_BELOW)
+        facts = boards.facts(made, kb, {one.task: one.facts for one in tasks})
     if json_:
         as_json(found.model_dump(mode="json"))
     else:
@@ -1216,8 +1216,8 @@ def _print_boards(found: Any, metric: str, top: int, kb: KB) -> None:
         out.print(table)
         if board.p is not None:
             out.print(
-                f"[dim]Friedman p = {board.p:.2g}; mean ranks must differ by {board.difference:.2f} to tell two methods "
-                "apart[/dim]"
+                f"[dim]Friedman p = {board.p:.2g}; mean ranks must differ by {board.difference:.2f} to tell two "
+                "methods apart[/dim]"
             )
 
 

@@ -18,8 +18,8 @@ import torch
 from plotly.subplots import make_subplots
 from torch.nn import functional as F
 
-from recommender.rank import Measured as Row
-from recommender.rank import Standing, failed, standings
+from recommender.case import Measured as Row
+from recommender.case import Standing, failed, standings
 from runners import export, pictures
 from runners.case import Case, Result
 from runners.report import NOT_CLINICAL, img, png
