@@ -1067,9 +1067,10 @@ def benchmark_run(
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
-    from runners.bench.run import Own, Progress, run
+    from runners.bench.run import Progress, run
     from runners.bench.store import open_results
     from runners.bench.tasks import LEVELS
+    from runners.bench.work import Own
 
     kb = load_kb()
     if level not in LEVELS:
@@ -1097,10 +1098,10 @@ def benchmark_run(
         )  # fmt: skip
     for name, why in ran.skipped.items():
         err.print(f"[yellow]{escape(name)} was skipped: {escape(why)}[/yellow]")
-    for one in ran.tasks:
-        for picture, why in one.problems.items():
+    for ready in ran.tasks:
+        for picture, why in ready.problems.items():
             err.print(
-                f"[dim]{one.task.id}, picture {escape(picture)} does not count for localisation: {escape(why)}[/dim]"
+                f"[dim]{ready.task.id}, picture {escape(picture)} does not count for localisation: {escape(why)}[/dim]"
             )
     out.print(
         f"{ran.rows} numbers in {_duration(ran.seconds)} ({ran.failed} of them not defined or failed), {ran.kept} were "
@@ -1211,8 +1212,8 @@ def _print_boards(found: Any, metric: str, top: int, kb: KB) -> None:
         out.print(table)
         if board.p is not None:
             out.print(
-                f"[dim]Friedman p = {board.p:.2g}; mean ranks must differ by {board.difference:.2f} to tell two methods "
-                "apart[/dim]"
+                f"[dim]Friedman p = {board.p:.2g}; mean ranks must differ by {board.difference:.2f} to tell two "
+                "methods apart[/dim]"
             )
 
 
