@@ -1072,9 +1072,10 @@ def benchmark_run(
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
-    from runners.bench.run import Own, Progress, run
+    from runners.bench.run import Progress, run
     from runners.bench.store import open_results
     from runners.bench.tasks import LEVELS
+    from runners.bench.work import Own
 
     kb = load_kb()
     if level not in LEVELS:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from runners.bench import tasks as bench
 from runners.bench.boards import Fact, Friedman, Table, alike, localises, overall
-from runners.bench.run import remade
 from runners.bench.store import BenchRow, BenchTask
+from runners.bench.work import remade
 from runners.pictures import REFERENCE, Rgb, limits, outline, overlay
 from runners.registry import Progress, no_progress
 from runners.report import NOT_CLINICAL, png
