@@ -376,6 +376,7 @@ def measure(
     reference: Any = None,
     members: Sequence[nn.Module] = (),
     spacing: Sequence[float] | None = None,
+    repeat: Callable[[nn.Module, Tensor, Score], Tensor] | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> MetricResult:
@@ -394,6 +395,8 @@ def measure(
         reference: as in ``explain``, for metrics that explain again or compare with such images.
         members: as in ``explain``, for metrics too that compare models.
         spacing: millimetres from one input pixel to the next, one number per axis, for distances.
+        repeat: what explains again, for an explanation that no explainer of ours made: model, images and score to maps
+            ``(B, *spatial)``.
         progress: called with ``(done, total)``.
         **options: the metric's parameters.
 
@@ -432,6 +435,8 @@ def measure(
     explained = model
 
     def explain_again(again: Tensor, model: nn.Module = model, *, score: Score | None = None) -> Tensor:
+        if repeat is not None:
+            return repeat(model, again, score or resolved.score).to(x.device)
         kept = {k: v for k, v in explanation.parameters.items() if k != "layer"}
         alike = _layers(model) == _layers(explained)  # another architecture has other layers
         named = explanation.parameters.get("layer") if alike else None
