@@ -14,6 +14,8 @@ page = st.navigation(
         st.Page("views/explore.py", title="Explore", icon=":material/account_tree:", url_path="explore"),
         st.Page("views/run.py", title="Run", icon=":material/play_circle:", url_path="run"),
         st.Page("views/runs.py", title="Runs", icon=":material/history:", url_path="runs"),
+        st.Page("views/compare.py", title="Compare", icon=":material/compare:", url_path="compare"),
+        st.Page("views/sanity.py", title="Sanity", icon=":material/science:", url_path="sanity"),
         st.Page("views/add.py", title="Add", icon=":material/library_add:", url_path="add"),
     ],
     position="top",

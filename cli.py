@@ -11,11 +11,11 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_args
 
 import typer
 import yaml
@@ -34,11 +34,15 @@ from taxonomy.schema import Publication
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from runners.case import Answered, Case, Result
+    from runners.case import Answered, Case, Result, Subject
     from runners.images import Image
     from runners.load import Model
+    from runners.owned import Owned
+    from runners.sanity import Finding, Sanity
     from runners.targets import Target
-    from trial import Attempt, Subject, Trial, Tuning
+    from trial import Attempt, Trial, Tuning
+
+S = TypeVar("S", "Trial", "Sanity")
 
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -301,7 +305,7 @@ def _subjects(
 ) -> tuple[Model, list[Subject]]:
     """Load the model and bring it together with every image."""
     import runners
-    import trial
+    from runners.case import subject
 
     if masks and len(masks) != len(images):
         raise AtlasError(f"{len(masks)} masks and {len(images)} images were given; give one --mask for each --image")
@@ -314,7 +318,7 @@ def _subjects(
                 f"{one} is a volume and the model reads pictures; use `explain --slice N`, or give a slice"
             )
         source = one if _sample(one) else "upload"
-        subjects.append(trial.subject(shown, loaded, source=source, mask=marked, target=target))
+        subjects.append(subject(shown, loaded, source=source, mask=marked, target=target))
     return loaded, subjects
 
 
@@ -337,7 +341,7 @@ def _short(tried: Trial, top: int) -> recommender.Answer:
     for one in best:
         here = [reason for reason in one.reasons if reason.criterion == "measured"]
         read = [reason for reason in one.reasons if reason.criterion != "measured"]
-        shown.append(replace(one, reasons=(*here[:3], *read[:3]), metrics=()))
+        shown.append(replace(one, found=(*here[:3], *read[:3])))
     return replace(tried.after, recommendations=tuple(shown), panel=(), protocol=(), cautions=(), ruled_out=())
 
 
@@ -349,31 +353,32 @@ def _try_out(
     question: str, kb: KB, model: Model, subjects: Sequence[Subject], budget: float, tune: bool, seed: int, like: Any
 ) -> Trial:
     """Run the trial under a bar that fills with the budget; Ctrl-C keeps what is done."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
     import trial
 
-    start, state = time.monotonic(), None
+    def start(report: Callable[[str, int, int], None]) -> Iterator[Trial]:
+        given = {} if like is None else {"reference": like}
+        return trial.trial(
+            question, kb, model, subjects, budget=budget, tune=tune, seed=seed, given=given, progress=report
+        )
+
+    return _within(budget, start)
+
+
+def _within(budget: float, start: Callable[[Callable[[str, int, int], None]], Iterator[S]]) -> S:
+    """Return the last of ever fuller states, under a bar that fills with the budget; Ctrl-C keeps what is done."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    began, state = time.monotonic(), None
     with Progress(BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"), console=err) as shown:
         bar = shown.add_task("", total=budget)
 
         def report(words: str, done: int, total: int) -> None:
             share = f" {done / total:.0%}" if total > 1 else ""
-            shown.update(bar, completed=time.monotonic() - start, description=escape(words + share))
+            shown.update(bar, completed=time.monotonic() - began, description=escape(words + share))
 
         try:
-            for state in trial.trial(  # noqa: B007 (the last one counts)
-                question,
-                kb,
-                model,
-                subjects,
-                budget=budget,
-                tune=tune,
-                seed=seed,
-                given={} if like is None else {"reference": like},
-                progress=report,
-            ):
-                shown.update(bar, completed=time.monotonic() - start)
+            for state in start(report):  # noqa: B007 (the last one counts)
+                shown.update(bar, completed=time.monotonic() - began)
         except KeyboardInterrupt:  # between two pieces of work
             if state is None:
                 raise
@@ -1132,7 +1137,7 @@ def benchmark_report(
         from runners.bench import boards, report
 
         made = boards.tables(rows, kb)
-        facts = boards.facts(made, kb, {one.task: one.facts for one in tasks}, recommender.points.Points.SANE_BELOW)
+        facts = boards.facts(made, kb, {one.task: one.facts for one in tasks})
     if json_:
         as_json(found.model_dump(mode="json"))
     else:
@@ -1282,6 +1287,16 @@ def explain(
     member: Annotated[
         list[str] | None, typer.Option(help="Further model trained for the same task; repeatable.")
     ] = None,
+    cohort: Annotated[
+        Path | None,
+        typer.Option(help="Folder of images like those the model learned from; sub-folders or cohort.csv give labels."),
+    ] = None,
+    concepts: Annotated[
+        Path | None, typer.Option(help="Folder with a sub-folder of example images for each concept.")
+    ] = None,
+    feature: Annotated[
+        list[str] | None, typer.Option(help="Clinical value of this case, as age=63; repeatable.")
+    ] = None,
     random_check: Annotated[
         bool, typer.Option("--random-check", help="Compare each map with that of the model under random weights.")
     ] = False,
@@ -1306,11 +1321,12 @@ def explain(
     """Explain what a model says about an image."""
     import runners
     from runners import export as exports
-    from runners.case import open_case, to_input
+    from runners.case import input_spacing, open_case, to_input
     from runners.report import could_have_run
+    from trial import METRICS
 
     kb = load_kb()
-    chosen = _known_ids(method or [], runners.explainers, "explainer")
+    chosen = _known_ids(method or [], runners.explainers | runners.insights, "explainer")
     wanted = _known_ids(metric or [], runners.metrics, "metric")
     loaded = runners.load_model(model, factory=factory, task=_task(task))
     shown, marked = _read(image, mask, frame, slice_)
@@ -1322,6 +1338,7 @@ def explain(
         raise AtlasError("--in-mask needs a region to explain; give it with --mask FILE")
     inside = region if in_mask or part in ("false_positive", "missed") else None
     what = _likeness(like, loaded) if like else _read_what(target, part, at, inside, case, loaded, x)
+    owned = _brought(loaded, cohort, concepts, feature or [], region)
     given = {
         "reference": _references(reference or [], loaded, frame),
         "members": [runners.load_model(one, task=_task(task)) for one in member or []],
@@ -1341,21 +1358,161 @@ def explain(
         for ruled in could_have_run(advice.as_json()):
             err.print(f"[dim]{escape(ruled['gap'])}[/dim]")
     if metrics:
-        quick = [one for one in runners.metrics if "explainer" not in kb.metrics[one].needs]
+        quick = [one for one in METRICS if "explainer" not in kb.metrics[one].needs]
         wanted += [
             one for one in quick if one not in wanted and (region is not None or "mask" not in kb.metrics[one].needs)
         ]
 
     chosen_settings = _settings(settings or [], chosen)
-    results = [_one(loaded, x, one, what, wanted, region, seed, kb, given | chosen_settings[one]) for one in chosen]
+    spacing = input_spacing(shown, tuple(x.shape[2:]), case.fit)
+    results = [
+        _one(loaded, x, one, what, wanted, region, spacing, seed, kb, given | chosen_settings[one])
+        if one in runners.explainers
+        else _insight(loaded, x, one, what, owned, seed, kb, {"members": given["members"]} | chosen_settings[one])
+        for one in chosen
+    ]
     if out_dir is not None:
         exports.save(out_dir, case, results, kb, answer=advice.as_json(), force=force)
     if json_:
         as_json(exports.record(case, results, answer=advice.as_json()))
     else:
         _print_results(case, results, kb, out_dir)
-    if all(one.explanation is None for one in results):
+    if all(one.found is None for one in results):
         raise typer.Exit(2)
+
+
+@app.command()
+def sanity(
+    model: Annotated[str, typer.Option(help="Id of a bundled model, file, folder, timm:NAME or hf:NAME.")],
+    image: Annotated[str, typer.Option(help="File, folder of DICOM slices, or id of a sample image.")],
+    method: Annotated[
+        list[str] | None, typer.Option(help="Method id, repeatable; default: what the recommender chooses.")
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Mask of the finding on the image's grid: does the model use it?")
+    ] = None,
+    train_data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Training images for the test with random labels: a folder with a folder for each label, or with "
+            "labels.csv (columns file and label)."
+        ),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="A label's name or number to explain; default: the answer.")
+    ] = None,
+    budget: Annotated[
+        str, typer.Option(help="Time it may take, as in 60s or 5min; what is done then is kept.")
+    ] = "60s",
+    factory: Annotated[
+        str | None, typer.Option(help="For weights alone: file.py:function that builds the network. It is run.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="classification, segmentation, regression or detection.")] = None,
+    reference: Annotated[
+        list[str] | None, typer.Option(help="Image like those of the training set, or a folder of them; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same verdict.")] = 0,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="New folder for the verdict as a page, maps and report.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export in --out.")] = False,
+    json_: AsJson = False,
+) -> None:
+    """Test whether the maps of a model may be believed: random weights, random labels, a planted marker and more."""
+    import runners
+    from runners.sanity import examine, read_labelled
+
+    kb = load_kb()
+    chosen = _known_ids(method or [], runners.explainers, "explainer")
+    seconds, folders = _seconds(budget), _folders(out_dir, 1, force)
+    loaded, (one,) = _subjects(model, [image], [mask] if mask else [], target, factory, _task(task))
+    like = _references(reference or [], loaded, None)
+    given = {} if like is None else {"reference": like}
+    labelled = None if train_data is None else read_labelled(train_data, loaded, seed)
+    if not chosen:
+        chosen = list(recommender.panel_for(one.wired, one.case.modality, kb, able=_able(one, given)))
+        if not chosen:
+            raise AtlasError("no method that runs here fits this model; name one with --method")
+        err.print(f"Recommended here: {escape(', '.join(kb.methods[name].name for name in chosen))}")
+
+    def start(report: Callable[[str, int, int], None]) -> Iterator[Sanity]:
+        return examine(
+            loaded, one, chosen, kb, training=labelled, budget=seconds, seed=seed, given=given, progress=report
+        )
+
+    found = _within(seconds, start)
+    for folder in folders:
+        _save_sanity(found, folder, force)
+    if json_:
+        as_json(found.as_json())
+    else:
+        _print_sanity(found, out_dir)
+    if not found.methods:
+        raise typer.Exit(2)
+
+
+def _able(one: Subject, given: dict[str, Any]) -> list[str]:
+    """Return the methods that can explain this."""
+    import runners
+
+    return [name for name in runnable() if not runners.unmet(name, one.wired, one.target, **given)]
+
+
+def _save_sanity(found: Sanity, folder: Path, force: bool) -> None:
+    from runners import export as exports
+    from runners.verdict import page
+
+    exports.save(folder, found.subject.case, found.results, found.kb, force=force)
+    text = json.dumps(found.as_json(), indent=2, ensure_ascii=False)
+    (folder / "sanity.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "sanity.html").write_text(page(found), encoding="utf-8")
+
+
+_VERDICTS = {"passes": "[green]✓ passes[/green]", "fails": "[bold red]✗ fails[/bold red]", "cannot say": "? cannot say"}
+
+
+def _print_sanity(found: Sanity, folder: Path | None) -> None:
+    from runners.sanity import QUESTIONS
+
+    kb, sources = found.kb, dict[str, int]()
+    ended = f" [yellow]({escape(found.ended)})[/yellow]" if found.ended else ""
+    name = escape(str(found.subject.case.model["name"]))
+    out.print(f"[bold]May these maps be believed?[/bold] {name}, {escape(found.target)}; {found.seconds:.1f} s{ended}")
+    for result in found.results:
+        if result.error:
+            out.print(f"  [red]{escape(kb.methods[result.method].name)}: {escape(result.error)}[/red]")
+    for method in found.methods:
+        verdict, text = found.overall(method)
+        out.print(f"  {_VERDICTS[verdict]}  [bold]{escape(text)}[/bold]")
+    for test in found.planned:
+        about = QUESTIONS[test]
+        own = [one for one in found.findings if one.test == test]
+        if not own:
+            continue
+        out.print(
+            f"\n[bold]{escape(about.asks)}[/bold] [dim]({escape(about.name)}){_cites(about.sources, sources)}[/dim]"
+        )
+        if len({one.why for one in own}) == 1:
+            out.print(f"  {_VERDICTS[own[0].verdict]}  {escape(own[0].why)}")
+            continue
+        for one in own:
+            who = f"{escape(kb.methods[one.method].name)}: " if one.method else ""
+            out.print(f"  {_VERDICTS[one.verdict]}  {who}{escape(one.why)}{_drawn(one)}")
+    _print_sources(sources, kb)
+    out.print("\n[dim]The tests judge these maps of this model on this image, not whether the model is right.[/dim]")
+    if folder is not None:
+        out.print(f"Written to {escape(str(folder))}; open {escape(str(folder / 'sanity.html'))}")
+    else:
+        out.print("[dim]The verdict as a page with its curves and pictures: add --out FOLDER.[/dim]")
+
+
+def _drawn(one: Finding) -> str:
+    """Return the curve of a test as a row of bars."""
+    values = one.curves.get("similarity")
+    if not values:
+        return ""
+    bars = "".join("▁▂▃▄▅▆▇█"[round(7 * min(1.0, max(0.0, value)))] for value in values)
+    return f" [dim]{bars}[/dim]"
 
 
 def _known_ids(given: Sequence[str], allowed: dict[str, Any], what: str) -> list[str]:
@@ -1456,7 +1613,7 @@ def _settings(given: Sequence[str], chosen: Sequence[str]) -> dict[str, dict[str
     import runners
     from runners.registry import parameters
 
-    known = {one: parameters(runners.explainers[one]) for one in chosen}
+    known = {one: parameters((runners.explainers | runners.insights)[one]) for one in chosen}
     found: dict[str, dict[str, Any]] = {one: {} for one in chosen}
     for setting in given:
         name, equals, value = setting.partition("=")
@@ -1477,6 +1634,7 @@ def _one(
     target: Target,
     wanted: Sequence[str],
     mask: Tensor | None,
+    spacing: tuple[float, ...] | None,
     seed: int,
     kb: KB,
     given: dict[str, Any],
@@ -1493,9 +1651,39 @@ def _one(
     scores = []
     for metric in wanted:
         with _bar(f"{name}: {kb.metrics[metric].name}") as progress:
-            score = scored(metric, model, x, found, target, mask, kb, seed=seed, progress=progress, **_owned(given))
+            more = {"seed": seed, "spacing": spacing, "progress": progress} | _owned(given)
+            score = scored(metric, model, x, found, target, mask, kb, **more)
         scores.append(score)
     return replace(found, measured=tuple(scores))
+
+
+def _insight(
+    model: Model, x: Tensor, method: str, target: Target, owned: Owned, seed: int, kb: KB, given: dict[str, Any]
+) -> Result:
+    """Run one method whose answer is not a map; what fails is told and kept as a sentence."""
+    from runners.case import discovered
+
+    name = kb.methods[method].name
+    with _bar(name) as progress:
+        found = discovered(model, x, method, target, owned=owned, seed=seed, progress=progress, **given)
+    if found.error is not None:
+        err.print(f"[red]{escape(name)}: {escape(found.error)}[/red]")
+    return found
+
+
+def _brought(
+    model: Model, cohort: Path | None, concepts: Path | None, features: Sequence[str], mask: Tensor | None
+) -> Owned:
+    """Read what the owner of the model brought along."""
+    from runners import Owned
+    from runners.bring import read_cohort, read_concepts, read_features
+
+    read: dict[str, Any] = {"features": read_features(features), "mask": mask}
+    for name, folder, reader in (("cohort", cohort, read_cohort), ("concepts", concepts, read_concepts)):
+        if folder is not None:
+            with _bar(f"reading the {name}") as progress:
+                read[name] = reader(folder, model, progress=progress)
+    return Owned(**read)
 
 
 @contextmanager
@@ -1515,17 +1703,23 @@ def _bar(words: str) -> Iterator[Any]:
 
 
 def _print_results(case: Case, results: Sequence[Result], kb: KB, folder: Path | None) -> None:
+    from runners.forms import in_words
+    from runners.panels import measured_words
+
     for line in case.answer:
         out.print(f"{escape(str(case.model['name']))}: {escape(_said(line))}")
     for one in results:
-        if one.explanation is None:
+        if one.found is None:
             continue
-        passes = sum(one.explanation.passes.values())
-        out.print(f"\n[bold]{escape(kb.methods[one.method].name)}[/bold] explains {escape(one.explanation.target)}")
-        out.print(f"   [dim]{one.explanation.seconds:.1f} s, {passes:,} model passes[/dim]")
-        for note in one.explanation.notes:
+        passes = sum(one.found.passes.values())
+        out.print(f"\n[bold]{escape(kb.methods[one.method].name)}[/bold] explains {escape(one.found.target)}")
+        out.print(f"   [dim]{one.found.seconds:.1f} s, {passes:,} model passes[/dim]")
+        if one.insight is not None:
+            for words in (*in_words(one.insight.form), *measured_words(one.insight, kb)):
+                out.print(f"   {escape(words)}")
+        for note in one.found.notes:
             out.print(f"   [dim]{escape(note)}[/dim]")
-        for caution in one.explanation.cautions:
+        for caution in one.found.cautions:
             out.print(f"   [yellow]mind[/yellow]  {escape(caution)}")
         for score in one.measured:
             better = kb.metrics[score.metric].direction

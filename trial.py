@@ -18,12 +18,12 @@ from torch import Tensor
 from recommender import Answer, Query, answer, parse
 from recommender import Measured as Row
 from recommender.case import failed, standings
-from runners import Image, Model, Wired, explainers, metrics, profile, runnable, unmet
-from runners.case import Case, Measured, Result, explained, open_case, read_target, scored, to_input
+from runners import Model, Wired, explainers, metrics, runnable, unmet
+from runners.case import Measured, Result, Subject, explained, input_spacing, scored
+from runners.clock import Clock, Stop
 from runners.models import preserved, run
 from runners.registry import Progress, parameters
 from runners.rules import composites
-from runners.targets import Target
 from taxonomy import KB, AtlasError
 from taxonomy.schema import Statement
 
@@ -43,6 +43,16 @@ MOST_SHARE: Final = 0.9
 """Share that they may take where there would be fewer than the leaders otherwise, or a method is named."""
 CHECKED_SHARE: Final = 0.7
 """Share at which the checks stop when there is something to tune."""
+METRICS: Final = (
+    "deletion",
+    "insertion",
+    "sparseness",
+    "pointing_game",
+    "relevance_mass_accuracy",
+    "mprt",
+    "max_sensitivity",
+)
+"""What is measured: a few of each property, as time is short; more of one property would only outvote the others."""
 STEPS: Final = (32, 16, 8)
 """Steps of a deletion or insertion curve, the most that the budget allows."""
 BACKWARD: Final = 2.0
@@ -63,25 +73,6 @@ TUNED: Final[Mapping[str, tuple[Any, ...]]] = {
 }
 """Parameter to the values that are tried; a window is a share of the shortest side, a layer is one near the default.
 Tuned is what a method chooses by itself, or what has its default among these: elsewhere the name means other things."""
-
-
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """An image as the model sees it, and what of it is explained.
-
-    Attributes:
-        case: the image and what the model answered.
-        x: the model's input, ``(1, C, *spatial)``.
-        wired: what the model offers on it.
-        target: what is explained.
-        region: the mask of the finding on the input's grid, bool ``(*spatial)``.
-    """
-
-    case: Case
-    x: Tensor
-    wired: Wired
-    target: Target = None
-    region: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -353,35 +344,6 @@ FLATTERS: Final = (
 )
 
 
-def subject(
-    image: Image,
-    model: Model,
-    *,
-    source: str = "upload",
-    modality: str | None = None,
-    mask: Tensor | None = None,
-    target: str | None = None,
-) -> Subject:
-    """Bring an image and a model together.
-
-    Args:
-        image: the image.
-        model: the model, with its card.
-        source: id of the bundled sample, or "upload".
-        modality: modality id, when it is known better than the image and the card tell.
-        mask: the finding, bool ``(*image.shape)``, to measure against.
-        target: what to explain, as users type it; None for what the model decided.
-
-    Raises:
-        ImageError, ModelError, TargetError: they do not fit.
-    """
-    x = model.prepare(image)
-    case = open_case(image, model, x, source=source, modality=modality, mask=mask)
-    region = None if mask is None else to_input(mask, tuple(x.shape[2:]), case.fit)
-    what = read_target(target, model.card, task=case.model["task"])
-    return Subject(case, x, profile(model, x), what, region)
-
-
 # --- what was measured ------------------------------------------------------------------------------------------------
 
 
@@ -459,32 +421,6 @@ def settings(method: str, wired: Wired, shape: Sequence[int]) -> list[dict[str, 
     return found
 
 
-class _Stop(BaseException):
-    """Ends what is running from within its progress; no ``except Exception`` on the way may keep it."""
-
-
-class _Clock:
-    """Watches the budget, and the wish to stop."""
-
-    def __init__(self, budget: float, stop: Callable[[], bool] | None) -> None:
-        self.budget, self.start, self.until = budget, time.monotonic(), budget
-        self._stop = stop
-        self.wished = False
-
-    @property
-    def spent(self) -> float:
-        return time.monotonic() - self.start
-
-    @property
-    def left(self) -> float:
-        return self.until - self.spent
-
-    def check(self) -> None:
-        self.wished = self.wished or bool(self._stop and self._stop())
-        if self.wished or self.left <= 0:
-            raise _Stop
-
-
 class _Work:
     """The results so far, and how they grow."""
 
@@ -495,7 +431,7 @@ class _Work:
         subjects: Sequence[Subject],
         seed: int,
         given: Mapping[str, Any],
-        clock: _Clock,
+        clock: Clock,
         progress: Callable[[str, int, int], None] | None,
     ) -> None:
         self.kb, self.model, self.subjects, self.seed, self.given = kb, model, subjects, seed, given
@@ -505,7 +441,9 @@ class _Work:
         self.tuned: list[Tuning] = []
         self.late = False
         masks = all(one.region is not None for one in subjects)
-        usable = [m for m in metrics if masks or "mask" not in kb.metrics[m].needs]
+        owned = {"reference_data": given.get("reference") is not None, "retraining": bool(given.get("members"))}
+        lacking = {need for need, there in {"mask": masks, **owned}.items() if not there}
+        usable = [m for m in METRICS if not lacking & set(kb.metrics[m].needs)]
         needs = {m: set(kb.metrics[m].needs) for m in usable}
         self.free = [m for m in usable if not needs[m] & {"model", "explainer"}]
         self.asking = [m for m in usable if "model" in needs[m] and "explainer" not in needs[m]]
@@ -576,6 +514,7 @@ class _Work:
             one.region,
             self.kb,
             seed=self.seed,
+            spacing=input_spacing(one.case.image, tuple(one.x.shape[2:]), one.case.fit),
             progress=self.told(words),
             **self.given,
             **options,
@@ -594,7 +533,7 @@ class _Work:
             for method in methods:
                 try:
                     results[method] = self.explain(method, number)
-                except _Stop:
+                except Stop:
                     self.skip(method, None, self.why())
                     continue
                 yield
@@ -611,7 +550,7 @@ class _Work:
         """Measure what explains again, sanity before robustness, the quickest methods first, as time allows."""
         for metric in self.repeating:
             known = parameters(metrics[metric])
-            repeats = next(known[name] for name in ("stages", "samples") if name in known)
+            repeats = next((known[name] for name in ("stages", "samples", "steps") if name in known), 1)
             for number, results in enumerate(self.results):
                 done = []
                 for one in results.values():
@@ -634,7 +573,7 @@ class _Work:
         results = self.results[number]
         try:
             score = self.score(metric, results[method], number)
-        except _Stop:
+        except Stop:
             self.skip(method, metric, self.why())
             return False
         results[method] = replace(results[method], measured=(*results[method].measured, score))
@@ -657,7 +596,7 @@ class _Work:
             for options in settings(method, self.subjects[0].wired, shape):
                 try:
                     found = tuple(self.attempt(method, number, options) for number in range(len(self.subjects)))
-                except _Stop:
+                except Stop:
                     told = ", ".join(f"{name}={value}" for name, value in options.items())
                     self.skipped.append(Skipped(method, None, self.why(), setting=told))
                     continue
@@ -718,7 +657,7 @@ def trial(
         question: words, or a query; where it names no modality, that of the first image counts.
         kb: the knowledge base.
         model: the model.
-        subjects: the images, from :func:`subject`.
+        subjects: the images, from :func:`runners.case.subject`.
         budget: seconds from now on; what is running then is stopped and what is done is kept.
         tune: try other settings of the leaders in what is left of the budget.
         seed: the same seed gives the same maps.
@@ -737,7 +676,7 @@ def trial(
     if not budget > 0:
         raise AtlasError(f"a budget of {budget:g} s was given; it must be above 0")
     given = dict(given or {})
-    clock = _Clock(budget, stop)
+    clock = Clock(budget, stop)
     first = subjects[0]
     query = parse(question, kb) if isinstance(question, str) else question
     if not query.modality and first.case.modality:

@@ -258,9 +258,30 @@ def of_medcam(model: nn.Module, x: Tensor) -> Calls:
     return {"grad_cam": cam("gcam"), "grad_cam_pp": cam("gcampp"), "guided_backprop": cam("gbp")}
 
 
+def of_pnpxai(model: nn.Module, x: Tensor) -> Calls:
+    """Calls of pnpxai, at the numbers of steps and samples of ours; it finds its layer by itself."""
+    import pnpxai.explainers as pn
+
+    target, labels = torch.zeros(1, dtype=torch.long), superpixels(x, 50)
+    regions: dict[str, Any] = {"feature_mask_fn": lambda _: labels, "n_samples": 500}
+    calls = {
+        "vanilla_gradient": pn.Gradient(model),
+        "input_x_gradient": pn.GradientXInput(model),
+        "integrated_gradients": pn.IntegratedGradients(model, n_steps=50),
+        "smoothgrad": pn.SmoothGrad(model, n_iter=25),
+        "grad_cam": pn.GradCam(model),
+        "guided_grad_cam": pn.GuidedGradCam(model),
+        "lrp": pn.LRPEpsilonPlus(model),
+        "lrp_alpha_beta": pn.LRPEpsilonAlpha2Beta1(model),
+        "lime": pn.Lime(model, **regions),
+        "kernel_shap": pn.KernelShap(model, **regions),
+    }
+    return {ours: functools.partial(theirs.attribute, x, target) for ours, theirs in calls.items()}
+
+
 PEERS = {
     "captum": of_captum, "torchcam": of_torchcam, "grad-cam": of_grad_cam, "zennit": of_zennit, "MONAI": of_monai,
-    "lime": of_lime, "shap": of_shap, "medcam": of_medcam,
+    "lime": of_lime, "shap": of_shap, "medcam": of_medcam, "pnpxai": of_pnpxai,
 }  # fmt: skip
 
 

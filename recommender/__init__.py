@@ -1,6 +1,6 @@
 """What to use: reads a question, ranks the methods and says why, with sources. No model, no network, no torch."""
 
-from recommender.argue import Answer, Role, Step, answer
+from recommender.argue import Answer, Role, Step, answer, panel_for
 from recommender.case import Measured
 from recommender.clarifying import Clarification, clarify
 from recommender.comparing import Comparison, Sentence, WhyNot, compare, why_not
@@ -25,6 +25,7 @@ __all__ = [
     "answer",
     "clarify",
     "compare",
+    "panel_for",
     "parse",
     "recommend",
     "snippet",

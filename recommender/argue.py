@@ -12,7 +12,7 @@ from itertools import combinations, islice
 from typing import Any, Final
 
 from recommender.case import CITED, Case, Measured, case_of, counted, lower, sentence
-from recommender.comparing import Comparison, Sentence, compared, in_words, place
+from recommender.comparing import Comparison, Sentence, compared
 from recommender.points import Points
 from recommender.query import Query, parse
 from recommender.rank import Recommendation, RuledOut, estimate, ranked
@@ -44,8 +44,9 @@ _CHECKS: Final[Mapping[str, tuple[str, str]]] = {
         "Compare with a random map, and with the share of the image that the mask covers: what chance would give.",
     ),
     "segmentation": (
-        "For a segmentation, measure {} too.",
-        "Look at single images as well as at the whole set.",
+        "Uncertainty: measure {}.",
+        "Keep a method only if it tells errors from right answers better than the model's own output does; look at "
+        "single images and parts of them as well as at the whole set.",
     ),
     "complexity": (
         "Report {} beside the others, never alone.",
@@ -209,6 +210,21 @@ def answer(
     )
 
 
+def panel_for(profile: Profile, modality: str | None, kb: KB, *, able: Iterable[str]) -> tuple[str, ...]:
+    """Return the panel for a real model: complementary methods that can be run on it.
+
+    Args:
+        profile: What the model offers, with its task and dimensions.
+        modality: Modality id of the image, if it is known.
+        kb: The knowledge base.
+        able: Ids of methods that can explain it here.
+    """
+    query = Query(
+        modality=(modality,) if modality else (), task=profile.task, dimension="3d" if profile.dims == 3 else "2d"
+    )
+    return answer(query, kb, profile=profile, runnable=able).panel
+
+
 # --- the panel -------------------------------------------------------------------------------------------------------
 
 
@@ -291,7 +307,9 @@ def _roles(case: Case, chosen: Sequence[Recommendation], found: Sequence[Recomme
         reads = [bool(inside & set(case.kb.methods[r.method].requires.needs)) for r in (one, *before)]
         if before and not reads[0] and all(reads[1:]):
             parts.append("it asks the model for its output alone, so it checks those that read its inside")
-        told = next((r for r in one.reasons if r.cites and r.points > 0 and r.criterion != "challenge"), None)
+        good = [r for r in one.reasons if r.cites and r.points > 0 and r.criterion != "challenge"]
+        close = [r for r in good if any(case.places[c][0] != "far" for c in r.cites)]
+        told = next(iter(close or good), None)
         silent = next((r for r in one.reasons if r.criterion == "evidence"), None)
         evidence = told or silent
         if evidence:
@@ -330,12 +348,11 @@ def _spared(case: Case, one: Recommendation, before: Sequence[Recommendation]) -
             if hurt is None or case.effect(challenge_id, one.method, eases=False):
                 continue
             ease = case.effect(challenge_id, one.method, eases=True)
-            if ease:
-                cites = (*ease.sources, *hurt.sources)
-                text = _told_from(case, f"it eases “{name}”, which {other.name} suffers from", cites)
-            else:
-                cites = tuple(hurt.sources)
-                text = _told_from(case, f"nothing is known of it suffering from “{name}” as {other.name} does", cites)
+            cites = (*ease.sources, *hurt.sources) if ease else tuple(hurt.sources)
+            told = f"it eases “{name}”, from which {other.name} suffers"
+            if not ease:
+                told = f"unlike {other.name}, it is not known to suffer from “{name}”"
+            text = case.said_of(told, cites)
             return Sentence(text.rstrip("."), cites)
     return None
 
@@ -380,9 +397,7 @@ def _together(case: Case, chosen: Sequence[Recommendation]) -> Step:
         rest = f", {len(each) - len(known)} of unknown cost not counted" if len(known) < len(each) else ""
         text += f" By the usual cost of a model pass this takes some {sum(known):.2g} s per image{rest}."
     disagree = case.kb.challenges.get("methods_disagree")
-    notes = (
-        [Sentence(_told_from(case, disagree.definition, disagree.sources), tuple(disagree.sources))] if disagree else []
-    )
+    notes = [Sentence(case.said_of(disagree.definition, disagree.sources), tuple(disagree.sources))] if disagree else []
     return Step(text, notes=tuple(notes))
 
 
@@ -409,20 +424,14 @@ def _notes(case: Case, metrics: Sequence[str], told: set[str]) -> Iterator[Sente
                 told.add(shown.text)
                 number += 1
                 text = f"{kb.metrics[shown.metric].name}, for “{lower(kb.challenges[challenge_id].name)}”: {shown.text}"
-                yield Sentence(_told_from(case, text, shown.sources), tuple(shown.sources))
+                yield Sentence(case.said_of(text, shown.sources), tuple(shown.sources))
     for metric in metrics:
         for weakness in kb.metrics[metric].weaknesses:
             if weakness.text not in told:
                 told.add(weakness.text)
                 text = f"{kb.metrics[metric].name}, weakness: {weakness.text}"
-                yield Sentence(_told_from(case, text, weakness.sources), tuple(weakness.sources))
+                yield Sentence(case.said_of(text, weakness.sources), tuple(weakness.sources))
                 return
-
-
-def _told_from(case: Case, text: str, sources: Iterable[str]) -> str:
-    """Return a sentence with what its sources studied, and how far that is from the modality asked about."""
-    studied = dict.fromkeys(place(case, case.kb.publications[s]) for s in sources if case.kb.publications[s].study)
-    return f"{text.rstrip(' .')} ({'; '.join(studied) or 'said of no modality in particular'})."
 
 
 # --- cautions --------------------------------------------------------------------------------------------------------
@@ -446,14 +455,14 @@ def _cautions(case: Case, chosen: Sequence[Recommendation]) -> Iterator[Statemen
     for named in case.challenges:
         if named not in told:
             challenge = kb.challenges[named]
-            text = _told_from(case, f"{challenge.name}: {challenge.definition}", challenge.sources)
+            text = case.said_of(f"{challenge.name}: {challenge.definition}", challenge.sources)
             yield Statement(text=text, sources=challenge.sources)
     for one in chosen:
         for general in (c for c in _concerning(case) if c not in case.challenges):
             effect = case.effect(general, one.method, eases=False)
             if effect:
                 text = f"{one.name} is known for “{lower(kb.challenges[general].name)}”: {effect.text}"
-                yield Statement(text=_told_from(case, text, effect.sources), sources=effect.sources)
+                yield Statement(text=case.said_of(text, effect.sources), sources=effect.sources)
                 break
     yield from _overtrusted(case, chosen)
 
@@ -470,7 +479,7 @@ def _overtrusted(case: Case, chosen: Sequence[Recommendation]) -> Iterator[State
                 publication = case.kb.publications[finding.publication]
                 near = order.index(case.places[finding.publication][0])
                 how = "mixed findings" if claim.outcome == "mixed" else "found against it"
-                text = f"{one.name}, {how}: {in_words(case, publication, claim)}"
+                text = f"{one.name}, {how}: {case.in_words(publication, claim)}"
                 rank = (near, _TRUST.index(claim.criterion), finding.publication)
                 found[claim.text] = (rank, Statement(text=text, sources=[finding.publication]))
     yield from (statement for _, statement in sorted(found.values(), key=lambda pair: pair[0])[:4])

@@ -1,8 +1,8 @@
 """Whether the ranking would have helped: every study is hidden in turn, and its question is asked without it.
 
 What a publication found is the answer key. The asker knows what any author knew before the first experiment (modality,
-task, architecture, dimensions, organ) and nothing else; a method that the hidden publication introduced did not exist
-for the asker and is left out for all contenders alike.
+task, architecture, dimensions, organ) and nothing else, or also the goal; a method that the hidden publication
+introduced did not exist for the asker and is left out for all contenders alike.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from recommender.case import NO_QUALITY, facts_of
+from recommender.case import NO_QUALITY, case_of, facts_of
 from recommender.query import BETWEEN_ORGANS, Dimension, Query
-from recommender.rank import Recommendation, recommend
+from recommender.rank import Recommendation, ranked, recommend
 from taxonomy import KB
 from taxonomy.graph import methods_of, relatives
 from taxonomy.schema import Part, Publication
+
+TOP: Final = 5
+"""How much of a ranking people read."""
 
 GOOD: Final = frozenset({"better", "adequate"})
 
@@ -121,6 +124,7 @@ class Question:
     Attributes:
         publication: The publication to hide.
         query: Modality, task, architecture, dimensions and organ of its study.
+        with_goal: The same with what the study wanted to know, and whether it wanted the explanation built in.
         held_up: Methods that held up in it and that it did not itself introduce; umbrellas left out.
         used: All methods it used or spoke of, likewise.
         year: When the study was published.
@@ -129,6 +133,7 @@ class Question:
 
     publication: str
     query: Query
+    with_goal: Query
     held_up: frozenset[str]
     used: frozenset[str]
     year: int | None
@@ -159,8 +164,26 @@ def questions(kb: KB) -> list[Question]:
         used = known(methods_of(publication))
         if used:
             held = known(held_up(publication))
-            found.append(Question(pub_id, query_of(publication), held, used, publication.year, in_test(pub_id)))
+            query = query_of(publication)
+            goal, built_in = goal_of(kb, publication)
+            told = replace(query, goal=goal, intrinsic=built_in)
+            found.append(Question(pub_id, query, told, held, used, publication.year, in_test(pub_id)))
     return found
+
+
+def goal_of(kb: KB, publication: Publication) -> tuple[str | None, bool]:
+    """Return the goal that most methods of a study serve, and whether all of them are built into a model.
+
+    The knowledge base does not record what a study wanted to know; what it tried tells, whether or not it held up.
+    """
+    tried = [kb.methods[m] for m in methods_of(publication)]
+    goals: Counter[str] = Counter()
+    for method in tried:
+        families = facts_of(kb).families[method.family]
+        goals.update(g for g, word in kb.vocabulary.goals.items() if not set(families).isdisjoint(word.families))
+    order = list(kb.vocabulary.goals)
+    goal = max(goals, key=lambda g: (goals[g], -order.index(g)), default=None)
+    return goal, bool(tried) and all(method.stage == "intrinsic" for method in tried)
 
 
 def query_of(publication: Publication) -> Query:
@@ -202,16 +225,29 @@ class Setting:
 def ours(setting: Setting, without: str | None = None) -> Groups:
     """Rank as the recommender does, perhaps without the points of one criterion."""
     scores = {
-        r.method: r.score - sum(reason.points for reason in r.reasons if reason.criterion == without)
+        r.method: r.score - sum([reason.points for reason in r.found if reason.criterion == without])
         for r in setting.serving
     }
     return _by_score({method: round(score, 6) for method, score in scores.items()})
 
 
+def _able(setting: Setting) -> list[str]:
+    """Methods that can serve and fit the goal where it is said; so a baseline hears of it too."""
+    kb, query = setting.kb, setting.query
+    goal = set(kb.vocabulary.goals[query.goal].families) if query.goal else None
+    families = facts_of(kb).families
+    return [
+        r.method
+        for r in setting.serving
+        if (goal is None or goal.intersection(families[r.family]))
+        and not (query.intrinsic and kb.methods[r.method].stage != "intrinsic")
+    ]
+
+
 def popular(setting: Setting) -> Groups:
     """The method that most publications used, whatever they studied."""
     uses = setting.kb.index.by_method
-    return _by_score({r.method: len(uses.get(r.method, ())) for r in setting.serving})
+    return _by_score({method: len(uses.get(method, ())) for method in _able(setting)})
 
 
 def popular_here(setting: Setting) -> Groups:
@@ -226,12 +262,12 @@ def popular_here(setting: Setting) -> Groups:
         )
         return len(here), len(kin - here), len(kb.index.by_method.get(method, ()))
 
-    return _by_score({r.method: uses(r.method) for r in setting.serving})
+    return _by_score({method: uses(method) for method in _able(setting)})
 
 
 def anything(setting: Setting) -> Groups:
     """Any method that can serve, in any order."""
-    return [[r.method for r in setting.serving]]
+    return [_able(setting)]
 
 
 _PNPXAI: Final = """
@@ -397,6 +433,8 @@ class Case:
             knowledge base that it was made from.
         judged: Methods on whose quality the hidden publication found anything, good or bad.
         known: A method that held up was used by another publication too; else nobody could have known it.
+        evidenced: Methods that held up, can serve and have evidence left when the publication is hidden.
+        evidenced_here: Those of them with evidence from the modality that is asked about.
     """
 
     question: Question
@@ -405,9 +443,11 @@ class Case:
     serving: tuple[tuple[str, str], ...]
     judged: frozenset[str]
     known: bool
+    evidenced: frozenset[str]
+    evidenced_here: frozenset[str]
 
 
-def ask_all(kb: KB, asked: Iterable[Question], *, as_of: bool = False) -> Iterator[Case]:
+def ask_all(kb: KB, asked: Iterable[Question], *, as_of: bool = False, goal: bool = False) -> Iterator[Case]:
     """Hide the publication of every question and let all contenders answer.
 
     Args:
@@ -415,6 +455,7 @@ def ask_all(kb: KB, asked: Iterable[Question], *, as_of: bool = False) -> Iterat
         asked: The questions.
         as_of: Hide also all later publications, and leave out methods that were introduced later: the asker stands in
             the year of the study. Questions without a year are left out.
+        goal: Ask with the goal.
     """
     hider = Hider(kb)
     years = {p: publication.year for p, publication in kb.publications.items()}
@@ -424,15 +465,18 @@ def ask_all(kb: KB, asked: Iterable[Question], *, as_of: bool = False) -> Iterat
             if question.year is None:
                 continue
             hidden |= {p for p, year in years.items() if (year or 0) > question.year}
-        yield _case_of(kb, hider.without(hidden), question, hidden)
+        query = question.with_goal if goal else question.query
+        yield _case_of(kb, hider.without(hidden), question, query, hidden)
 
 
-def _case_of(kb: KB, known: KB, question: Question, hidden: set[str]) -> Case:
+def _case_of(kb: KB, known: KB, question: Question, query: Query, hidden: set[str]) -> Case:
     unborn = {m for m, method in kb.methods.items() if method.source in hidden}
-    serving = tuple(r for r in recommend(question.query, known) if r.method not in unborn)
-    setting = Setting(question.query, known, serving)
+    serving = tuple(r for r in recommend(query, known) if r.method not in unborn)
+    setting = Setting(query, known, serving)
+    spoke = {m: _spoke_of(known, m) for m in question.held_up & {r.method for r in serving}}
+    here = {p for modality in query.modality for p in known.index.by_modality.get(modality, ())}
     claims = [c for c in kb.publications[question.publication].claims if c.criterion not in NO_QUALITY]
-    labels = sorted({reason.criterion for r in serving for reason in r.reasons})
+    labels = sorted({reason.criterion for r in serving for reason in r.found})
     return Case(
         question,
         {name: contender(setting) for name, contender in CONTENDERS.items()},
@@ -440,7 +484,16 @@ def _case_of(kb: KB, known: KB, question: Question, hidden: set[str]) -> Case:
         tuple((r.method, r.evidence.word) for r in serving),
         frozenset(m for c in claims for m in (*c.methods, *c.versus)),
         any(known.index.by_method.get(m) for m in question.held_up),
+        frozenset(m for m, publications in spoke.items() if publications),
+        frozenset(m for m, publications in spoke.items() if publications & here),
     )
+
+
+def _spoke_of(kb: KB, method: str) -> set[str]:
+    """Publications from which the ranking knows anything of a method, be it by the name of an umbrella."""
+    facts = facts_of(kb)
+    used = {p for name in (method, *facts.umbrellas[method]) for p, _ in facts.uses[name]}
+    return used | {one.said.publication for found in facts.heard[method].values() for one in found}
 
 
 def backtest(kb: KB, *, quick: bool = False, progress: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
@@ -457,7 +510,14 @@ def backtest(kb: KB, *, quick: bool = False, progress: Callable[[str], None] = l
     cases = list(ask_all(kb, asked))
     progress(f"Asking {len(held)} questions as of the year of the study …")
     then = list(ask_all(kb, held, as_of=True))
-    settings = {"held_up": (cases, KEYS[0]), "used": (cases, KEYS[1]), "held_up_as_of_its_year": (then, KEYS[0])}
+    progress(f"Asking {len(held)} questions with their goal …")
+    aiming = list(ask_all(kb, held, goal=True))
+    settings = {
+        "held_up": (cases, KEYS[0]),
+        "held_up_with_goal": (aiming, KEYS[0]),
+        "used": (cases, KEYS[1]),
+        "held_up_as_of_its_year": (then, KEYS[0]),
+    }
     results = {
         name: {part: _scores(found, key, PARTS[part]) for part in PARTS} for name, (found, key) in settings.items()
     }
@@ -467,11 +527,19 @@ def backtest(kb: KB, *, quick: bool = False, progress: Callable[[str], None] = l
         for c in mine
     ]
     results["held_up_aim_known"] = {part: _scores(told, KEYS[0], PARTS[part]) for part in PARTS}
+    # and what the goal is worth: ours that hears it against a popularity that hears nothing
+    deaf = [
+        replace(c, rankings={**plain.rankings, "xai_atlas": c.rankings["xai_atlas"]})
+        for c, plain in zip(aiming, mine, strict=True)
+    ]
+    for part, found in results["held_up_with_goal"].items():
+        found["times_deaf_popularity"] = _scores(deaf, KEYS[0], PARTS[part]).get("times_best_popularity", {})
     progress("Dropping publications one by one …")
     return {
         "knowledge_base": kb.about.version,
         "quick": quick,
         "counts": _counts(kb, cases),
+        "ceiling": {part: _ceiling([c for c in mine if PARTS[part](c.question)]) for part in PARTS},
         "results": results,
         "confidence": _calibration(mine),
         "ablation": _ablation(mine),
@@ -516,6 +584,30 @@ def _counts(kb: KB, cases: Sequence[Case]) -> dict[str, int]:
     }
 
 
+def _ceiling(cases: Sequence[Case]) -> dict[str, float | int]:
+    """The best hit@5 that a ranking could reach, as shares of the publications.
+
+    ``evidence``: that knows which of the methods with any evidence left held up. ``evidence_here``: the same of methods
+    with evidence from the modality. ``five_in_hindsight``: the five methods that hit most often, chosen one by one with
+    the answers at hand, for every question the same.
+    """
+    number = len(cases)
+    if not number:
+        return {"publications": 0}
+    open_, chosen = [c.question.held_up for c in cases], list[str]()
+    for _ in range(TOP):
+        often = Counter(method for held in open_ for method in held)
+        if often:
+            chosen.append(max(often, key=lambda m: (often[m], m)))
+            open_ = [held for held in open_ if chosen[-1] not in held]
+    return {
+        "publications": number,
+        "evidence": round(sum(bool(c.evidenced) for c in cases) / number, 4),
+        "evidence_here": round(sum(bool(c.evidenced_here) for c in cases) / number, 4),
+        "five_in_hindsight": round(1 - len(open_) / number, 4),
+    }
+
+
 def _calibration(cases: Sequence[Case]) -> list[dict[str, Any]]:
     """For every word of the confidence: how many of our first five, and of all that were judged, held up."""
     rows = []
@@ -554,9 +646,6 @@ def _ablation(cases: Sequence[Case]) -> list[dict[str, Any]]:
 # --- stability -------------------------------------------------------------------------------------------------------
 
 
-TOP: Final = 5
-
-
 def fixed_questions(kb: KB, number: int = 30) -> list[Query]:
     """The pairs of modality and task that most publications studied, the most first."""
     pairs = Counter(
@@ -578,28 +667,52 @@ def stability(kb: KB, sample: int | None = None) -> dict[str, Any]:
     """
     asked = fixed_questions(kb)
     hider = Hider(kb)
-    challenging = {p for p, cited_by in hider.citing.items() if any(kind == "challenges" for kind, _ in cited_by)}
-    read = sorted(p for p, one in kb.publications.items() if methods_of(one) or p in challenging)
+    read = sorted(p for p in kb.publications if touched_by(kb, p, hider))
     if sample is not None and sample < len(read):
         read = sorted(random.Random(0).sample(read, sample))
-    before = [_top(query, kb) for query in asked]
+    before = [{r.method: r.score for r in recommend(query, kb)} for query in asked]
+    tops = [_first(scores) for scores in before]
     kept: list[int] = []
     for publication in read:
         less = hider.without([publication])
-        kept += [len(old & _top(query, less)) for query, old in zip(asked, before, strict=True)]
+        touched = None if _newest_year(less) != _newest_year(kb) else touched_by(kb, publication, hider)
+        for query, scores, old in zip(asked, before, tops, strict=True):
+            found, _ = ranked(case_of(query, less, None, (), ()), touched)
+            kept.append(len(old & _first({**scores, **{r.method: r.score for r in found}})))
     return {
         "questions": len(asked),
         "dropped": len(read),
         "mean_kept_of_5": round(sum(kept) / len(kept), 4) if kept else None,
         "least_kept": min(kept, default=None),
-        "unchanged": round(sum(k == len(b) for k, b in zip(kept, before * len(read), strict=True)) / len(kept), 4)
+        "unchanged": round(sum(k == len(b) for k, b in zip(kept, tops * len(read), strict=True)) / len(kept), 4)
         if kept
         else None,
     }
 
 
-def _top(query: Query, kb: KB) -> frozenset[str]:
-    return frozenset(r.method for r in recommend(query, kb)[:TOP])
+def touched_by(kb: KB, publication: str, hider: Hider) -> frozenset[str]:
+    """Methods whose points can change when a publication is dropped, as long as it is not the newest.
+
+    Those it used or spoke of, the variants of an umbrella among them, and those that a challenge which cites it eases
+    or worsens.
+    """
+    facts, spoken = facts_of(kb), set(methods_of(kb.publications[publication]))
+    touched = {m for m in kb.methods if m in spoken or not spoken.isdisjoint(facts.umbrellas[m])}
+    for kind, entity in hider.citing.get(publication, ()):
+        if kind == "challenges":
+            touched |= facts.effects[entity].keys()
+        elif kind == "modalities":
+            challenges = (d.challenge for d in kb.modalities[entity].challenges)
+            touched |= {m for challenge in challenges for m in facts.effects[challenge]}
+    return frozenset(touched)
+
+
+def _newest_year(kb: KB) -> int:
+    return max((p.year for p in kb.publications.values() if p.year), default=0)
+
+
+def _first(scores: Mapping[str, float]) -> frozenset[str]:
+    return frozenset(sorted(scores, key=lambda m: (-scores[m], m))[:TOP])
 
 
 # --- the page --------------------------------------------------------------------------------------------------------
@@ -616,6 +729,14 @@ _SETTINGS: Final[Mapping[str, tuple[str, str]]] = {
     "held_up": (
         "Methods that held up",
         "The main result. Asked with modality, task, architecture, dimensions and organ of the hidden study.",
+    ),
+    "held_up_with_goal": (
+        "Asked with the goal",
+        "The same questions, but the asker also says what they want to know (where, how sure, which concept, …) and "
+        "whether the explanation is to be built in, as people who ask do. The knowledge base does not record it: it is "
+        "the goal that most methods the hidden study tried serve, those that failed and those it introduced included. "
+        "That tells nothing of which held up, but more than the study's title might. The baselines hear it too: they "
+        "rank only methods that serve the goal.",
     ),
     "held_up_as_of_its_year": (
         "As of the year of the study",
@@ -661,10 +782,15 @@ def page(result: Mapping[str, Any]) -> str:
         "",
     ]
     lines += _verdict(result)
+    lines += _ceiling_lines(result)
     for name, (title, text) in _SETTINGS.items():
         lines += [f"## {title}", "", text, ""]
         for part in reversed(list(PARTS)):
-            lines += _table(part, result["results"][name][part])
+            scores = result["results"][name][part]
+            lines += _table(part, scores)
+            if deaf := scores.get("times_deaf_popularity"):
+                told = ", ".join(f"{measure} {_times(one)}" for measure, one in deaf.items())
+                lines += [f"Times the better popularity that does not hear the goal: {told}.", ""]
     lines += ["## What the confidence is worth", ""]
     lines += [
         "How many of the methods among our first five held up in the hidden publication, and how many of those on "
@@ -715,6 +841,13 @@ def _verdict(result: Mapping[str, Any]) -> list[str]:
             f"| {measure} {words} the better popularity baseline | {told[0]} times | {told[1]} times "
             f"| {_reached(found[0], aim)} |"
         )
+    goal = result["results"]["held_up_with_goal"]
+    for who, field in (("hears it too", "times_best_popularity"), ("does not hear it", "times_deaf_popularity")):
+        found = [goal[part].get(field, {}).get("hit@5", {}) for part in ("test", "all")]
+        rows.append(
+            f"| asked with the goal: hit@5 1.5 times a popularity that {who} | {_times(found[0])} times "
+            f"| {_times(found[1])} times | {_reached(found[0], 1.5)} |"
+        )
     kept = result["stability"]["mean_kept_of_5"]
     if kept is not None:
         words = "yes" if kept >= 4 else "**no**"
@@ -730,6 +863,36 @@ def _verdict(result: Mapping[str, Any]) -> list[str]:
             f"{best:.2f}."
         )
     return [*rows, ""]
+
+
+def _ceiling_lines(result: Mapping[str, Any]) -> list[str]:
+    """What no ranking could exceed, beside what was reached."""
+    lines = ["## How high it could go", ""]
+    lines += [
+        "No ranking that rests on evidence can name a method that nothing is known of. *Evidence left*: a method that "
+        "held up can serve and has any finding or use left in the knowledge base once its publication is hidden: the "
+        "hit@5 of one who knows which of all those will hold up. *Here*: the same with evidence from the modality "
+        "itself. *Five in hindsight*: the five methods that hit most often, chosen with the answers at hand, the same "
+        "five for every question. *Aim known*: ours cut to the aim of what held up (below).",
+        "",
+        "| hit@5 | evidence left | evidence left here | five in hindsight | ours, aim known | ours, with the goal "
+        "| ours | better popularity | the most an oracle could be times that |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for part in reversed(list(PARTS)):
+        top = result["ceiling"][part]
+        if not top["publications"]:
+            continue
+        main, aimed_, goal = (
+            result["results"][name][part]["contenders"]
+            for name in ("held_up", "held_up_aim_known", "held_up_with_goal")
+        )
+        best = max(main[name]["hit@5"]["mean"] for name in POPULARITY)
+        cells = [top["evidence"], top["evidence_here"], top["five_in_hindsight"]]
+        cells += [one["xai_atlas"]["hit@5"]["mean"] for one in (aimed_, goal, main)]
+        ratio = f"{top['evidence'] / best:.2f}" if best else "–"
+        lines.append(f"| {part} | {' | '.join(f'{cell:.2f}' for cell in [*cells, best])} | {ratio} |")
+    return [*lines, ""]
 
 
 def _reached(times: Mapping[str, Any], aim: float) -> str:

@@ -15,6 +15,7 @@ from recommender.points import AGAINST, CLOSENESS, FOR, Points
 from recommender.query import Query
 from taxonomy import KB, Gap, Profile, UnknownIdError, gaps
 from taxonomy.graph import relatives
+from taxonomy.requirements import sane_below
 from taxonomy.schema import Challenge, Claim, Effect, Method, Need, Publication
 
 _MODEL_NEEDS: Final[tuple[Need, ...]] = (
@@ -142,14 +143,14 @@ def failed(found: Mapping[str, Mapping[str, Standing]], kb: KB, task: str | None
     return {method: metrics for method, metrics in bad.items() if metrics}
 
 
-def sane_below(task: str | None) -> float:
-    """The similarity to the map of a randomised model above which a map fails."""
-    return Points.SANE_BELOW.get(task, Points.SANE_BELOW[None])
+OTHER_RANDOM: Final = frozenset({"csc", "data_randomisation", "random_logit"})
+"""Metrics of randomisation that do not put random weights into the model."""
 
 
 def tests_sanity(kb: KB, metric: str) -> bool:
     """Whether a metric compares the map with that of a randomised model."""
-    return kb.metrics[metric].property == "randomisation" and kb.metrics[metric].direction == "lower"
+    about = kb.metrics[metric]
+    return about.property == "randomisation" and about.direction == "lower" and metric not in OTHER_RANDOM
 
 
 # --- what no question changes -----------------------------------------------------------------------------------------
@@ -605,6 +606,56 @@ class Case:
                 weight *= Points.ASKED_CRITERION
             found.append(weight)
         return found
+
+    def studied(self, publication: Publication) -> str:
+        """What a publication studied, and how far that is from the question where it is not the same."""
+        study = publication.study
+        if study is None:
+            return "no modality in particular"
+        names = "/".join(map(self.label, study.modalities[:3])) + ("/…" if len(study.modalities) > 3 else "")
+        near, same_task = self.places[publication.id]
+        far = {"same": "", "near": ", a related modality", "far": ", another modality"}[near]
+        if same_task:
+            return names + far
+        task = f"for {lower(self.kb.vocabulary.tasks[study.task].name)}" if study.task else "for a task not told"
+        return f"{names}{far}, {task}"
+
+    def in_words(self, publication: Publication, claim: Claim, via: str | None = None) -> str:
+        """Return a finding as a sentence that says where it was made and how far that is from the question.
+
+        Args:
+            publication: Who found it.
+            claim: What was found.
+            via: The umbrella that the claim names instead of the method.
+        """
+        notes = [self.studied(publication), lower(self.kb.vocabulary.criteria[claim.criterion].name)]
+        if via:
+            notes.append(f"said of {bare(self.kb.methods[via].name)}")
+        if claim.self_reported:
+            notes.append("reported by its own authors")
+        return f"{claim.text.rstrip(' .')} ({'; '.join(notes)})."
+
+    def said_of(self, text: str, sources: Iterable[str]) -> str:
+        """Return a sentence with what its sources studied, and how far that is from the question."""
+        publications = (self.kb.publications[s] for s in sources)
+        studied = dict.fromkeys(self.studied(p) for p in publications if p.study)
+        return f"{text.rstrip(' .')} ({'; '.join(studied) or 'said of no modality in particular'})."
+
+    def spread(self, publications: Iterable[str]) -> str:
+        """Where publications are from, the nearest first, as "2 on MRI, 3 on other modalities"; "" when none is asked.
+
+        One that stands for several findings is given, and counted, several times.
+        """
+        if not (self.query.modality or self.profile.task):
+            return ""
+        counts = Counter(
+            self.where(self.places[p]) if self.kb.publications[p].study else "on no modality in particular"
+            for p in sorted(publications, key=lambda p: -self.nearness[p])
+        )
+        if len(counts) == 1:
+            where, number = counts.popitem()
+            return f"{'all ' if number > 1 else ''}{where}"
+        return ", ".join(f"{number} {where}" for where, number in counts.items())
 
     def findings(self, method: str, group: tuple[str, int] | None = None) -> list[Finding]:
         """Findings about the quality of a method's explanations, all or those of a group, by weight."""

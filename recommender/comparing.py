@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from recommender.case import NO_QUALITY, Case, Measured, bare, case_of, counted, lower
+from recommender.case import NO_QUALITY, Case, Measured, bare, case_of, counted
 from recommender.query import Query
-from recommender.rank import Reason, ranked
+from recommender.rank import NAMES, Reason, ranked
 from taxonomy import KB, Profile, UnknownIdError
 from taxonomy.questions import side
 from taxonomy.schema import Claim, Publication
@@ -17,7 +17,7 @@ from taxonomy.schema import Claim, Publication
 _ENOUGH: Final = 3
 """Head-to-head findings below which nobody should speak of a winner."""
 
-_FAR: Final[Mapping[str, str]] = {"same": "", "near": ", a related modality", "far": ", another modality"}
+_DISTANCES: Final = ("same", "near", "far")
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def compared(case: Case, methods: tuple[str, ...]) -> Comparison:
             else:
                 via = None if called == method else called
                 findings[method].append(_told(case, publication, claim, side=side(claim, called), via=via))
-    order = list(_FAR)
+    order = _DISTANCES
     duel = tuple(sorted(duels.values(), key=lambda t: (order.index(t.near), t.self_reported, t.publication)))
     criteria: list[str] = list(case.kb.vocabulary.criteria)
     sides = {
@@ -174,31 +174,13 @@ def _told(
 ) -> Told:
     return Told(
         publication.id,
-        in_words(case, publication, claim, via),
+        case.in_words(publication, claim, via),
         claim.criterion,
         case.places[publication.id][0],
         side,
         favours,
         claim.self_reported,
     )
-
-
-def in_words(case: Case, publication: Publication, claim: Claim, via: str | None = None) -> str:
-    """Return a finding as a sentence that says where it was made and how far that is from the question."""
-    notes = [place(case, publication), lower(case.kb.vocabulary.criteria[claim.criterion].name)]
-    if via:
-        notes.append(f"said of {bare(case.kb.methods[via].name)}")
-    if claim.self_reported:
-        notes.append("reported by its own authors")
-    return f"{claim.text.rstrip(' .')} ({'; '.join(notes)})."
-
-
-def place(case: Case, publication: Publication) -> str:
-    """Return what a publication studied, and how far that is from the modality that is asked about."""
-    study = publication.study
-    if study is None:
-        return "no modality named"
-    return "/".join(map(case.label, study.modalities[:3])) + _FAR[case.places[publication.id][0]]
 
 
 def _verdict(
@@ -281,10 +263,16 @@ class Setback:
     own: tuple[Reason, ...]
     first: tuple[Reason, ...]
 
+    @property
+    def name(self) -> str:
+        """The criterion in words."""
+        return NAMES[self.criterion]
+
     def as_json(self) -> dict[str, Any]:
         """Return the public form."""
         return {
             "criterion": self.criterion,
+            "name": self.name,
             "points": self.points,
             "own": [r.as_json() for r in self.own],
             "first": [r.as_json() for r in self.first],
@@ -375,7 +363,7 @@ def why_not(
         f"{first.name} leads with {first.score:.1f}."
     )
     if setbacks:
-        worst = ", ".join(f"{s.criterion} ({s.points:+.1f})" for s in setbacks[:3])
+        worst = ", ".join(f"{s.name} ({s.points:+.1f})" for s in setbacks[:3])
         text += f" What sets it back most: {worst}."
     return WhyNot(method, text, rank, own.score, setbacks, reasons)
 

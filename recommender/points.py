@@ -137,9 +137,6 @@ class Points:
     Half of that where the map changes just too little."""
     SANE: Final = 0.5
     """It does change; noise does so too, so it is worth little."""
-    SANE_BELOW: Final[Mapping[str | None, float]] = {None: 0.5, "segmentation": 0.9}
-    """Similarity to the map under random weights above which the test is failed, by task. Of a segmentation the region
-    that is explained stays where it is, so even maps by occlusion, which only asks the model, stay as like as 0.85."""
     ALIKE: Final = 0.02
     """Values that differ by less than this share of the larger one are a tie."""
 

@@ -26,16 +26,15 @@ from recommender.case import (
     case_of,
     counted,
     lower,
-    sane_below,
-    sentence,
     tests_sanity,
 )
 from recommender.points import CLOSENESS, SECONDS_PER_PASS, Points
 from recommender.query import Query
 from taxonomy import KB, Profile, conditions
-from taxonomy.schema import Effect, Method, Output, Publication, Statement
+from taxonomy.requirements import sane_below
+from taxonomy.schema import Effect, Method, Publication, Statement
 
-_PROPERTIES: Final[Mapping[Output, tuple[tuple[str, int], ...]]] = {
+_PROPERTIES: Final[Mapping[str, tuple[tuple[str, int], ...]]] = {
     "map": (("faithfulness", 2), ("randomisation", 1), ("robustness", 1), ("localisation", 2), ("complexity", 1)),
     "concepts": (("concept", 3), ("human", 1)),
     "examples": (("human", 2), ("concept", 1)),
@@ -44,8 +43,10 @@ _PROPERTIES: Final[Mapping[Output, tuple[tuple[str, int], ...]]] = {
     "embedding": (("human", 1),),
     "scores": (("modality_importance", 2), ("human", 1)),
     "rules": (("human", 2),),
+    "uncertainty": (("segmentation", 1), ("human", 1)),
 }
-"""Properties that say something about an output, and how many metrics of each to name."""
+"""Properties that say something about an output, and how many metrics of each to name. How sure a model is does not
+show where it looks: calibration and overlap with its errors, "segmentation" in the knowledge base, check that."""
 
 _DEAR = {"retraining", "generator", "human"}
 """What a first check of an explanation should not need."""
@@ -293,14 +294,17 @@ def _used(case: Case, method: Method, place: tuple[str, bool]) -> Words:
 
 def _used_farther(case: Case, method: Method) -> Words:
     rest = [p for studies in list(case.uses(method.id).values())[_PLACES:] for p in studies]
-    text = f"{counted(len(rest), 'study')} farther from your question used it too."
+    where = case.spread(p.id for p in rest)
+    little = "each of which counts little" if len(rest) > 1 else "which counts little"
+    text = f"Farther from your question, {counted(len(rest), 'study')} used it ({where}), {little}."
     return Words(text, tuple(p.id for p in rest[:CITED]))
 
 
 def _used_by_name(case: Case, umbrella: str) -> Words:
     studies = [p for found in case.uses(umbrella).values() for p in found]
-    text = f"{counted(len(studies), 'study')} used {bare(case.kb.methods[umbrella].name)} without saying which variant."
-    return Words(text, _newest(studies, case.nearness))
+    text = f"{counted(len(studies), 'study')} used {bare(case.kb.methods[umbrella].name)} without saying which variant"
+    where = case.spread(p.id for p in studies)
+    return Words(f"{text}: {where}." if where else f"{text}.", _newest(studies, case.nearness))
 
 
 def _newest(studies: Sequence[Publication], close: Mapping[str, float]) -> tuple[str, ...]:
@@ -322,26 +326,19 @@ def _found_by(part: Iterable[Finding]) -> tuple[str, ...]:
 
 
 def _told(case: Case, method: str, group: tuple[str, int]) -> Words:
-    """The two weightiest findings of a group in words, and how many more there are."""
-    told: list[str] = []
-    seen: set[str] = set()
+    """The two weightiest findings of a group in words, and how many more there are and where."""
+    told: dict[str, str] = {}
+    rest: dict[str, str] = {}
     part = case.findings(method, group)
     for finding in part:
-        if finding.claim.text in seen or len(told) == 2:
-            continue
-        seen.add(finding.claim.text)
-        study = finding.publication.study
-        where = "/".join(map(case.label, study.modalities[:2])) if study else "general"
-        criterion = lower(case.kb.vocabulary.criteria[finding.claim.criterion].name)
-        notes = [where, criterion]
-        if finding.via:
-            notes.append(f"said of {bare(case.kb.methods[finding.via].name)}")
-        if finding.claim.self_reported:
-            notes.append("reported by its own authors")
-        told.append(f"{finding.claim.text.rstrip(' .')} ({', '.join(notes)})")
-    more = len({f.claim.text for f in part}) - len(told)
-    text = f"{SIDES[group[1]]}: " + "; ".join(told) + (f"; and {counted(more, 'more finding')}." if more else ".")
-    return Words(text, _found_by(part))
+        text = finding.claim.text
+        if text not in told and len(told) < 2:
+            told[text] = case.in_words(finding.publication, finding.claim, finding.via).rstrip(".")
+        elif text not in told:
+            rest.setdefault(text, finding.publication.id)
+    where = case.spread(rest.values())
+    more = f"; and {counted(len(rest), 'more finding')}" + (f" ({where})" if where else "") if rest else ""
+    return Words(f"{SIDES[group[1]]}: {'; '.join(told.values())}{more}.", _found_by(part))
 
 
 def goal(case: Case, method: Method) -> Iterator[Reason]:
@@ -384,7 +381,9 @@ def audience(case: Case, method: Method) -> Iterator[Reason]:
             return Words(f"Nothing was found about what {lower(who.name)} care about ({names}).")
         counts = f"{counted(good, 'finding')} for it, {bad} against, {number - good - bad} mixed"
         part = [f for f in case.findings(method.id) if f.claim.criterion in who.criteria and f.via is None]
-        return Words(f"What {lower(who.name)} care about ({names}): {counts}.", _found_by(part))
+        where = case.spread(f.publication.id for f in part)
+        text = f"What {lower(who.name)} care about ({names}): {counts}" + (f" ({where})." if where else ".")
+        return Words(text, _found_by(part))
 
     yield Reason("audience", round(points, 3), words)
 
@@ -400,8 +399,8 @@ def challenges(case: Case, method: Method) -> Iterator[Reason]:
 
 def _effect(case: Case, challenge: str, effect: Effect, eases: bool) -> Words:
     name = lower(case.kb.challenges[challenge].name)
-    text = f"{'Eases' if eases else 'Suffers from'} “{name}”: {sentence(effect.text)}"
-    return Words(text, tuple(effect.sources))
+    text = f"{'Eases' if eases else 'Suffers from'} “{name}”: {effect.text}"
+    return Words(case.said_of(text, effect.sources), tuple(effect.sources))
 
 
 def fit(case: Case, method: Method) -> Iterator[Reason]:
@@ -575,6 +574,29 @@ CRITERIA: Final[tuple[Criterion, ...]] = (
 """All criteria; the score of a method is the sum of the points of what they yield."""
 
 
+NAMES: Final[Mapping[str, str]] = {
+    "named": "what you named",
+    "goal": "what you want to know",
+    "evidence": "studies that used it",
+    "comparison": "comparisons with other methods",
+    "experts": "judgement of experts",
+    "findings": "other findings about it",
+    "audience": "what your audience cares about",
+    "challenge": "difficulties of the images",
+    "task": "fit to the task",
+    "architecture": "fit to the model",
+    "target": "whether the map depends on the class",
+    "scope": "one image or the whole model",
+    "stage": "built in or added on",
+    "effort": "what it needs",
+    "cost": "computing time",
+    "tool": "tools that implement it",
+    "runnable": "whether it can be run here",
+    "measured": "what was measured on your case",
+}
+"""Criterion of a reason to what people call it."""
+
+
 # --- the ranking ------------------------------------------------------------------------------------------------------
 
 
@@ -697,19 +719,20 @@ def _tools(case: Case, method_id: str) -> tuple[str, ...]:
 
 
 def _metrics(case: Case, method: str) -> tuple[str, ...]:
-    """Metrics for the output and the task; found once for each kind of output."""
-    output = case.kb.methods[method].output
-    if output not in case.metrics:
-        case.metrics[output] = tuple(_checking(case, output))
-    return case.metrics[output]
+    """Metrics for the kind of explanation and the task; found once for each kind."""
+    one = case.kb.methods[method]
+    kind = "uncertainty" if "uncertainty" in case.families(one) else one.output
+    if kind not in case.metrics:
+        case.metrics[kind] = tuple(_checking(case, kind))
+    return case.metrics[kind]
 
 
-def _checking(case: Case, output: Output) -> Iterable[str]:
+def _checking(case: Case, kind: str) -> Iterable[str]:
     """The metrics: the challenges' own first, then by property, the most implemented first."""
     kb = case.kb
-    wanted = list(_PROPERTIES[output])
-    if case.profile.task == "segmentation" and output == "map":
-        wanted.insert(0, ("segmentation", 1))
+    wanted = list(_PROPERTIES[kind])
+    if kind == "uncertainty" and case.profile.task == "segmentation":
+        wanted[0] = ("segmentation", 2)  # where it errs can be told voxel by voxel
     fitting = {name for name, _ in wanted}
     found = dict.fromkeys(
         s.metric for c in case.challenges for s in kb.challenges[c].shown_by if kb.metrics[s.metric].property in fitting

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from runners.detection import Box
+    from runners.discovery import Insight, discover, unmet_by
     from runners.gate import Explanation, explain, measure, unmet
     from runners.images import Image, load_image, load_mask
     from runners.load import Model, bundled, load_model
     from runners.mil import Tiled
     from runners.models import Wired, profile
-    from runners.registry import Found, MetricResult, explainers, metrics
+    from runners.owned import Cohort, Concept, Language, Owned
+    from runners.registry import Found, MetricResult, explainers, insights, metrics
     from runners.sequences import rank_channels
     from runners.targets import Contrast, Expected, Region, Similarity
 
@@ -31,23 +33,32 @@ _HOME = {
     "load": ("Model", "bundled", "load_model"),
     "mil": ("Tiled",),
     "models": ("Wired", "profile"),
-    "registry": ("Found", "MetricResult", "explainers", "metrics"),
+    "discovery": ("Insight", "discover", "unmet_by"),
+    "owned": ("Cohort", "Concept", "Language", "Owned"),
+    "registry": ("Found", "MetricResult", "explainers", "insights", "metrics"),
     "sequences": ("rank_channels",),
     "detection": ("Box",),
     "targets": ("Contrast", "Expected", "Region", "Similarity"),
 }
 _REGISTERING = (
     "attention",
+    "beyond.concepts_found",
+    "beyond.concepts_labelled",
+    "beyond.radiomic",
     "cams",
     "coalitions",
     "detectors",
     "gradients",
     "learned_masks",
+    "measures.axioms",
+    "measures.channels",
     "measures.complexity",
     "measures.faithfulness",
+    "measures.highlights",
     "measures.localisation",
     "measures.randomisation",
     "measures.robustness",
+    "measures.subsets",
     "mil",
     "paths",
     "perturbation",
@@ -60,20 +71,28 @@ _REGISTERING = (
 
 __all__ = [
     "Box",
+    "Cohort",
+    "Concept",
     "Contrast",
     "Expected",
     "Explanation",
     "Found",
     "Image",
+    "Insight",
+    "Language",
     "MetricResult",
     "Model",
+    "Owned",
     "Region",
     "Similarity",
     "Tiled",
     "Wired",
     "bundled",
+    "discover",
+    "discoverable",
     "explain",
     "explainers",
+    "insights",
     "load_image",
     "load_mask",
     "load_model",
@@ -84,6 +103,7 @@ __all__ = [
     "rank_channels",
     "runnable",
     "unmet",
+    "unmet_by",
 ]
 
 
@@ -91,6 +111,12 @@ __all__ = [
 def runnable() -> tuple[str, ...]:
     """Return the ids of all methods with an explainer, read from the decorators, without importing torch."""
     return _decorated("explainer")
+
+
+@cache
+def discoverable() -> tuple[str, ...]:
+    """Return the ids of all methods with an insight, in the same way."""
+    return _decorated("insight")
 
 
 @cache
@@ -109,7 +135,7 @@ def _decorated(decorator: str) -> tuple[str, ...]:
 def __getattr__(name: str) -> Any:
     for module, names in _HOME.items():
         if name in names:
-            if module in ("gate", "registry"):
+            if module in ("gate", "registry", "discovery"):
                 for filling in _REGISTERING:
                     importlib.import_module(f"runners.{filling}")
             return getattr(importlib.import_module(f"runners.{module}"), name)

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from runners import explain, measure  # with all that is registered
+from runners import discover, explain, measure  # with all that is registered
 from runners.detection import Box, Detections, found_by
+from runners.discovery import Insight
 from runners.gate import Explanation
 from runners.images import Image
 from runners.load import Model, ModelCard
-from runners.models import preserved, run
+from runners.models import Wired, preserved, profile, run
 from runners.registry import MetricResult
 from runners.targets import Contrast, Expected, Part, Region, Target, marked, primary, task_of
 from taxonomy import KB
@@ -80,6 +81,25 @@ class Case:
         return place(values, self.image.shape, self.fit, labels=labels)
 
 
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """An image as the model sees it, and what of it is explained.
+
+    Attributes:
+        case: the image and what the model answered.
+        x: the model's input, ``(1, C, *spatial)``.
+        wired: what the model offers on it.
+        target: what is explained.
+        region: the mask of the finding on the input's grid, bool ``(*spatial)``.
+    """
+
+    case: Case
+    x: Tensor
+    wired: Wired
+    target: Target = None
+    region: Tensor | None = None
+
+
 @dataclass(frozen=True)
 class Measured:
     """One metric on one explanation.
@@ -99,7 +119,7 @@ class Measured:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What came of one method: an explanation, or the sentence why there is none."""
+    """What came of one method: a map, an insight, or the sentence why there is neither."""
 
     method: str
     explanation: Explanation | None = None
@@ -107,6 +127,12 @@ class Result:
     error: str | None = None
     id: int | None = field(default=None, compare=False)
     """Number of the row in the store."""
+    insight: Insight | None = None
+
+    @property
+    def found(self) -> Explanation | Insight | None:
+        """What was found, of whatever kind."""
+        return self.explanation or self.insight
 
 
 def place(values: Tensor, shape: tuple[int, ...], fit: Fit, *, labels: bool = False) -> Tensor:
@@ -128,6 +154,13 @@ def to_input(mask: Tensor, shape: tuple[int, ...], fit: Fit) -> Tensor:
     return place(mask.float(), shape, fit, labels=True) > 0
 
 
+def input_spacing(image: Image, shape: tuple[int, ...], fit: Fit) -> tuple[float, ...] | None:
+    """Return millimetres per axis of the model's input ``(*shape)``, None where the image has no spacing."""
+    if image.spacing is None or fit == "crop":
+        return image.spacing
+    return tuple(step * own / side for step, own, side in zip(image.spacing, image.shape, shape, strict=True))
+
+
 def measured(metric: str, result: MetricResult) -> Measured:
     """Turn the result of a metric on one image into plain numbers."""
     value = float(result.score[0])
@@ -139,6 +172,14 @@ def explained(model: Model, x: Tensor, method: str, target: Target, **given: Any
     """Run one method; when it fails, keep the sentence that says why."""
     try:
         return Result(method, explain(model, x, method, target, **given))
+    except AtlasError as error:
+        return Result(method, error=str(error))
+
+
+def discovered(model: Model, x: Tensor, method: str, target: Target, **given: Any) -> Result:
+    """Run one method whose answer is not a map; when it fails, keep the sentence that says why."""
+    try:
+        return Result(method, insight=discover(model, x, method, target, **given))
     except AtlasError as error:
         return Result(method, error=str(error))
 
@@ -203,7 +244,7 @@ def open_case(
         if found is not None
         else _regions(labels, output.shape[1], card, image)
         if labels is not None
-        else _outputs(output, task, card),
+        else answers(output, task, card),
         source=source,
         modality=modality or image.modality or card.modality,
         marked=labels,
@@ -212,7 +253,37 @@ def open_case(
     )
 
 
-def _outputs(output: Tensor, task: str, card: ModelCard) -> tuple[Answered, ...]:
+def subject(
+    image: Image,
+    model: Model,
+    *,
+    source: str = "upload",
+    modality: str | None = None,
+    mask: Tensor | None = None,
+    target: str | None = None,
+) -> Subject:
+    """Bring an image and a model together.
+
+    Args:
+        image: the image.
+        model: the model, with its card.
+        source: id of the bundled sample, or "upload".
+        modality: modality id, when it is known better than the image and the card tell.
+        mask: the finding, bool ``(*image.shape)``, to measure against.
+        target: what to explain, as users type it; None for what the model decided.
+
+    Raises:
+        ImageError, ModelError, TargetError: they do not fit.
+    """
+    x = model.prepare(image)
+    case = open_case(image, model, x, source=source, modality=modality, mask=mask)
+    region = None if mask is None else to_input(mask, tuple(x.shape[2:]), case.fit)
+    what = read_target(target, model.card, task=case.model["task"])
+    return Subject(case, x, profile(model, x), what, region)
+
+
+def answers(output: Tensor, task: str, card: ModelCard) -> tuple[Answered, ...]:
+    """Return what a classifier or a regression says, from the row ``(1, K)`` of its outputs."""
     row = output.reshape(len(output), -1)[0]
     if task == "regression":
         return tuple(Answered(label_name(card.labels, i), v, "value") for i, v in enumerate(row.tolist()))

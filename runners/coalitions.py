@@ -66,7 +66,7 @@ def lime(
         score: One number per output row.
         samples: Model rows per image, the image itself included; at least 2.
         segments: Wanted number of regions.
-        baseline: What replaces a region that is off — black, white, mean, blur, noise, zero or inpaint.
+        baseline: What replaces a region — black, white, mean, organ, blur, noise, zero, inpaint or impute.
         kernel_width: How fast the weight falls with the distance.
         ridge: Strength of the penalty.
         tolerance: Stop when the map's estimated error is below this share of its largest value; 0 asks all.
@@ -158,7 +158,7 @@ def kernel_shap(
         score: One number per output row.
         samples: Model rows per image at most, image and baseline included; at least 4.
         segments: Wanted number of regions ``K``.
-        baseline: What a region outside the coalition shows — black, white, mean, blur, noise, zero or inpaint.
+        baseline: What a region outside shows — black, white, mean, organ, blur, noise, zero, inpaint or impute.
         tolerance: Stop when the map's estimated error is below this share of its largest value; 0 asks all.
         batch_size: Changed images per model call.
         progress: Told the model rows done.
@@ -316,7 +316,7 @@ def kernel_shap_organ_units(
         x: Images ``(B, C, *spatial)``.
         score: One number per output row.
         samples: Model rows per image at most, image and baseline included; at least 4.
-        baseline: What a structure outside the coalition shows — black, white, mean, blur, noise, zero or inpaint.
+        baseline: What a structure outside shows — black, white, mean, organ, blur, noise, zero, inpaint or impute.
         tolerance: Stop when the map's estimated error is below this share of its largest value; 0 asks all.
         batch_size: Changed images per model call.
         progress: Told the model rows done.
@@ -363,7 +363,7 @@ def feature_ablation(
         x: Images ``(B, C, *spatial)``.
         score: One number per output row.
         segments: Wanted number of regions (superpixels or supervoxels).
-        baseline: What replaces a region — black, white, mean, blur, noise, zero or inpaint.
+        baseline: What replaces a region — black, white, mean, organ, blur, noise, zero, inpaint or impute.
         batch_size: Changed images per model call.
         progress: Told the model rows done.
         generator: Draws the noise baseline.
@@ -410,7 +410,7 @@ def shapley_sampling(
         score: One number per output row.
         orders: Number of orders, at least 1; each costs one model row less than there are regions.
         segments: Wanted number of regions (superpixels or supervoxels).
-        baseline: What a region that is not yet there shows — black, white, mean, blur, noise, zero or inpaint.
+        baseline: What an absent region shows — black, white, mean, organ, blur, noise, zero, inpaint or impute.
         tolerance: Stop when the map's estimated error is below this share of its largest value; 0 asks all.
         batch_size: Changed images per model call.
         progress: Told the model rows done.
@@ -490,7 +490,7 @@ def shap_partition(
         score: One number per output row.
         samples: Model rows per image at most, image and baseline included; at least 4.
         cells: Cells per axis at the end of the tree; by default 32 in 2D and 16 in 3D.
-        baseline: What a hidden box shows — black, white, mean, blur, noise, zero or inpaint.
+        baseline: What a hidden box shows — black, white, mean, organ, blur, noise, zero, inpaint or impute.
         batch_size: Changed images per model call.
         progress: Told the model rows done.
         generator: Draws the noise baseline.

@@ -18,12 +18,17 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from torch import Tensor
 
+from runners import forms
 from runners.case import Case, Result
+from runners.discovery import Insight
+from runners.forms import Counterfactual
 from runners.gate import Explanation
 from runners.images import Image
+from runners.panels import panel, sweep
 from runners.pictures import figure, limits
-from runners.report import NOT_CLINICAL, could_have_run, html, png
+from runners.report import NOT_CLINICAL, could_have_run, gif, html, png
 from taxonomy.errors import AtlasError
 from taxonomy.loader import KB
 
@@ -43,9 +48,9 @@ def save(
 ) -> list[Path]:
     """Write everything into a new folder.
 
-    ``image.png``, ``report.html`` and ``run.json``; for each method ``<method>.png`` (the map over the image), ``.npz``
-    (``values`` as computed, ``on_image`` on the image's grid) and, for images with an affine, ``.nii.gz`` on the grid
-    of the original file.
+    ``image.png``, ``report.html`` and ``run.json``; for each method ``<method>.png`` (the map over the image, or the
+    panel of an insight), ``.npz`` (``values`` as computed, ``on_image`` on the image's grid; the arrays of an insight),
+    for images with an affine ``.nii.gz`` on the grid of the original file, ``.gif`` for a series of counterfactuals.
 
     Args:
         folder: does not exist yet, or is empty.
@@ -120,11 +125,12 @@ def files(
     for result in results:
         made: dict[str, str] = {}
         names.append(made)
-        if result.explanation is None:
+        if result.found is None:
             continue
         taken[result.method] = taken.get(result.method, 0) + 1
         stem = result.method + (f"_{taken[result.method]}" if taken[result.method] > 1 else "")
-        for kind, data in _maps(case, result.explanation):
+        parts = _insight(case, result.insight) if result.insight else _maps(case, result.explanation)
+        for kind, data in parts:
             made[kind] = f"{stem}.{kind}"
             yield made[kind], data
     yield "report.html", html(case, results, kb, answer=answer, created=created).encode()
@@ -136,7 +142,8 @@ def _side(case: Case) -> int:
     return min(max(*case.image.shape, 480), 1000)
 
 
-def _maps(case: Case, explanation: Explanation) -> Iterator[tuple[str, bytes]]:
+def _maps(case: Case, explanation: Explanation | None) -> Iterator[tuple[str, bytes]]:
+    assert explanation is not None
     values = explanation.values[0]
     on_image = case.place(values)
     yield "png", png(figure(case, explanation, side=_side(case)))
@@ -150,6 +157,16 @@ def _maps(case: Case, explanation: Explanation) -> Iterator[tuple[str, bytes]]:
         if case.image.spacing is not None:
             nifti.header.set_xyzt_units("mm")
         yield "nii.gz", gzip.compress(nifti.to_bytes(), mtime=0)
+
+
+def _insight(case: Case, insight: Insight) -> Iterator[tuple[str, bytes]]:
+    yield "png", png(panel(insight, case))
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {name: one.numpy() for name, one in forms.packed(insight.form)[1].items()}
+    np.savez_compressed(buffer, **arrays)
+    yield "npz", buffer.getvalue()
+    if isinstance(insight.form, Counterfactual):
+        yield "gif", gif(sweep(insight.form, case))
 
 
 def record(
@@ -187,27 +204,43 @@ def _image(image: Image) -> dict[str, Any]:
 
 
 def _result(case: Case, result: Result, names: Mapping[str, str]) -> dict[str, Any]:
-    explanation = result.explanation
-    if explanation is None:
+    found = result.found
+    if found is None:
         return {"method": result.method, "error": result.error}
-    low, high = limits(case.place(explanation.values[0]), explanation.signed)
+    if isinstance(found, Explanation):
+        low, high = limits(case.place(found.values[0]), found.signed)
+        own: dict[str, Any] = {
+            "target_score": float(found.target_scores[0]),
+            "signed": found.signed,
+            "shape": list(found.values.shape[1:]),
+            "colour_scale": [low, high],
+        }
+    else:
+        facts, arrays = forms.packed(found.form)
+        small = {name: _numbers(one) for name, one in arrays.items() if one.ndim <= 2}
+        own = {"target_score": found.target_score, "form": forms.name_of(found.form), "found": facts | small}
     return {
         "method": result.method,
-        "target": explanation.target,
-        "target_score": float(explanation.target_scores[0]),
-        "signed": explanation.signed,
-        "shape": list(explanation.values.shape[1:]),
-        "colour_scale": [low, high],
-        "parameters": dict(explanation.parameters),
-        "seed": explanation.seed,
-        "seconds": round(explanation.seconds, 4),
-        "passes": dict(explanation.passes),
-        "notes": list(explanation.notes),
-        "cautions": list(explanation.cautions),
+        "target": found.target,
+        **own,
+        "parameters": dict(found.parameters),
+        "seed": found.seed,
+        "seconds": round(found.seconds, 4),
+        "passes": dict(found.passes),
+        "notes": list(found.notes),
+        "cautions": list(found.cautions),
         "scores": [vars(one) for one in result.measured],
-        "versions": dict(explanation.versions),
+        "versions": dict(found.versions),
         "files": dict(names),
     }
+
+
+def _numbers(values: Tensor) -> Any:
+    """Return numbers fit for JSON: what is not a number is null."""
+    if values.ndim:
+        return [_numbers(one) for one in values]
+    number = values.item()
+    return number if number == number else None
 
 
 def _text(record: Mapping[str, Any]) -> bytes:

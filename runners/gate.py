@@ -142,7 +142,7 @@ def explain(
     missing = unmet(method, wired, target, reference=reference, members=members)
     if missing:
         raise RequirementError(method, missing)
-    used = _options(method, function, options, x, wired)
+    used = chosen_options(method, function, options, x, wired)
     if getattr(model, "one_by_one", False) and "batch_size" in used:
         used["batch_size"] = 1  # as it runs anyway: a hook or a mode inside then sees one image
     given = _given(model, x, reference, members)
@@ -151,7 +151,7 @@ def explain(
     if layer is not None:
         used["layer"] = layer
     if getattr(model, "one_by_one", False) and len(x) > 1:  # one call per image would reach hooks and modes piecemeal
-        _Look(model, x, target, task).now()  # a target that does not fit the batch is told as such
+        Look(model, x, target, task).now()  # a target that does not fit the batch is told as such
         parts = [
             explain(
                 model,
@@ -173,14 +173,14 @@ def explain(
         ]
         return _joined(parts)
     counts = {"forward": 0, "backward": 0}
-    look = _Look(model, x, target, task)
+    look = Look(model, x, target, task)
     with preserved(model, seed), _faster(model, method, x, autocast, compiled):
         # boxes and functions of the user's want the outputs as they are, outside of any mode
         if method not in looking_first or wired.task == "detection" or callable(target):
             look.now()
         extra = {"profile": wired, "generator": seeded(seed), "progress": progress or no_progress, **given}
         start = time.perf_counter()
-        with _counted(model, counts):
+        with counted(model, counts):
             found = _call(function, method, model, x.clone(), look.score, {**used, **_wanted(function, extra)})
         seconds = time.perf_counter() - start
         resolved, scores = look.now()
@@ -239,7 +239,7 @@ def _faster(model: nn.Module, method: str, x: Tensor, autocast: str | None, comp
     Raises:
         TargetError: there is no such precision, or the method looks inside the model, which a compiled one forbids.
     """
-    needs = _kb().methods[method].requires.needs
+    needs = knowledge().methods[method].requires.needs
     if autocast not in (None, "bfloat16", "float16"):
         raise TargetError(f"autocast={autocast!r} was given; bfloat16 or float16 is allowed")
     if compiled and needs:
@@ -284,7 +284,7 @@ def unmet(
         reference: as in ``explain``; what was not given is a reason.
         members: as in ``explain``.
     """
-    kb, wanted, lacks = _kb(), injected(explainers[method]), dict(wired.lacks)
+    kb, wanted, lacks = knowledge(), injected(explainers[method]), dict(wired.lacks)
     if "reference" in wanted and reference is None:
         lacks |= dict.fromkeys(("training_data", "reference_images"), "give reference=")
     if "members" in wanted and not members:
@@ -357,7 +357,7 @@ def left_out() -> dict[str, str]:
 
 
 @cache
-def _kb() -> KB:
+def knowledge() -> KB:
     """The knowledge base, read once in a process: an explanation costs its model passes, not the reading of files."""
     return load_kb()
 
@@ -376,6 +376,7 @@ def measure(
     reference: Any = None,
     members: Sequence[nn.Module] = (),
     spacing: Sequence[float] | None = None,
+    repeat: Callable[[nn.Module, Tensor, Score], Tensor] | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> MetricResult:
@@ -391,22 +392,32 @@ def measure(
         seed: seed of the metric's own randomness.
         task: as in ``explain``.
         known: as in ``explain``.
-        reference: as in ``explain``, for metrics that explain again.
-        members: as in ``explain``.
+        reference: as in ``explain``, for metrics that explain again or compare with such images.
+        members: as in ``explain``, for metrics too that compare models.
         spacing: millimetres from one input pixel to the next, one number per axis, for distances.
+        repeat: what explains again, for an explanation that no explainer of ours made: model, images and score to maps
+            ``(B, *spatial)``.
         progress: called with ``(done, total)``.
         **options: the metric's parameters.
 
     Raises:
         UnknownIdError: there is no such metric.
         TargetError: a parameter or the mask is missing or does not fit.
+        RequirementError: reference images or members are missing, or the model lacks something the metric needs.
         ModelError: the model fails.
     """
     if metric not in metrics:
         raise UnknownIdError(metric, metrics, "metric")
     function = metrics[metric]
     model, x = unwrap(model), as_input(model, x)
-    entry = _kb().get(metric)
+    asked = injected(function)
+    without = {
+        "reference": reference is None and Gap("reference_images", "it needs reference images; give reference=."),
+        "members": not members and Gap("retraining", "it needs models trained for the same task; give members=."),
+    }
+    if missing := [gap for name, gap in without.items() if gap and name in asked]:
+        raise RequirementError(metric, missing)
+    entry = knowledge().get(metric)
     if isinstance(entry, Metric) and "mask" in entry.needs and mask is None:
         raise TargetError(f"{metric} needs a mask of what the map should mark; give mask=")
     if mask is not None:
@@ -421,9 +432,14 @@ def measure(
     if spacing is not None and (len(spacing) != x.ndim - 2 or not all(side > 0 for side in spacing)):
         raise TargetError(f"spacing={tuple(spacing)} was given; {x.ndim - 2} numbers above 0 are needed, one per axis")
 
+    explained = model
+
     def explain_again(again: Tensor, model: nn.Module = model, *, score: Score | None = None) -> Tensor:
+        if repeat is not None:
+            return repeat(model, again, score or resolved.score).to(x.device)
         kept = {k: v for k, v in explanation.parameters.items() if k != "layer"}
-        named = explanation.parameters.get("layer")
+        alike = _layers(model) == _layers(explained)  # another architecture has other layers
+        named = explanation.parameters.get("layer") if alike else None
         # the score of the original decision, not of the changed one
         return explain(
             model,
@@ -433,16 +449,16 @@ def measure(
             layer=named,
             seed=explanation.seed,
             task=wired.task,
-            known=wired,
+            known=wired if alike else None,
             reference=reference,
             members=members,
             **kept,
         ).values.to(x.device)
 
     wired = known or profile(model, x, target if needed_to_look(target) else None, task=task)
-    used = _options(metric, function, options, x, wired)
+    used = chosen_options(metric, function, options, x, wired)
     with preserved(model, seed):
-        resolved, _ = _Look(model, x, target, task).now()
+        resolved, _ = Look(model, x, target, task).now()
         extra = {
             "profile": wired,
             "generator": seeded(seed),
@@ -450,15 +466,24 @@ def measure(
             "mask": mask,
             "explain_again": explain_again,
             "channels": None if explanation.channels is None else explanation.channels.to(x.device),
-            "reference": given["reference"],
+            **given,
             "spacing": spacing,
+            "others": resolved.others,
+            "settings": explanation.parameters,
+            "confidence": resolved.confidence,
+            "decision": resolved.decision,
         }
         try:
             return function(model, x.clone(), resolved.score, values, **used, **_wanted(function, extra))
         except AtlasError:
             raise
         except Exception as error:
-            raise ModelError(f"{metric} failed on this model: {type(error).__name__}: {_first_line(error)}") from error
+            raise ModelError(f"{metric} failed on this model: {type(error).__name__}: {first_line(error)}") from error
+
+
+def _layers(model: nn.Module) -> list[tuple[str, type[nn.Module]]]:
+    """Return the names and kinds of a model's modules."""
+    return [(name, type(module)) for name, module in unwrap(model).named_modules()]
 
 
 def _mask_like(mask: Tensor, x: Tensor) -> Tensor:
@@ -503,9 +528,14 @@ def _free_memory() -> int:
         return 0
 
 
-def _options(
+def chosen_options(
     name: str, function: Callable[..., Any], options: Mapping[str, Any], x: Tensor, wired: Wired
 ) -> dict[str, Any]:
+    """Return a function's parameters with what the user chose.
+
+    Raises:
+        TargetError: it has no such parameter, or the value has the wrong type.
+    """
     known = parameters(function)
     if "batch_size" in known:  # the result is the same whatever the chunks
         known["batch_size"] = _chunk(known["batch_size"], x, wired)
@@ -531,7 +561,7 @@ def _options(
 POSITIVE = frozenset(
     """
     steps samples masks segments batch_size cells window stride channels references layers parts pool groups positions
-    input_samples orders designs
+    input_samples orders designs stages models bins patches sizes neighbours
     """.split()
 )
 """Parameters that count something."""
@@ -542,7 +572,7 @@ def _wanted(function: Callable[..., Any], extra: Mapping[str, Any]) -> dict[str,
 
 
 @dataclass
-class _Look:
+class Look:
     """The target, resolved on the model's answer to the images themselves: at once, or when the score is first asked.
 
     Attributes:
@@ -581,7 +611,9 @@ class _Look:
             if not torch.isfinite(output).all():
                 raise ModelError("the model's output is NaN or infinite on this image; there is nothing to explain")
         labels, task = tuple(getattr(card, "labels", None) or ()), self.task or getattr(card, "task", None)
-        resolved = resolve(self.target, outputs, self.x, task, labels)
+        resolved = resolve(
+            self.target, outputs, self.x, task, labels, multilabel=bool(getattr(card, "multilabel", False))
+        )
         self.found = resolved, resolved.score(outputs, torch.arange(len(self.x))).detach()
 
 
@@ -595,11 +627,12 @@ def _call(
     except MemoryError as error:
         raise ModelError(f"{method} ran out of memory; use a smaller batch_size or a smaller image") from error
     except Exception as error:
-        raise ModelError(f"{method} failed on this model: {type(error).__name__}: {_first_line(error)}") from error
+        raise ModelError(f"{method} failed on this model: {type(error).__name__}: {first_line(error)}") from error
     return result if isinstance(result, Found) else Found(result)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, shortened."""
     text = str(error).strip()
     return text.splitlines()[0][:300] if text else "no message"
 
@@ -614,7 +647,7 @@ def _checked(values: Tensor, x: Tensor, method: str) -> Tensor:
 
 
 @contextmanager
-def _counted(model: nn.Module, counts: dict[str, int]) -> Iterator[None]:
+def counted(model: nn.Module, counts: dict[str, int]) -> Iterator[None]:
     """Count the images that pass through the model, forwards and backwards."""
 
     def back(count: int, _grad: Tensor) -> None:

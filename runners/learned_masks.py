@@ -164,7 +164,7 @@ def meaningful_perturbation(
         area: price of hiding the whole image, against 1 for the whole score.
         smoothness: price of a rough mask.
         rate: learning rate.
-        baseline: what is seen where the mask hides: black, white, mean, blur, noise or zero.
+        baseline: what is seen where the mask hides: black, white, mean, organ, blur, noise or zero.
         batch_size: model rows at a time.
         generator: for the noise baseline.
         progress: told after every chunk.
@@ -232,7 +232,7 @@ def extremal_perturbation(
         steps: steps of Adam for every area.
         cells: points of the grid per axis; by default 32 in 2D and 16 in 3D.
         rate: learning rate.
-        baseline: what is seen outside the mask: black, white, mean, blur, noise or zero.
+        baseline: what is seen outside the mask: black, white, mean, organ, blur, noise or zero.
         batch_size: model rows at a time.
         generator: for the noise baseline, and for the order of equal values.
         progress: told after every chunk.

@@ -46,7 +46,7 @@ def integrated_gradients(
         x: ``(B, C, *spatial)``.
         score: the score.
         steps: points on the path.
-        baseline: where the path starts: black, white, mean, blur, noise or zero.
+        baseline: where the path starts: black, white, mean, organ, blur, noise or zero.
         batch_size: model rows at a time.
         generator: for the noise baseline.
         progress: told after every chunk.
@@ -136,7 +136,7 @@ def idgi(
         x: ``(B, C, *spatial)``.
         score: the score.
         steps: steps of the path.
-        baseline: where the path starts: black, white, mean, blur, noise or zero.
+        baseline: where the path starts: black, white, mean, organ, blur, noise or zero.
         batch_size: model rows at a time.
         generator: for the noise baseline.
         progress: told after every chunk.
@@ -222,7 +222,7 @@ def gradient_shap(
         score: the score.
         samples: random points per image.
         noise: standard deviation of the noise as a share of the image's range.
-        baseline: where the paths start: black, white, mean, blur, noise or zero.
+        baseline: where the paths start: black, white, mean, organ, blur, noise or zero.
         batch_size: model rows at a time.
         generator: draws points and noise, the same for every image of the batch.
         progress: told after every chunk.
@@ -324,7 +324,7 @@ def layer_conductance(
         x: ``(B, C, *spatial)``.
         score: the score.
         steps: steps of the path.
-        baseline: where the path starts: black, white, mean, blur, noise or zero.
+        baseline: where the path starts: black, white, mean, organ, blur, noise or zero.
         layer: module to take the features from; None lets the profile choose.
         batch_size: model rows at a time.
         profile: the wired profile.
@@ -369,7 +369,7 @@ def guided_ig(
         steps: steps of the path, one after the other; every image goes its own way.
         fraction: share of the values that is changed at a time, from the smallest gradient up.
         max_distance: how far a value may run ahead of the straight path or fall behind, as a share of its way.
-        baseline: where the path starts: black, white, mean, blur, noise or zero.
+        baseline: where the path starts: black, white, mean, organ, blur, noise or zero.
         generator: for the noise baseline.
         progress: told after every step.
     """

@@ -29,8 +29,8 @@ from runners.asking import (
     which,
 )
 from runners.baselines import Fill, filling
-from runners.models import Wired, run
-from runners.modes import Codes
+from runners.embedding import codes
+from runners.models import Wired
 from runners.registry import Found, Progress, Score, explainer
 from taxonomy.errors import RequirementError, TargetError
 from taxonomy.requirements import Gap
@@ -68,7 +68,7 @@ def occlusion(
         score: One number per output row.
         window: Side of the window in pixels; by default an eighth of every axis.
         stride: Step in pixels; by default half the window in 2D and the whole window in 3D.
-        baseline: What replaces the content — black, white, mean, blur, noise, zero or inpaint.
+        baseline: What replaces the content — black, white, mean, organ, blur, noise, zero, inpaint or impute.
         batch_size: Changed images per model call.
         progress: Told the model rows done.
         generator: Draws the noise baseline.
@@ -137,7 +137,7 @@ def rise(
         cells: Cells per axis of the random grid; by default 8 in 2D and 5 in 3D.
         probability: Chance of a cell to be visible.
         centred: Subtract the mean score; without it the map is the paper's, and unsigned.
-        baseline: What is seen where the mask is 0 — black, white, mean, blur, noise, zero or inpaint.
+        baseline: What is seen where the mask is 0 — black, white, mean, organ, blur, noise, zero, inpaint or impute.
         tolerance: Stop when the map's estimated error is below this share of its largest value; 0 asks all masks.
         batch_size: Masked images per model call.
         progress: Told the model rows done.
@@ -406,15 +406,6 @@ def relax(
     return replace(found, notes=(note, *found.notes), cautions=(caution, *found.cautions))
 
 
-def codes(model: nn.Module, x: Tensor) -> Tensor:
-    """Return what the last linear layer of a model reads, ``(B, D)``."""
-    with Codes() as seen:
-        run(model, x.clone())
-    assert seen.last is not None
-    code: Tensor = seen.last.flatten(1)
-    return code
-
-
 @explainer("sobol_attribution")
 @torch.no_grad()
 def sobol_attribution(
@@ -441,7 +432,7 @@ def sobol_attribution(
         score: One number per output row.
         designs: Masks of each half, a power of two keeps the sequence balanced; model rows: ``designs * (cells + 2)``.
         cells: Cells per axis of the grid; by default 8 in 2D and 4 in 3D.
-        baseline: What is seen where the mask is 0 — black, white, mean, blur, noise, zero or inpaint.
+        baseline: What is seen where the mask is 0 — black, white, mean, organ, blur, noise, zero, inpaint or impute.
         batch_size: Masked images per model call.
         progress: Told the model rows done.
         generator: Scrambles the sequence.
@@ -499,7 +490,7 @@ def hsic_attribution(
         score: One number per output row.
         masks: Number of masks, at least 4.
         cells: Cells per axis of the grid; by default 8 in 2D and 4 in 3D.
-        baseline: What is seen where a cell is hidden — black, white, mean, blur, noise, zero or inpaint.
+        baseline: What a hidden cell shows — black, white, mean, organ, blur, noise, zero, inpaint or impute.
         batch_size: Masked images per model call.
         progress: Told the model rows done.
         generator: Draws the masks.

@@ -326,21 +326,23 @@ def figure(
     parts = []
     for one in planes(case, values, side=side):
         picture = draw(one, signed=signed, limit=limit, opacity=opacity, colours=name)
-        parts.append(_captioned(picture, one.title) if one.title else picture)
+        parts.append(captioned(picture, one.title) if one.title else picture)
     height = max(len(part) for part in parts)
     if values is not None:
         parts.append(colour_bar(max(height, 140), signed=signed, limit=limit, colours=name))
-    return _beside(parts)
+    return beside(parts)
 
 
-def _captioned(picture: Rgb, title: str) -> Rgb:
+def captioned(picture: Rgb, title: str) -> Rgb:
+    """Return a picture ``(H, W, 3)`` with a line of text below it."""
     canvas = Pillow.new("RGB", (max(picture.shape[1], 120), picture.shape[0] + 22), "white")
     canvas.paste(Pillow.fromarray(picture), (0, 0))
     ImageDraw.Draw(canvas).text((2, picture.shape[0] + 3), title, "black", _font(14))
     return np.asarray(canvas)
 
 
-def _beside(parts: Sequence[Rgb], gap: int = 8) -> Rgb:
+def beside(parts: Sequence[Rgb], gap: int = 8) -> Rgb:
+    """Return pictures ``(H, W, 3)`` side by side on white."""
     height = max(len(part) for part in parts)
     width = sum(part.shape[1] for part in parts) + gap * (len(parts) - 1)
     canvas = np.full((height, width, 3), 255, np.uint8)

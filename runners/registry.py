@@ -1,4 +1,4 @@
-"""The two registries: explainers and metrics, filled by decorators, read by the gate, the app, the docs and the tests.
+"""The registries: explainers, insights and metrics, filled by decorators, read by the gates, the app, docs and tests.
 
 An explainer is a function ``f(model, x, score, *, parameters) -> Tensor | Found``:
 
@@ -7,6 +7,9 @@ An explainer is a function ``f(model, x, score, *, parameters) -> Tensor | Found
 belongs to.
 * result: ``(B, *spatial)``, finite, unscaled; when signed, positive speaks for the score. What no profile can tell
 beforehand (too few reference images, no pooling over instances) is raised as a RequirementError.
+
+An insight is an explainer whose result is not a map: ``f(model, x, score, *, parameters) -> Form | Told`` for one
+image, ``x`` ``(1, C, *spatial)``.
 
 Keyword-only parameters with a default are the user's; those without one (:data:`INJECTED`) are handed in by the
 gate.
@@ -23,6 +26,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from runners.forms import Form
+
 Score = Callable[[Any, Tensor], Tensor]
 """``(outputs of the model, rows) -> (N,)``."""
 Progress = Callable[[int, int], None]
@@ -38,12 +43,24 @@ INJECTED = (
     "spacing",
     "reference",
     "members",
+    "others",
+    "settings",
+    "confidence",
+    "decision",
+    "cohort",
+    "concepts",
+    "autoencoder",
+    "features",
+    "language",
 )
-"""Keyword names that the gate gives to an explainer or a metric that asks for them.
+"""Keyword names that the gate gives to an explainer, an insight or a metric that asks for them.
 
 ``reference`` ``(R, C, *spatial)``: images of the data the model was trained on; ``members``: further models trained for
 the same task. Both come from the owner of the model. ``channels``: the explanation's map of every input channel, or
-None. ``spacing``: millimetres per axis, or None.
+None. ``spacing``: millimetres per axis, or None. ``others``: the scores of the model's other outputs, from the one
+after the explained on; of a segmentation, at the same places; none where there is one output, or no label is explained.
+``settings``: the parameters that the explanation was made with. ``confidence`` and ``decision``: like the score, see
+:class:`runners.targets.Resolved`. The last five are those of :class:`runners.owned.Owned`.
 """
 
 
@@ -83,14 +100,28 @@ class MetricResult:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Told:
+    """What an insight returns when it has more to say than its form."""
+
+    form: Form
+    notes: tuple[str, ...] = ()
+    """What was wired and decided."""
+    cautions: tuple[str, ...] = ()
+    """Where the answer is approximate or easy to misread."""
+
+
 explainers: dict[str, Callable[..., Tensor | Found]] = {}
 """Method id to function."""
 looking_first: set[str] = set()
 """Explainers that were registered with ``looks_first``."""
+insights: dict[str, Callable[..., Form | Told]] = {}
+"""Method id to function, of methods whose result is not a map."""
 metrics: dict[str, Callable[..., MetricResult]] = {}
 """Metric id to function."""
 
 _E = TypeVar("_E", bound=Callable[..., Tensor | Found])
+_I = TypeVar("_I", bound=Callable[..., Form | Told])
 _M = TypeVar("_M", bound=Callable[..., MetricResult])
 
 
@@ -109,6 +140,18 @@ def explainer(method_id: str, *, looks_first: bool = False) -> Callable[[_E], _E
         explainers[method_id] = function
         if looks_first:
             looking_first.add(method_id)
+        return function
+
+    return register
+
+
+def insight(method_id: str) -> Callable[[_I], _I]:
+    """Register a function as the insight of a method of the knowledge base."""
+
+    def register(function: _I) -> _I:
+        if method_id in insights or method_id in explainers:
+            raise ValueError(f"method {method_id!r} is registered twice")
+        insights[method_id] = function
         return function
 
     return register
@@ -140,7 +183,7 @@ def helps(function: Callable[..., Any]) -> dict[str, str]:
     text = inspect.getdoc(function) or ""
     shared = re.search(r"Parameters as in :func:`(\w+)`", text)
     own = dict(re.findall(r"^ {4,}(\w+): (.+)$", text, re.MULTILINE))
-    return helps(explainers[shared[1]]) | own if shared else own
+    return helps((explainers | insights)[shared[1]]) | own if shared else own
 
 
 def injected(function: Callable[..., Any]) -> tuple[str, ...]:

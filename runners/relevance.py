@@ -339,7 +339,7 @@ def deeplift(
         model: a network of element-wise activations between linear layers, normalisation and pooling.
         x: ``(B, C, *spatial)``.
         score: the score.
-        baseline: the reference image: black, white, mean, blur, noise or zero.
+        baseline: the reference image: black, white, mean, organ, blur, noise or zero.
         batch_size: images at a time; each runs together with its reference.
         generator: for the noise baseline.
         progress: told after every chunk.

@@ -15,9 +15,11 @@ from typing import Any
 
 from PIL import Image as Pillow
 
-from runners import runnable
+from runners import discoverable, runnable
 from runners.case import Answered, Case, Measured, Result
+from runners.discovery import Insight
 from runners.gate import Explanation
+from runners.panels import READING, measured_words, panel
 from runners.pictures import MARKED, REFERENCE, Rgb, figure
 from taxonomy.loader import KB
 
@@ -25,7 +27,7 @@ NOT_CLINICAL = (
     "For research and quality control. Not for clinical use: a map shows what the model reacts to, not disease."
 )
 
-_STYLE = """
+STYLE = """
 :root { --ink: #1d2b33; --soft: #5b7083; --line: #d9e2e7; --accent: #0f6b7a; --warn: #8a4b00; }
 * { box-sizing: border-box; }
 body { font: 15px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; color: var(--ink);
@@ -53,18 +55,24 @@ a { color: var(--accent); } code { font-size: .85rem; overflow-wrap: anywhere; }
 """
 
 
-class _Sources:
-    """Numbers publications in the order in which they are cited."""
+class Sources:
+    """Numbers publications in the order in which they are cited.
+
+    Args:
+        kb: the knowledge base.
+    """
 
     def __init__(self, kb: KB) -> None:
         self._kb = kb
         self._numbers: dict[str, int] = {}
 
     def cite(self, ids: Iterable[str]) -> str:
+        """Return the numbers of publications, as links to the list."""
         numbers = [self._numbers.setdefault(one, len(self._numbers) + 1) for one in dict.fromkeys(ids)]
         return " " + "".join(f'<a href="#source-{n}">[{n}]</a>' for n in numbers) if numbers else ""
 
     def html(self) -> str:
+        """Return the list of what was cited."""
         items = []
         for one, number in self._numbers.items():
             paper = self._kb.publications[one]
@@ -95,15 +103,19 @@ def html(
     Returns:
         A whole HTML page without references to other files.
     """
-    sources = _Sources(kb)
+    sources = Sources(kb)
     reasons = {one["method"]: one["reasons"] for one in (answer or {}).get("recommendations", ())}
     cards = "".join(_card(case, one, kb, sources, reasons.get(one.method, ())) for one in results if one.explanation)
+    beyond = "".join(
+        _insight_card(case, one.insight, kb, sources, reasons.get(one.method, ())) for one in results if one.insight
+    )
     if not cards:
-        cards = "<p>No method gave a map; the reasons are below.</p>"
+        cards = f"<p>No method gave a map{'' if beyond else '; the reasons are below'}.</p>"
+    beyond = f"<h2>Beyond the maps</h2>{beyond}" if beyond else ""
     when = (created or datetime.now(UTC)).strftime("%d %B %Y, %H:%M UTC")
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Explanation report: {escape(str(case.model["name"]))}</title><style>{_STYLE}</style></head><body>
+<title>Explanation report: {escape(str(case.model["name"]))}</title><style>{STYLE}</style></head><body>
 <h1>What did the model react to?</h1>
 <p class="soft">Explanation report by XAI Atlas, {when}</p>
 <p class="banner">{NOT_CLINICAL}</p>
@@ -114,6 +126,7 @@ def html(
 methods of different kinds agree, the finding is more trustworthy; where they differ, none should be trusted alone.</p>
 {_targets(case, results)}
 <div class="maps">{cards}</div>
+{beyond}
 {_scores(results, kb, sources)}
 {_left_out(results, kb, answer)}
 {sources.html()}
@@ -133,7 +146,7 @@ def _case(case: Case, kb: KB) -> str:
     if case.mask is not None:
         keys.append((REFERENCE, "the reference mask"))
     legend = " &nbsp; ".join(f'<i style="background: rgb{colour}"></i>{text}' for colour, text in keys)
-    return f"""<div class="case"><div>{_img(figure(case, None), "the image that was explained")}
+    return f"""<div class="case"><div>{img(figure(case, None), "the image that was explained")}
 <p class="soft key">{legend}</p></div>
 <div><p><b>{escape(str(case.model["name"]))}</b> ({escape(str(case.model.get("task") or "unknown task"))})</p>
 <table>{"".join(_answer(one) for one in sorted(case.answer, key=lambda one: -one.value)[:8])}</table>
@@ -160,6 +173,8 @@ def _targets(case: Case, results: Sequence[Result]) -> str:
         shape = tuple(explanation.values.shape[1:])
         seen = "" if shape == case.image.shape else f" The model saw the image as {' × '.join(map(str, shape))}."
         lines[f"<p><b>Explained:</b> {escape(explanation.target)}.{seen}</p>"] = None
+    for insight in (one.insight for one in results if one.insight and not lines):
+        lines[f"<p><b>Explained:</b> {escape(insight.target)}.</p>"] = None
     return "".join(lines)
 
 
@@ -176,33 +191,47 @@ def how_to_read(explanation: Explanation) -> str:
     )
 
 
-def _card(case: Case, result: Result, kb: KB, sources: _Sources, reasons: Sequence[Mapping[str, Any]]) -> str:
+def _card(case: Case, result: Result, kb: KB, sources: Sources, reasons: Sequence[Mapping[str, Any]]) -> str:
     explanation = result.explanation
     assert explanation is not None
     method = kb.methods[result.method]
+    return f"""<div class="card"><h3>{escape(method.name)}</h3>
+{img(figure(case, explanation), f"{method.name} over the image")}
+<p><b>How to read it.</b> {escape(how_to_read(explanation))}</p>{_told(explanation, kb, sources, reasons)}</div>"""
+
+
+def _insight_card(case: Case, insight: Insight, kb: KB, sources: Sources, reasons: Sequence[Mapping[str, Any]]) -> str:
+    name = kb.methods[insight.method].name
+    measures = "; ".join(escape(one) for one in measured_words(insight, kb))
+    return f"""<div class="card"><h3>{escape(name)}</h3>{img(panel(insight, case), f"What {name} found")}
+<p><b>How to read it.</b> {escape(READING[type(insight.form)])}</p>
+{f"<p><b>Measured of it.</b> {measures}.</p>" if measures else ""}{_told(insight, kb, sources, reasons)}</div>"""
+
+
+def _told(found: Explanation | Insight, kb: KB, sources: Sources, reasons: Sequence[Mapping[str, Any]]) -> str:
+    """Return what is said of every result: what the method is, how it can mislead, how this was made."""
+    method = kb.methods[found.method]
     first = sources.cite([method.source] if method.source else [])
     definition = f"<p class='soft'>{escape(method.definition)}{first}</p>" if method.definition else ""
-    cautions = "".join(f"<p class='caution'>⚠ {escape(one)}</p>" for one in explanation.cautions)
+    cautions = "".join(f"<p class='caution'>⚠ {escape(one)}</p>" for one in found.cautions)
     why = "".join(f"<li>{escape(one['text'])}{sources.cite(one['cites'])}</li>" for one in reasons[:4])
     limits = "".join(f"<li>{escape(one.text)}{sources.cite(one.sources)}</li>" for one in method.limitations)
-    notes = "".join(f"<li>{escape(one)}</li>" for one in explanation.notes)
-    parameters = escape(json.dumps(dict(explanation.parameters), ensure_ascii=False))
-    passes = sum(explanation.passes.values())
-    return f"""<div class="card"><h3>{escape(method.name)}</h3>
-{_img(figure(case, explanation), f"{method.name} over the image")}
-<p><b>How to read it.</b> {escape(how_to_read(explanation))}</p>{definition}{cautions}
+    notes = "".join(f"<li>{escape(one)}</li>" for one in found.notes)
+    parameters = escape(json.dumps(dict(found.parameters), ensure_ascii=False))
+    passes = sum(found.passes.values())
+    score = found.target_score if isinstance(found, Insight) else float(found.target_scores[0])
+    return f"""{definition}{cautions}
 {_folded("Why this method", why)}{_folded("Known limits of this method", limits)}
 <details><summary>How it was made</summary><ul>{notes}
-<li>Parameters: <code>{parameters}</code>, seed {explanation.seed}.</li>
-<li>{explanation.seconds:.1f} seconds, {passes:,} model passes; score of the target
-{float(explanation.target_scores[0]):.4g}.</li></ul></details></div>"""
+<li>Parameters: <code>{parameters}</code>, seed {found.seed}.</li>
+<li>{found.seconds:.1f} seconds, {passes:,} model passes; score of the target {score:.4g}.</li></ul></details>"""
 
 
 def _folded(title: str, items: str) -> str:
     return f"<details><summary>{title}</summary><ul>{items}</ul></details>" if items else ""
 
 
-def _scores(results: Sequence[Result], kb: KB, sources: _Sources) -> str:
+def _scores(results: Sequence[Result], kb: KB, sources: Sources) -> str:
     metrics = list(dict.fromkeys(one.metric for result in results for one in result.measured))
     if not metrics:
         return ""
@@ -249,11 +278,11 @@ def _left_out(results: Sequence[Result], kb: KB, answer: Mapping[str, Any] | Non
 
 def could_have_run(answer: Mapping[str, Any] | None) -> list[Mapping[str, str]]:
     """Return what the recommender ruled out among the methods that have an explainer."""
-    return [one for one in (answer or {}).get("ruled_out", ()) if one["method"] in runnable()]
+    return [one for one in (answer or {}).get("ruled_out", ()) if one["method"] in (*runnable(), *discoverable())]
 
 
 def _fine_print(case: Case, results: Sequence[Result]) -> str:
-    made = next((one.explanation for one in results if one.explanation), None)
+    made = next((one.found for one in results if one.found), None)
     versions = ", ".join(f"{name} {number}" for name, number in (made.versions if made else {}).items())
     parts = [f"Image SHA-256 {case.image.sha256}"]
     if case.model.get("sha256"):
@@ -263,7 +292,8 @@ def _fine_print(case: Case, results: Sequence[Result]) -> str:
     return f"<code>{escape('; '.join(parts))}.</code> {NOT_CLINICAL}"
 
 
-def _img(picture: Rgb, words: str) -> str:
+def img(picture: Rgb, words: str) -> str:
+    """Return a picture ``(H, W, 3)`` as an element that needs no other file."""
     data = base64.b64encode(png(picture)).decode()
     height, width = picture.shape[:2]
     return f'<img src="data:image/png;base64,{data}" alt="{escape(words)}" width="{width}" height="{height}">'
@@ -273,4 +303,14 @@ def png(picture: Rgb) -> bytes:
     """Encode a picture ``(H, W, 3)``."""
     buffer = io.BytesIO()
     Pillow.fromarray(picture).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def gif(frames: Sequence[Rgb], milliseconds: int = 160) -> bytes:
+    """Encode pictures of one size as an animation that runs to and fro."""
+    there = [Pillow.fromarray(one) for one in frames]
+    buffer = io.BytesIO()
+    there[0].save(
+        buffer, "GIF", save_all=True, append_images=[*there[1:], *there[-2:0:-1]], duration=milliseconds, loop=0
+    )
     return buffer.getvalue()

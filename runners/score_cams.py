@@ -42,7 +42,7 @@ def score_cam(
         score: the score.
         layer: module to take the features from; None lets the profile choose.
         channels: at most so many features per image are tried, those that vary most over the image.
-        baseline: what a mask hides the image with: black, white, mean, blur, noise or zero.
+        baseline: what a mask hides the image with: black, white, mean, organ, blur, noise or zero.
         batch_size: model rows at a time.
         profile: the wired profile.
         generator: for the noise baseline.
@@ -230,7 +230,7 @@ def ss_cam(
         channels: at most so many features per image are tried, those that vary most over the image.
         samples: noisy copies of each mask.
         noise: standard deviation of the noise on masks from 0 to 1.
-        baseline: what a mask hides the image with: black, white, mean, blur, noise or zero.
+        baseline: what a mask hides the image with: black, white, mean, organ, blur, noise or zero.
         batch_size: model rows at a time.
         profile: the wired profile.
         generator: draws the noise.
@@ -280,7 +280,7 @@ def is_cam(
         layer: module to take the features from; None lets the profile choose.
         channels: at most so many features per image are tried, those that vary most over the image.
         steps: steps of each mask.
-        baseline: what a mask hides the image with: black, white, mean, blur, noise or zero.
+        baseline: what a mask hides the image with: black, white, mean, organ, blur, noise or zero.
         batch_size: model rows at a time.
         profile: the wired profile.
         generator: for the noise baseline.
@@ -329,7 +329,7 @@ def group_cam(
         layer: module to take the features from; None lets the profile choose.
         groups: neighbouring features are joined into so many groups.
         hidden: share of the positions of a group's mask that is set to 0, the weakest ones.
-        baseline: what a mask hides the image with: blur as in the paper, black, white, mean, noise or zero.
+        baseline: what a mask hides the image with: blur as in the paper, black, white, mean, organ, noise or zero.
         batch_size: model rows at a time.
         profile: the wired profile.
         generator: for the noise baseline.
@@ -382,7 +382,7 @@ def poly_cam(
         score: the score.
         layers: resolutions to join, the deepest ones.
         channels: at most so many features per image and resolution are tried, those that vary most over the image.
-        baseline: what a mask hides the image with: black, white, mean, blur, noise or zero.
+        baseline: what a mask hides the image with: black, white, mean, organ, blur, noise or zero.
         batch_size: model rows at a time.
         profile: the wired profile.
         generator: for the noise baseline.
@@ -435,7 +435,7 @@ def sidu(
         channels: at most so many features per image are tried, those that vary most over the image.
         threshold: a mask is 1 where its feature, brought to the range 0 to 1, lies above.
         width: distance between probabilities at which they count as clearly different.
-        baseline: what a mask hides the image with: black, white, mean, blur, noise or zero.
+        baseline: what a mask hides the image with: black, white, mean, organ, blur, noise or zero.
         batch_size: model rows at a time.
         profile: the wired profile.
         generator: for the noise baseline.
@@ -542,7 +542,7 @@ def opti_cam(
         layer: module to take the features from; None lets the profile choose.
         steps: steps of the optimiser (Adam).
         rate: its learning rate.
-        baseline: what the mask hides the image with: black, white, mean, blur, noise or zero.
+        baseline: what the mask hides the image with: black, white, mean, organ, blur, noise or zero.
         batch_size: images at a time.
         profile: the wired profile.
         generator: for the noise baseline.

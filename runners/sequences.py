@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from runners.asking import ask
 from runners.baselines import baseline as content
 from runners.models import as_input, preserved, run, unwrap
-from runners.registry import Progress, no_progress, seeded
+from runners.registry import Progress, Score, no_progress, seeded
 from runners.targets import Target, resolve
 from taxonomy.errors import TargetError
 
@@ -70,23 +71,50 @@ def rank_channels(
         ImageError, ModelError: the input does not fit or the model fails.
     """
     model, x = unwrap(model), as_input(model, x)
-    count = x.shape[1]
+    with preserved(model, seed), torch.no_grad():
+        resolved = resolve(target, run(model, x.clone()), x, task)
+        values = channel_shapley(model, x, resolved.score, baseline, batch_size, progress, seeded(seed))
+    return Ranking(values.float(), resolved.text)
+
+
+def channel_shapley(
+    model: Callable[[Tensor], Any],
+    x: Tensor,
+    score: Score,
+    baseline: str,
+    batch_size: int,
+    progress: Progress,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return the exact Shapley value of every input channel, float64 ``(B, C)`` on the CPU.
+
+    Args:
+        model: network in eval mode.
+        x: ``(B, C, *spatial)``, 2 to 10 channels.
+        score: one number per output row.
+        baseline: what an absent channel shows.
+        batch_size: images that go through the model at a time.
+        progress: told the model rows done.
+        generator: of the noise baseline.
+
+    Raises:
+        TargetError: there is one channel only, or there are too many.
+    """
+    images, count = x.shape[:2]
     if not 2 <= count <= MOST:
         raise TargetError(f"the image has {count} channels; 2 to {MOST} can be ranked against each other")
     coalitions = torch.tensor(list(itertools.product((False, True), repeat=count)))
-    images = len(x)
-    with preserved(model, seed), torch.no_grad():
-        resolved = resolve(target, run(model, x.clone()), x, task)
-        base = content(x, baseline, seeded(seed))
+    base = content(x, baseline, generator)
 
-        def keep(jobs: Tensor) -> Tensor:
-            return coalitions[jobs // images].to(x.device)
+    def keep(jobs: Tensor) -> Tensor:
+        return coalitions[jobs // images].to(x.device)
 
-        def fill(rows: Tensor, kept: Tensor) -> Tensor:
-            return torch.where(kept.view(*kept.shape, *[1] * (x.ndim - 2)), x[rows], base[rows])
+    def fill(rows: Tensor, kept: Tensor) -> Tensor:
+        return torch.where(kept.view(*kept.shape, *[1] * (x.ndim - 2)), x[rows], base[rows])
 
-        rows = torch.arange(len(coalitions) * images) % images
-        asked = ask(model, x, fill, resolved.score, rows, keep, batch_size, progress)
+    rows = torch.arange(len(coalitions) * images) % images
+    with torch.no_grad():
+        asked = ask(model, x, fill, score, rows, keep, batch_size, progress)
         scores = torch.cat([answers.double().cpu() for *_, answers in asked]).view(len(coalitions), images)
     values = torch.zeros(images, count, dtype=torch.float64)
     sizes = coalitions.sum(1)
@@ -97,4 +125,4 @@ def rank_channels(
             [1 / (count * math.comb(count - 1, int(size))) for size in sizes[without]], dtype=torch.float64
         )
         values[:, channel] = weight @ (scores[joined] - scores[without])
-    return Ranking(values.float(), resolved.text)
+    return values

@@ -8,11 +8,14 @@ database holds the write, and goes when the last row that names it goes.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import statistics
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -30,7 +33,9 @@ from sqlalchemy.orm import registry
 from sqlalchemy.pool import StaticPool
 from sqlmodel import AutoString, Field, Session, SQLModel, col, create_engine, or_, select
 
+from runners import forms
 from runners.case import Answered, Case, Measured, Result
+from runners.discovery import Insight
 from runners.gate import Explanation
 from runners.images import Grid, Image
 from taxonomy.errors import AtlasError, UnknownIdError
@@ -84,7 +89,8 @@ class Run(Row, table=True):
     seed: int | None = None
     error: str | None = None
     facts: Facts = _json()
-    """Image, model and answer in full: what :class:`runners.case.Case` says beyond its arrays."""
+    """Image, model and answer in full: what :class:`runners.case.Case` says beyond its arrays; and of an insight what
+    its form says, under ``insight``."""
     parameters: Facts = _json()
     versions: Facts = _json()
     notes: list[str] = _json_list()
@@ -92,7 +98,7 @@ class Run(Row, table=True):
     pictures: Hash
     """File of the preview, the model's label map and the reference mask."""
     maps: Hash | None = None
-    """File of the map; None when the method failed."""
+    """File of the map, or of the arrays of an insight; None when the method failed."""
 
 
 class Score(Row, table=True):
@@ -119,6 +125,27 @@ class Rating(Row, table=True):
     """Who rates: an audience id."""
 
 
+@dataclass(frozen=True)
+class Rated:
+    """What people think of a method by one criterion.
+
+    Attributes:
+        method: method id.
+        criterion: what was rated.
+        images: images rated, the number that the interval rests on: stars for one image are averaged first.
+        mean: stars, 1 (poor) to 5 (good).
+        low: lower end of the 95 % interval of the mean, in stars.
+        high: its upper end.
+    """
+
+    method: str
+    criterion: str
+    images: int
+    mean: float
+    low: float
+    high: float
+
+
 R = TypeVar("R", bound=SQLModel)
 
 
@@ -142,7 +169,7 @@ class Store:
         Raises:
             AtlasError: the database or the folder cannot be written; nothing is left behind then.
         """
-        explanation = result.explanation
+        found = result.found
         pictures = {"picture": _preview(case.image)}
         if case.marked is not None:
             pictures["marked"] = case.marked.numpy().astype(np.int16)
@@ -163,20 +190,25 @@ class Store:
             "facts": _facts(case),
             "error": result.error,
         }
-        if explanation is not None:
-            files["maps"] = {"values": explanation.values[0].numpy()}
+        if isinstance(found, Explanation):
+            files["maps"] = {"values": found.values[0].numpy()}
+            fields |= {"target_score": float(found.target_scores[0]), "signed": found.signed}
+        elif found is not None:
+            facts, tensors = forms.packed(found.form)
+            files["maps"] = {name: tensor.numpy() for name, tensor in tensors.items()}
+            fields |= {"target_score": found.target_score}
+            fields["facts"]["insight"] = {"form": forms.name_of(found.form), "facts": facts}
+        if found is not None:
             fields |= {
-                "target": explanation.target,
-                "target_score": float(explanation.target_scores[0]),
-                "signed": explanation.signed,
-                "seconds": explanation.seconds,
-                "forward": explanation.passes.get("forward", 0),
-                "backward": explanation.passes.get("backward", 0),
-                "seed": explanation.seed,
-                "parameters": dict(explanation.parameters),
-                "versions": dict(explanation.versions),
-                "notes": list(explanation.notes),
-                "cautions": list(explanation.cautions),
+                "target": found.target,
+                "seconds": found.seconds,
+                "forward": found.passes.get("forward", 0),
+                "backward": found.passes.get("backward", 0),
+                "seed": found.seed,
+                "parameters": dict(found.parameters),
+                "versions": dict(found.versions),
+                "notes": list(found.notes),
+                "cautions": list(found.cautions),
             }
         names = {kind: _content_name(arrays) for kind, arrays in files.items()}
         run = checked_row(Run, fields | names)
@@ -255,14 +287,45 @@ class Store:
         with self._reading() as session:
             return list(session.exec(select(Rating).where(Rating.run == run_id).order_by(col(Rating.id))))
 
+    def rated(self, *, audience: str | None = None, modality: str | None = None) -> list[Rated]:
+        """Sum up all ratings, the best method first.
+
+        A later rating of a run by the same audience replaces the earlier one. The interval is Wilson's, with the stars
+        taken as a share of the way from 1 to 5: stars spread less than such a share at most can, so it is wide enough
+        for few images too, where a bootstrap of three equal ratings would be certain.
+
+        Args:
+            audience: only ratings of this audience.
+            modality: only images of this modality.
+        """
+        query = select(Rating, Run).where(Rating.run == Run.id).order_by(col(Rating.id))
+        if audience is not None:
+            query = query.where(Rating.audience == audience)
+        if modality is not None:
+            query = query.where(Run.modality == modality)
+        with self._reading() as session:
+            rows = [(rating, run.method, run.image_sha256) for rating, run in session.exec(query)]
+        last = {(r.run, r.criterion, r.audience): (method, image, r.stars) for r, method, image in rows}
+        stars: dict[tuple[str, str], dict[str, list[int]]] = {}
+        for (_, criterion, _), (method, image, given) in last.items():
+            stars.setdefault((method, criterion), {}).setdefault(image, []).append(given)
+        found = []
+        for (method, by), images in stars.items():
+            mean = statistics.fmean(statistics.fmean(given) for given in images.values())
+            low, high = (1 + 4 * share for share in wilson((mean - 1) / 4, len(images)))
+            found.append(Rated(method, by, len(images), mean, low, high))
+        return sorted(found, key=lambda one: (one.criterion, -one.mean, one.method))
+
     def load_maps(self, run_id: int) -> torch.Tensor:
         """Return the map of a run, float32 ``(*input spatial)``.
 
         Raises:
             UnknownIdError: there is no such run.
-            AtlasError: the method failed, so there is no map; or its file is gone or damaged.
+            AtlasError: there is no map: the method failed or gives none; or its file is gone or damaged.
         """
         run = self.get_run(run_id)
+        if told := run.facts.get("insight"):
+            raise AtlasError(f"run {run_id} has no map: {run.method} gives {told['form']}")
         if run.maps is None:
             raise AtlasError(f"run {run_id} has no map: {run.error or 'its method failed'}")
         return torch.from_numpy(self._read(run.maps)["values"])
@@ -286,8 +349,12 @@ class Store:
                 for one in scores
                 if one.run == run.id
             )
-            explanation = None if run.maps is None else _explanation(run, self._read(run.maps)["values"])
-            results.append(Result(run.method, explanation, measured, run.error, run.id))
+            explanation, insight = None, None
+            if run.maps is not None and "insight" in run.facts:
+                insight = _insight(run, self._read(run.maps))
+            elif run.maps is not None:
+                explanation = _explanation(run, self._read(run.maps)["values"])
+            results.append(Result(run.method, explanation, measured, run.error, run.id, insight))
         return _case(runs[0], self._read(runs[0].pictures)), results
 
     def delete_run(self, run_id: int) -> None:
@@ -410,6 +477,14 @@ class Store:
         if _content_name(arrays) != name:
             raise AtlasError(f"the arrays {name[:12]}… of this run were changed; delete the run")
         return arrays
+
+
+def wilson(share: float, number: int, z: float = 1.959964) -> tuple[float, float]:
+    """Return Wilson's score interval of a share in [0, 1] of so many, 95 % by default."""
+    scale = 1 + z**2 / number
+    middle = (share + z**2 / (2 * number)) / scale
+    reach = z / scale * math.sqrt(share * (1 - share) / number + z**2 / (4 * number**2))
+    return middle - reach, middle + reach
 
 
 def open_store(url: str | None = None, folder: str | os.PathLike[str] | None = None) -> Store:
@@ -605,6 +680,24 @@ def _explanation(run: Run, values: Array) -> Explanation:
         target=run.target or "",
         target_scores=torch.tensor([run.target_score]),
         signed=bool(run.signed),
+        notes=tuple(run.notes),
+        cautions=tuple(run.cautions),
+        parameters=run.parameters,
+        passes={"forward": run.forward or 0, "backward": run.backward or 0},
+        seconds=run.seconds or 0.0,
+        seed=run.seed or 0,
+        versions=run.versions,
+    )
+
+
+def _insight(run: Run, arrays: Mapping[str, Array]) -> Insight:
+    told = run.facts["insight"]
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return Insight(
+        form=forms.unpacked(told["form"], told["facts"], tensors),
+        method=run.method,
+        target=run.target or "",
+        target_score=run.target_score or 0.0,
         notes=tuple(run.notes),
         cautions=tuple(run.cautions),
         parameters=run.parameters,

@@ -93,11 +93,25 @@ SPECIAL = (Contrast, Expected, Similarity, Box)
 
 @dataclass(frozen=True)
 class Resolved:
-    """A target made ready: the score, its description, and what the user must know about it."""
+    """A target made ready.
+
+    Attributes:
+        score: one number per output row.
+        text: what is explained, in words.
+        cautions: what the user must know about it.
+        others: the scores of the other labels, from the one after the explained label on; of a segmentation, at the
+            same places. Empty for a single output and for targets that are no label.
+        confidence: the probability that the model gives to what is explained, 0 to 1; of a region, the mean over it.
+        decision: 1 where the model decides for what is explained, else 0; of a region, the share of it. Both None
+            where the target is no probability, no decision.
+    """
 
     score: Score
     text: str
     cautions: tuple[str, ...] = ()
+    others: tuple[Score, ...] = ()
+    confidence: Score | None = None
+    decision: Score | None = None
 
 
 def plain(target: Any) -> Target:
@@ -186,7 +200,15 @@ def task_of(outputs: Any, x: Tensor) -> str:
     )
 
 
-def resolve(target: Target, outputs: Any, x: Tensor, task: str | None = None, labels: Sequence[str] = ()) -> Resolved:
+def resolve(
+    target: Target,
+    outputs: Any,
+    x: Tensor,
+    task: str | None = None,
+    labels: Sequence[str] = (),
+    *,
+    multilabel: bool = False,
+) -> Resolved:
     """Turn a target into a score.
 
     Args:
@@ -195,6 +217,7 @@ def resolve(target: Target, outputs: Any, x: Tensor, task: str | None = None, la
         x: ``(B, C, *spatial)``.
         task: The task when it is known better than the shape tells (a binary classifier has one output too).
         labels: Names of the labels, for the description.
+        multilabel: The labels of a classifier do not exclude each other.
 
     Raises:
         TargetError: the target does not fit the output.
@@ -230,14 +253,56 @@ def resolve(target: Target, outputs: Any, x: Tensor, task: str | None = None, la
     column = torch.zeros_like(chosen) if signed_label else chosen
     sign = (2.0 * chosen - 1.0) if signed_label else torch.ones_like(chosen, dtype=output.dtype)
 
-    def score(outputs: Any, rows: Tensor) -> Tensor:
+    def score(outputs: Any, rows: Tensor, step: int = 0) -> Tensor:
         values = primary(outputs)
         values = values[:, None] if values.ndim == 1 else values
         at = rows.to(values.device)
-        return values.gather(1, column[at, None])[:, 0] * sign[at].to(values.dtype)
+        return values.gather(1, (column[at, None] + step) % values.shape[1])[:, 0] * sign[at].to(values.dtype)
 
-    what = "label" if task == "classification" else "output"
-    return Resolved(score, f"{what} {_names(chosen, _both(labels) if signed_label else labels)}")
+    others = _others(score, output.shape[1])
+    if task != "classification":
+        return Resolved(score, f"output {_names(chosen, labels)}", others=others)
+    text = f"label {_names(chosen, _both(labels) if signed_label else labels)}"
+    if signed_label:
+        return Resolved(
+            score,
+            text,
+            (),
+            others,
+            lambda outputs, rows: score(outputs, rows).sigmoid(),
+            lambda outputs, rows: _won(score(outputs, rows)),
+        )
+    likely = _likely(output, multilabel)
+
+    def confidence(outputs: Any, rows: Tensor) -> Tensor:
+        return score(likely(primary(outputs)), rows)
+
+    def decision(outputs: Any, rows: Tensor) -> Tensor:
+        if multilabel:
+            return _won(confidence(outputs, rows) - 0.5)
+        values = primary(outputs)
+        return (values.argmax(1) == chosen[rows.to(values.device)]).to(values.dtype)
+
+    return Resolved(score, text, (), others, confidence, decision)
+
+
+def _others(score: Callable[..., Tensor], count: int) -> tuple[Score, ...]:
+    """Return the scores of the other outputs than the explained one, of ``count``."""
+    return tuple(functools.partial(score, step=step) for step in range(1, count))
+
+
+def _won(margin: Tensor) -> Tensor:
+    return (margin > 0).to(margin.dtype)
+
+
+def _likely(output: Tensor, multilabel: bool) -> Callable[[Tensor], Tensor]:
+    """Return what makes probabilities of outputs ``(N, K, ...)``: nothing where they are probabilities already."""
+    inside = bool((output >= 0).all()) and bool((output <= 1).all())
+    if inside and (multilabel or output.shape[1] == 1 or bool(((output.sum(1) - 1).abs() < 1e-3).all())):
+        return lambda values: values
+    if multilabel or output.shape[1] == 1:
+        return torch.sigmoid
+    return lambda values: values.softmax(1)
 
 
 def _from_boxes(target: Target, found: list[Detections] | None, x: Tensor) -> Resolved:
@@ -258,7 +323,7 @@ def _from_boxes(target: Target, found: list[Detections] | None, x: Tensor) -> Re
         assert found is not None
         return torch.stack([likeness(one, boxes[row]) for one, row in zip(found, rows.tolist(), strict=True)])
 
-    return Resolved(score, "; ".join(box.text() for box in boxes) + ", its score times the overlap")
+    return Resolved(score, "; ".join(box.text() for box in boxes) + ", its score times the overlap", confidence=score)
 
 
 def _from_vector(target: Contrast | Expected | Similarity, output: Tensor, labels: Sequence[str]) -> Resolved:
@@ -301,7 +366,12 @@ def _contrast(target: Contrast, output: Tensor, labels: Sequence[str]) -> Resolv
         values, at = primary(outputs), rows.to(output.device)
         return (values.gather(1, label[at, None]) - values.gather(1, versus[at, None]))[:, 0]
 
-    return Resolved(score, f"label {_names(label, labels)} rather than {_names(versus, labels)}")
+    return Resolved(
+        score,
+        f"label {_names(label, labels)} rather than {_names(versus, labels)}",
+        confidence=lambda outputs, rows: score(outputs, rows).sigmoid(),
+        decision=lambda outputs, rows: _won(score(outputs, rows)),
+    )
 
 
 def _expected(target: Expected, output: Tensor) -> Resolved:
@@ -395,17 +465,29 @@ def _from_region(target: Target, output: Tensor, x: Tensor, labels: Sequence[str
         cautions.append("The model marks no pixel of this label; the pixel that comes closest is explained instead.")
     weight = mask.to(output.dtype)
 
-    def score(outputs: Any, rows: Tensor) -> Tensor:
+    def score(outputs: Any, rows: Tensor, step: int = 0) -> Tensor:
         values = primary(outputs)
         at = rows.to(values.device)
-        own = values[torch.arange(len(values), device=values.device), column[at]]
+        own = values[torch.arange(len(values), device=values.device), (column[at] + step) % values.shape[1]]
         return (own * weight[at]).flatten(1).sum(1) * sign[at]
+
+    likely, size = _likely(output, multilabel=False), weight.flatten(1).sum(1)
+
+    def confidence(outputs: Any, rows: Tensor) -> Tensor:
+        share = score(likely(primary(outputs)), rows) / size[rows.to(size.device)]
+        return torch.where(sign[rows.to(sign.device)] < 0, 1 + share, share)
+
+    def decision(outputs: Any, rows: Tensor) -> Tensor:
+        values, at = primary(outputs), rows.to(weight.device)
+        found = (likely(values)[:, 0] > 0.5).long() if single else values.max(1).indices
+        kept = (found == chosen[at].view(shape)).to(values.dtype)
+        return (kept * weight[at]).flatten(1).sum(1) / size[at]
 
     sizes_text = ", ".join(str(int(n)) for n in mask.flatten(1).sum(1))
     unit = "voxels" if len(spatial) == 3 else "pixels"
     names = _names(chosen, _both(labels) if single else labels)
     text = f"label {names} {where} ({sizes_text} {unit}), sum of its logits"
-    return Resolved(score, text, tuple(cautions))
+    return Resolved(score, text, tuple(cautions), _others(score, output.shape[1]), confidence, decision)
 
 
 def _part(target: Region, own: Tensor, image: tuple[int, ...]) -> tuple[Tensor, str]:

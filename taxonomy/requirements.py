@@ -9,6 +9,15 @@ from typing import Any
 from taxonomy.schema import NeedWord, Requires
 
 
+def sane_below(task: str | None) -> float:
+    """Return the similarity to the map under random weights above which a map fails the randomisation test.
+
+    Of a segmentation the region that is explained stays where it is, so even maps by occlusion, which only asks the
+    model, stay as like as 0.85.
+    """
+    return 0.9 if task == "segmentation" else 0.5
+
+
 @dataclass(frozen=True)
 class Profile:
     """What a model and its owner can offer. What is in neither ``has`` nor ``lacks`` is unknown."""

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from runners.models import profile
+from runners.models import profile, randomise, twin_of
 from runners.registry import injected, no_progress, parameters, seeded
 
 SHAPES = [(3, 2, 10, 13), (3, 1, 6, 7, 5)]
@@ -42,6 +42,15 @@ def score(outputs, _rows):
     return outputs[:, 0]
 
 
+def confidence(outputs, _rows):
+    """That of another output, which falls when images are blurred."""
+    return outputs[:, -1].sigmoid()
+
+
+def decision(outputs, rows):
+    return (score(outputs, rows) > -5.8).float()
+
+
 def images(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=seeded(5))
 
@@ -66,6 +75,14 @@ def again_on(model):
     return explain_again
 
 
+def members(model, count=2):
+    """Models built alike, with other weights."""
+    found = [twin_of(model) for _ in range(count)]
+    for number, member in enumerate(found):
+        randomise(list(member.parameters()), seeded(50 + number))
+    return tuple(found)
+
+
 def run(function, model, x, values, seed=0, **given):
     """Call a metric as the gate does, with what it asks for."""
     wanted = {*injected(function), *parameters(function)}
@@ -74,6 +91,13 @@ def run(function, model, x, values, seed=0, **given):
         "progress": no_progress,
         "explain_again": again_on(model),
         "spacing": None,
+        "others": tuple(lambda outputs, _rows, k=k: outputs[:, k] for k in range(1, 4)),
+        "settings": {},
+        # the same images, something taken out of the mask
+        "reference": x.where(~mask_of(x)[:, None], 0.5 * x - 0.3) if "reference" in wanted else None,
+        "members": members(model) if "members" in wanted else (),
+        "confidence": confidence,
+        "decision": decision,
         "channels": gradients_by_channel(model, x) if "channels" in wanted and "channels" not in given else None,
         "profile": profile(model, x) if "profile" in wanted and "profile" not in given else None,
     } | given

@@ -606,3 +606,28 @@ def test_runs_says_what_is_wrong_when_the_store_cannot_be_opened(monkeypatch: py
         results.store.clear()
         app = opened("runs")
         assert "database" in app.error[0].value
+
+
+@pytest.mark.parametrize("volume", [False, True])
+def test_a_stored_run_shows_every_form_of_insight(volume: bool) -> None:
+    from test_panels import all_forms, insight
+    from test_store import case
+
+    from runners.case import Result
+    from views import results
+
+    one = case(volume=volume)
+    forms = all_forms(one.image.shape)
+    for form in forms:
+        results.store().add_run(one, Result("tcav", insight=insight(form)))
+    app = opened("run", run=one.key)
+    shown = text(app)
+    assert [link.label for link in app.get("page_link")].count("TCAV") == len(forms)
+    for words in ("Explained: **label 1**", "The lesion is dark.", "It is large.", "Counterfactual validity"):
+        assert words in shown, words
+    assert "the score goes" not in shown
+    slider = next(one for one in app.slider if str(one.key).startswith("frame-"))
+    assert slider.value == 4
+    fine(slider.set_value(1).run())
+    look = next(one for one in app.pills if str(one.key).startswith("concept-"))
+    fine(look.select("shadow").run())

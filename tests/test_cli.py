@@ -393,6 +393,32 @@ def test_out_has_everything_and_nothing_of_the_patient(folder: Path) -> None:
         assert str(folder).encode() not in data, path.name
 
 
+def test_sanity_gives_a_verdict_and_writes_it_as_a_page(folder: Path) -> None:
+    given = ("sanity", "--model", "chest_xray_cnn", "--image", "chest_radiograph", "--budget", "5min")
+    methods = ("--method", "guided_backprop", "--method", "vanilla_gradient")
+    printed, _ = run(*given, *methods, "--out", folder / "out")
+    assert "Do not rely on Guided Backpropagation here" in printed
+    assert "No training images were given" in printed
+    assert "Sanity Checks for Saliency Maps" in printed
+    made = {path.name for path in (folder / "out").iterdir()}
+    assert {"sanity.html", "sanity.json", "run.json", "report.html", "guided_backprop.png"} <= made
+    record = json.loads((folder / "out" / "sanity.json").read_text(encoding="utf-8"))
+    found = {(one["method"], one["test"]): one["verdict"] for one in record["findings"]}
+    assert found["guided_backprop", "cascade"] == "fails"
+    assert found["vanilla_gradient", "cascade"] == "passes"
+    assert "is not empty" in run(*given, *methods, "--out", folder / "out", code=2)[1]
+
+
+def test_sanity_takes_an_own_model_a_mask_and_training_images(folder: Path) -> None:
+    given = ["sanity", "--model", folder / "segmenter.safetensors", "--factory", f"{folder / 'nets.py'}:segmenter"]
+    given += ["--image", folder / "patient_smith.png", "--method", "occlusion", "--json"]
+    found = json.loads(run(*given, "--mask", folder / "mask.png")[0])
+    assert "finding" in found["tests"]
+    assert "patient_smith" not in json.dumps(found)
+    assert "is no folder" in run(*given, "--train-data", folder / "nowhere", code=2)[1]
+    assert "did you mean occlusion" in run(*given, "--method", "oclusion", code=2)[1]
+
+
 def test_a_volume_gives_nifti_on_its_own_grid(folder: Path) -> None:
     explain(folder, "--method", "vanilla_gradient", "--out", folder / "out", image="volume.nii.gz")
     given, made = nib.load(folder / "volume.nii.gz"), nib.load(folder / "out" / "vanilla_gradient.nii.gz")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as Pillow
+from test_panels import all_forms, insight
 from test_store import case, explanation
 
 from runners import load_image
@@ -59,6 +60,26 @@ def test_files_and_record(tmp_path: Path) -> None:
     assert first["files"] == {"png": "rise.png", "npz": "rise.npz"}
     assert first["seconds"] == 0.5
     assert second == {"method": "lrp", "error": "lrp cannot explain this model: it has no ReLU."}
+
+
+def test_insights_are_exported_with_their_arrays(tmp_path: Path) -> None:
+    one = case()
+    forms = all_forms(one.image.shape)
+    made = [replace(insight(forms[1]), method="knn_retrieval"), replace(insight(forms[3]), method="latent_shift")]
+    written = save(tmp_path / "out", one, [Result(each.method, insight=each) for each in made], KB)
+    names = {path.name for path in written}
+    assert {"knn_retrieval.png", "knn_retrieval.npz", "latent_shift.gif", "report.html"} <= names
+    assert "knn_retrieval.gif" not in names
+    arrays = np.load(tmp_path / "out" / "knn_retrieval.npz")
+    assert arrays["images"].shape == (3, 1, *one.image.shape)
+    cases, shift = json.loads((tmp_path / "out" / "run.json").read_text())["results"]
+    assert cases["form"] == "cases"
+    assert cases["found"]["roles"] == ["most alike"] * 3
+    assert cases["found"]["index"] == [0, 1, 2]
+    assert "images" not in cases["found"]
+    assert shift["files"]["gif"] == "latent_shift.gif"
+    with Pillow.open(tmp_path / "out" / "latent_shift.gif") as animation:
+        assert animation.n_frames == 8
 
 
 def test_one_method_twice_keeps_both(tmp_path: Path) -> None:

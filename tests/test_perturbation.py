@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.sparse.linalg
 import torch
 from captum.attr import FeatureAblation, KernelShap, Occlusion, ShapleyValues
 from skimage.measure import label
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from runners import coalitions, perturbation
 from runners.asking import looks, settle
-from runners.baselines import BASELINES, FILLINGS, baseline, filling, inpainted
+from runners.baselines import BASELINES, FILLINGS, baseline, filling, imputed, inpainted
 from runners.coalitions import (
     feature_ablation,
     kernel_shap,
@@ -214,16 +215,76 @@ def test_fillings_are_the_baselines_and_one_more():
     for kind in BASELINES:
         expected = torch.where(kept[:, None], x[rows], baseline(x, kind, seeded(1))[rows])
         assert torch.equal(filling(x, kind, seeded(1))(rows, kept), expected)
-    assert set(FILLINGS) - set(BASELINES) == {"inpaint"}
-    with pytest.raises(TargetError, match="'grey'.*inpaint"):
+    assert set(FILLINGS) - set(BASELINES) == {"inpaint", "impute"}
+    with pytest.raises(TargetError, match="'grey'.*impute"):
         filling(x, "grey", seeded(0))
 
 
+def linear(x, kept):
+    """ROAD's system, pixel by pixel: neighbours weigh a half per axis they lie off; the neighbours inside sum to 1."""
+    unknown = [tuple(at) for at in np.argwhere(~kept.numpy())]
+    number = {at: i for i, at in enumerate(unknown)}
+    matrix, right = scipy.sparse.eye(len(unknown), format="lil"), np.zeros(len(unknown))
+    for at, i in number.items():
+        near = {}
+        for off in itertools.product((-1, 0, 1), repeat=x.ndim):
+            other = tuple(a + o for a, o in zip(at, off, strict=True))
+            if any(off) and all(0 <= a < side for a, side in zip(other, x.shape, strict=True)):
+                near[other] = 0.5 ** sum(map(abs, off))
+        for other, weight in near.items():
+            share = weight / sum(near.values())
+            if other in number:
+                matrix[i, number[other]] -= share
+            else:
+                right[i] += share * float(x[other])
+    found = x.clone()
+    found[~kept] = torch.from_numpy(scipy.sparse.linalg.spsolve(matrix.tocsc(), right))
+    return found
+
+
+@pytest.mark.parametrize(("holes", "error"), [("scattered", 0.002), ("one", 0.08)])
+@pytest.mark.parametrize("shape", [(32, 27), (9, 12, 10), (1, 7)])
+def test_imputation_solves_the_system_of_road(shape, holes, error):
+    axes = torch.meshgrid(*[torch.arange(side, dtype=torch.float64) for side in shape], indexing="ij")
+    x = sum(torch.sin(axis / 3 + k) for k, axis in enumerate(axes)) + torch.randn(shape, generator=seeded(2)) / 4
+    kept = torch.rand(shape, generator=seeded(3)) < 0.4
+    if holes == "one":
+        kept = torch.ones(shape, dtype=torch.bool)
+        kept[tuple(slice(side // 6, side // 6 + 2 * side // 3) for side in shape)] = False
+    found = imputed(x[None, None], kept[None])[0, 0]
+    assert torch.equal(found[kept], x[kept])
+    assert float((found - linear(x, kept)).abs().max()) < error * float(x.std())
+
+
+def test_impute_adds_grain_where_something_is_gone():
+    x, kept = images(2, 2, 12, 16), torch.rand(2, 12, 16, generator=seeded(4)) < 0.5
+    found = filling(x, "impute", seeded(0))(torch.arange(2), kept)
+    grain = (found - torch.where(kept[:, None], x, imputed(x, kept))) / x.std((2, 3), correction=0, keepdim=True)
+    assert not grain[kept[:, None].expand_as(x)].any()
+    assert float(grain[~kept[:, None].expand_as(x)].std()) == pytest.approx(0.01, rel=0.1)
+    alone = filling(x[1:], "impute", seeded(0))(torch.zeros(1, dtype=torch.long), kept[1:])
+    assert torch.allclose(alone, found[1:], atol=1e-6)
+
+
+def test_the_organ_is_the_body_without_its_background():
+    x = torch.full((2, 2, 20, 24), -1.0)
+    x[:, 0, 5:15, 6:18] = torch.randn(10, 12, generator=seeded(6)) + 4
+    x[:, 1, 5:15, 6:18] = 3
+    x[1] = images(1, 2, 20, 24)[0]  # filled by the body
+    found = baseline(x, "organ", seeded(0))
+    assert torch.allclose(found[0, 0], x[0, 0, 5:15, 6:18].mean(), atol=1e-6)
+    assert torch.allclose(found[0, 1], torch.tensor(3.0))
+    assert torch.allclose(found[1], x[1].mean((1, 2), keepdim=True), atol=0.05)
+    nothing = torch.ones(1, 1, 8, 8)
+    assert torch.equal(baseline(nothing, "organ", seeded(0)), nothing)
+
+
 @pytest.mark.parametrize("function", FAST)
-def test_inpainting_works_for_all_and_image_by_image(function):
+@pytest.mark.parametrize("kind", ["inpaint", "impute"])
+def test_inpainting_works_for_all_and_image_by_image(function, kind):
     model, x = Net(1, 2), images(2, 1, 14, 14)
-    both = run(function, model, x, baseline="inpaint", **FAST[function])
-    alone = run(function, model, x[1:], baseline="inpaint", **FAST[function])
+    both = run(function, model, x, baseline=kind, **FAST[function])
+    alone = run(function, model, x[1:], baseline=kind, **FAST[function])
     assert both.values.isfinite().all()
     assert torch.allclose(both.values[1:], alone.values, atol=1e-5)
 

@@ -299,11 +299,68 @@ def test_dropping_a_publication_is_seen(toy: KB) -> None:
     assert stability(toy, sample=1)["dropped"] == 1
 
 
+def test_only_what_a_publication_touches_is_ranked_anew(kb: KB) -> None:
+    """The shortcut of the stability against ranking everything anew."""
+    hider = Hider(kb)
+    challenging = [p for p, cited in hider.citing.items() if any(kind == "challenges" for kind, _ in cited)]
+    dropped = [*sorted(kb.publications)[::220], *sorted(challenging)[::60]]
+    assert len(dropped) >= 6
+    moved = 0
+    for publication in dropped:
+        less = hider.without([publication])
+        touched = bt.touched_by(kb, publication, hider)
+        for query in fixed_questions(kb)[:6]:
+            before, after = ({r.method: r.score for r in recommend(query, one)} for one in (kb, less))
+            changed = {m for m in before | after if before.get(m) != after.get(m)}
+            assert changed <= touched, (publication, query)
+            moved += len(changed)
+    assert moved
+
+
+def test_the_goal_is_what_was_tried_not_what_held_up(kb: KB) -> None:
+    asked = [q for q in questions(kb) if q.held_up]
+    assert {q.with_goal.goal for q in asked} >= {"where", "uncertainty", "which_concept"}
+    for question in asked[::10]:
+        publication = kb.publications[question.publication]
+        lie = publication.model_copy(
+            update={"claims": [c.model_copy(update={"outcome": "mixed"}) for c in publication.claims]}
+        )
+        assert bt.goal_of(kb, lie) == bt.goal_of(kb, publication)
+        assert replace(question.with_goal, goal=None, intrinsic=False) == question.query
+
+
+def test_baselines_hear_the_goal(kb: KB) -> None:
+    query = Query(modality=("mri",), goal="uncertainty")
+    setting = Setting(query, kb, tuple(recommend(query, kb)))
+    for name in ("popularity", "popularity_in_modality", "random_feasible"):
+        listed = [m for group in CONTENDERS[name](setting) for m in group]
+        assert listed
+        assert {kb.methods[m].family for m in listed} == {"uncertainty"}
+
+
+def test_the_ceiling_by_hand(kb: KB) -> None:
+    asked = [q for q in questions(kb) if q.held_up][:12]
+    cases = list(ask_all(kb, asked))
+    top = bt._ceiling(cases)
+    hits = [measured(c.rankings["xai_atlas"], c.question.held_up)["hit@5"] for c in cases]
+    assert 1 >= top["evidence"] >= top["evidence_here"] > 0
+    assert top["evidence"] >= sum(hits) / len(hits)
+    for case in cases:
+        rest = {i: p for i, p in kb.publications.items() if i != case.question.publication and p.study}
+        for method in case.question.held_up & {m for m, _ in case.serving}:
+            used = any(method in methods_of(p) for p in rest.values())
+            assert method in case.evidenced or not used
+            here = [p for p in rest.values() if set(p.study.modalities) & set(case.question.query.modality)]
+            assert method in case.evidenced_here or not any(method in methods_of(p) for p in here)
+    single = [replace(c, question=replace(c.question, held_up=frozenset({f"m{i % 6}"}))) for i, c in enumerate(cases)]
+    assert bt._ceiling(single)["five_in_hindsight"] == pytest.approx(10 / 12, abs=1e-4)
+
+
 def test_the_whole_back_test_on_a_small_one(toy: KB, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bt, "in_test", lambda publication: publication == sorted(toy.publications)[0])
     said: list[str] = []
     result = bt.backtest(toy, progress=said.append)
-    assert len(said) == 3
+    assert len(said) == 4
     assert json.loads(json.dumps(result)) == result
     for parts in result["results"].values():
         assert parts["all"]["publications"] == parts["development"]["publications"] + parts["test"]["publications"]

@@ -127,6 +127,8 @@ def test_what_sets_a_method_back_adds_up(kb: KB) -> None:
     assert found.text.startswith("B is number 2 of 2 with ")
     assert "A leads with" in found.text
     assert [one.criterion for one in found.setbacks] == ["evidence", "cost"]
+    assert "studies that used it (-" in found.text
+    assert "computing time (-" in found.text
     lost = sum(one.points for one in found.setbacks)
     assert lost == pytest.approx(ranked[1].score - ranked[0].score, abs=0.01)
     assert found.setbacks[0].first[0].cites[0] == "p0"

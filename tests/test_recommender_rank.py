@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +20,7 @@ import yaml
 from recommender import Answer, Evidence, Measured, Query, Recommendation, answer, parse, recommend
 from recommender.case import ARCHITECTURES, case_of
 from recommender.points import SECONDS_PER_PASS, Points
-from recommender.rank import CRITERIA, estimate
+from recommender.rank import CRITERIA, NAMES, estimate
 from taxonomy import KB, Profile, UnknownIdError, load_kb
 from taxonomy.schema import (
     Challenge,
@@ -121,7 +123,7 @@ def small(kb: KB, methods: Iterable[Method], papers: Iterable[Publication] = (),
         challenges={"speckle": challenge},
         metrics=metrics,
         tools={"box": tool},
-        publications={p.id: p for p in papers},
+        publications={p.id: p for p in (paper("s", [], study=None), *papers)},
     )
 
 
@@ -748,6 +750,34 @@ def test_every_answer_is_sound(kb: KB, asked: Mapping[str, Answer], question: di
                 assert reason.cites, (r.method, reason)
 
 
+FAR = {"near": r"a related modality|related modalities", "far": r"another modality|other modalities"}
+
+
+def test_every_reason_says_how_far_its_sources_are(kb: KB, asked: Mapping[str, Answer]) -> None:
+    seen = Counter[str]()
+    for question in sorted(asked)[::12]:
+        found = asked[question]
+        case = case_of(found.query, kb, None, (), ())
+        task = case.profile.task
+        for reason in (reason for r in found.recommendations for reason in r.reasons):
+            text = reason.text
+            for cited in reason.cites:
+                study = kb.publications[cited].study
+                if study is None:
+                    # what it says beside others is said of those
+                    alone = all(kb.publications[c].study is None for c in reason.cites)
+                    assert not alone or "no modality" in text or not (found.query.modality or task), (question, reason)
+                    continue
+                near, same_task = case.places[cited]
+                if near != "same":
+                    assert re.search(FAR[near], text), (question, reason, cited)
+                if not same_task:
+                    own = kb.vocabulary.tasks[study.task].name.lower() if study.task else "a task not told"
+                    assert "for other tasks" in text or f"for {own}" in text.lower(), (question, reason, cited)
+                seen[near] += 1
+    assert min(seen[near] for near in ("same", "near", "far")) > 100
+
+
 def test_json_is_the_public_interface(asked: Mapping[str, Answer]) -> None:
     found = json.loads(json.dumps(asked["is Grad-CAM or SHAP better for dermoscopy?"].as_json()))
     fields = "query recommendations panel roles ruled_out protocol cautions tools unstudied comparison message"
@@ -795,3 +825,20 @@ def test_every_criterion_speaks_somewhere(kb: KB) -> None:
         "named goal evidence comparison experts findings audience challenge cost tool runnable measured effort stage"
     )
     assert set(expected.split()) <= spoken
+
+
+def test_every_criterion_has_a_name(asked: Mapping[str, Answer]) -> None:
+    spoken = {r.criterion for found in list(asked.values())[::20] for rec in found.recommendations for r in rec.found}
+    assert spoken | {"runnable", "measured"} <= NAMES.keys()
+    assert not any("_" in name for name in NAMES.values())
+
+
+def test_uncertainty_is_checked_against_errors(kb: KB) -> None:
+    ask = Query(modality=("ct",), task="segmentation")
+    found = by_id(recommend(ask, kb))
+    assert set(found["mc_dropout"].metrics[:2]) == {"ece", "uncertainty_error_overlap"}
+    assert {"ece", "uncertainty_error_overlap"}.isdisjoint(found["grad_cam"].metrics)
+    assert not any(kb.metrics[m].property in ("faithfulness", "localisation") for m in found["mc_dropout"].metrics)
+    found = by_id(recommend(replace(ask, task="classification"), kb))
+    assert found["mc_dropout"].metrics[0] == "ece"
+    assert "uncertainty_error_overlap" not in found["mc_dropout"].metrics

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 import pytest
+from test_panels import all_forms, insight
 from test_store import case, explanation
 
 from recommender import answer
@@ -161,3 +162,21 @@ def test_other_images(kind: dict[str, int]) -> None:
 
 def test_notes_on_scores_are_told() -> None:
     assert "Deletion AUC: the baseline scores higher." in page().text
+
+
+def test_insights_stand_beside_the_maps() -> None:
+    one = case()
+    made = [
+        Result("knn_retrieval", insight=replace(insight(form), method="knn_retrieval", cautions=("A < B.",)))
+        for form in all_forms(one.image.shape)[1:4]
+    ]
+    both = page(results=[Result("rise", explanation(shape=(16, 16))), *made])
+    name = KB.methods["knn_retrieval"].name
+    assert both.text.count(f"{name} ") >= 3
+    assert "Beyond the maps" in both.text
+    assert "Known cases beside this one" in both.text
+    assert both.text.count("A < B.") == 3
+    assert "Beyond the maps" not in page().text
+    only = page(results=made)
+    assert "No method gave a map." in only.text
+    assert f"Explained: {made[0].insight.target if made[0].insight else ''}" in only.text

@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from runners.case import Answered, Case, Measured, Result
+from runners.discovery import Insight
+from runners.forms import Cases, Counterfactual, packed
 from runners.gate import Explanation
 from runners.images import Grid, Image
 from runners.store import Rating, Run, Score, Store, open_store
@@ -126,6 +129,36 @@ def test_a_case_comes_back_as_it_was(store: Store, kind: dict[str, int]) -> None
         restored, again_affine = again.image.to_original(again.image.values[0])
         assert restored.shape == original.shape
         np.testing.assert_array_equal(affine, again_affine)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        Cases(torch.tensor([3, 1]), torch.tensor([0.9, 0.5]), "likeness", ("most alike",) * 2, labels=("ill", "well")),
+        Counterfactual(torch.rand(3, 1, 4, 4), torch.rand(3), 0, 2, torch.rand(1, 4, 4), {"cf_validity": 1.0}),
+    ],
+    ids=lambda form: type(form).__name__,
+)
+def test_an_insight_comes_back_as_it_was(store: Store, form: Cases | Counterfactual) -> None:
+    one, made = case(), explanation()
+    insight = Insight(
+        form, "knn_retrieval", "label 1", 0.5, ("noted",), ("beware",), {"count": 2}, {"forward": 3, "backward": 0},
+        0.25, 4, {"torch": "2.13.0"},
+    )  # fmt: skip
+    kept = store.add_run(one, Result("knn_retrieval", insight=insight))
+    store.add_run(one, Result("rise", made))
+    back, other = store.load(one.key)[1]
+    assert other.explanation is not None
+    assert other.insight is None
+    assert back.explanation is None
+    assert back.found is back.insight is not None
+    assert vars(back.insight) | {"form": form} == vars(insight)
+    facts, arrays = packed(back.insight.form)
+    assert facts == packed(form)[0]
+    assert all(torch.equal(arrays[name], array) for name, array in packed(form)[1].items())
+    assert kept.id is not None
+    with pytest.raises(AtlasError, match="has no map: knn_retrieval gives"):
+        store.load_maps(kept.id)
 
 
 def test_nothing_that_names_the_users_file_or_patient_is_stored(tmp_path: Path, store: Store) -> None:
@@ -318,3 +351,33 @@ def test_bad_urls_are_sentences_without_the_password(url: str, message: str, tmp
     with pytest.raises(AtlasError, match=message) as caught:
         open_store(url, tmp_path)
     assert "secret" not in str(caught.value)
+
+
+def test_ratings_are_summed_up_by_method(store: Store) -> None:
+    def run(method: str, image: int, modality: str = "mri") -> int:
+        one = case(volume=modality == "mri")
+        one = replace(one, image=replace(one.image, sha256=f"{image:064x}"), modality=modality)
+        row = store.add_run(one, Result(method, explanation(method)))
+        assert row.id is not None
+        return row.id
+
+    first = run("rise", 1)
+    for stars in (1, 5):  # the opinion changed
+        store.add_rating(first, "usefulness", stars)
+    store.add_rating(run("rise", 1), "usefulness", 3)  # the same image again: 4 on average
+    store.add_rating(run("rise", 2, "ct"), "usefulness", 2)
+    store.add_rating(run("lime", 1), "usefulness", 5, "radiologist")
+    rise, lime = sorted(store.rated(), key=lambda one: one.method, reverse=True)
+    assert (rise.method, rise.images, rise.mean) == ("rise", 2, 3.0)
+    assert (lime.images, lime.mean) == (1, 5.0)
+    assert store.rated()[0].method == "lime"
+    assert lime.low == pytest.approx(1 + 4 * proportion_ci(1, 1)[0])
+    assert (rise.low, rise.high) == pytest.approx(tuple(1 + 4 * end for end in proportion_ci(1, 2)))
+    assert [one.method for one in store.rated(audience="radiologist")] == ["lime"]
+    assert store.rated(modality="mri", audience="nobody") == []
+    assert {one.method: one.mean for one in store.rated(modality="mri")} == {"rise": 4.0, "lime": 5.0}
+
+
+def proportion_ci(hits: int, number: int) -> tuple[float, float]:
+    found = binomtest(hits, number).proportion_ci(method="wilson")
+    return max(found.low, 0.0), found.high

@@ -238,3 +238,59 @@ def test_outputs_of_monai_are_understood() -> None:
     assert found_by(torch.rand(2, 3), (8, 8)) is None
     with pytest.raises(ModelError, match="boxes for 1 images, not for the 2"):
         resolve(None, outputs, torch.rand(2, 1, 8, 8, 8))
+
+
+def asked(target: Any, output: Tensor, x: Tensor, later: Tensor | None = None, **more: Any) -> tuple[Tensor, Tensor]:
+    resolved = resolve(target, output, x, **more)
+    assert resolved.confidence is not None
+    assert resolved.decision is not None
+    rows, later = torch.arange(len(x)), output if later is None else later
+    return resolved.confidence(later, rows), resolved.decision(later, rows)
+
+
+def test_confidence_and_decision_of_a_classifier() -> None:
+    x, output = torch.rand(2, 1, 8, 8), torch.tensor([[2.0, -1.0, 0.0], [0.5, 3.0, 1.0]])
+    for given in (output, output.softmax(1)):  # a model that ends in its own softmax
+        belief, decided = asked(None, given, x)
+        assert torch.allclose(belief, output.softmax(1).amax(1))
+        assert decided.tolist() == [1, 1]
+    belief, decided = asked(2, output, x, output.flip(1))
+    assert torch.allclose(belief, output.softmax(1)[:, 0])
+    assert decided.tolist() == [1, 0]
+    belief, decided = asked(2, output, x, multilabel=True)
+    assert torch.allclose(belief, output.sigmoid()[:, 2])
+    assert decided.tolist() == [0, 1]
+    belief, decided = asked(None, output[:, :1] - 1, x, torch.tensor([[-3.0], [-3.0]]), task="classification")
+    assert torch.allclose(belief, torch.tensor([-3.0, 3.0]).sigmoid())  # the second was decided against
+    assert decided.tolist() == [0, 1]
+    belief, decided = asked(Contrast(0, 2), output, x)
+    assert torch.allclose(belief, torch.tensor([2.0, -0.5]).sigmoid())
+    assert decided.tolist() == [1, 0]
+
+
+def test_confidence_and_decision_of_a_region() -> None:
+    x = two_squares()
+    for output in (Marks()(x), (x - 0.5) * 2, Marks()(x).softmax(1)):
+        belief, decided = asked(None, output, x)
+        mean = (16 * torch.tensor(1.0).sigmoid() + 16 * torch.tensor(3.0).sigmoid()) / 32
+        assert torch.allclose(belief, mean[None])
+        assert decided.tolist() == [1]
+    later = x.clone()
+    later[..., 1:5, 1:5] = 0  # half of the region is gone
+    belief, decided = asked(None, Marks()(x), x, Marks()(later))
+    assert decided.tolist() == [0.5]
+    background, decided = asked(Region(0, square(7, 11)), (x - 0.5) * 2, x)
+    assert torch.allclose(background, torch.tensor([-3.0]).sigmoid())
+    assert decided.tolist() == [0]
+
+
+def test_what_is_no_probability_has_no_confidence() -> None:
+    x, output = torch.rand(2, 1, 8, 8), torch.rand(2, 3)
+    for target, task in (
+        (Expected(), None),
+        (Similarity(torch.rand(3)), None),
+        (lambda o: o[:, 0], None),
+        (0, "regression"),
+    ):
+        resolved = resolve(target, output, x, task)
+        assert resolved.confidence is resolved.decision is None

@@ -14,10 +14,10 @@ import toys
 import trial
 from recommender import Query
 from runners import Image, case
-from runners.case import Measured
+from runners.case import Measured, Subject, subject
 from runners.load import Model, ModelCard
 from taxonomy import KB, AtlasError, ModelError, load_kb
-from trial import Candidate, Subject, Trial, choose, settings, subject
+from trial import Candidate, Trial, choose, settings
 
 METHODS = ("grad_cam", "lrp_epsilon", "occlusion", "vanilla_gradient")
 ASK = Query(text="", modality=("xray",), task="classification")
@@ -201,8 +201,7 @@ def test_time_up_inside_an_explainer_stops_it(
         if words == kb.methods["occlusion"].name and done:
             late.append(True)
 
-    clock = SimpleNamespace(monotonic=lambda: 1e6 if late else 0.0, perf_counter=trial.time.perf_counter)
-    monkeypatch.setattr(trial, "time", clock)
+    monkeypatch.setattr("runners.clock.time", SimpleNamespace(monotonic=lambda: 1e6 if late else 0.0))
     last = run(kb, model, one, progress=progress)
     assert len(late) == 1, "it is stopped at its next word"
     assert trial.Skipped("occlusion", None, "the time was up") in last.skipped

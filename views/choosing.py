@@ -13,14 +13,14 @@ import streamlit as st
 from torch import Tensor
 
 from runners import Box, Contrast, Image, Model, Region, Wired, load_image, load_model, profile
-from runners.case import WORDS, Case, label_name, open_case, to_input
+from runners.case import WORDS, Case, Subject, label_name, open_case, to_input
 from runners.images import FORMATS, load_mask
 from runners.load import bundled
 from runners.targets import Target
 from runners.zoo.samples import Sample, samples
 from taxonomy import ModelError
 from views import results
-from views.common import knowledge, plain
+from views.common import knowledge, plain, sentences
 
 kb = knowledge()
 IMAGE_TYPES = ["png", "jpg", "jpeg", "tif", "tiff", "bmp", "webp", "dcm", "dicom", "ima", "nii", "gz", "npy", "npz"]
@@ -342,6 +342,48 @@ def meet(key: str, model: Model, picked: Picked) -> Pair:
         mask = None if picked.mask is None else image.view(picked.mask, *cut)
         picked = replace(picked, image=image.slice(*cut), mask=mask)
     return met((key, picked.key, cut), model, picked)
+
+
+def choose_case(modality: str | None, task: str | None, key: str) -> tuple[Pair | None, Target]:
+    """Let the user choose an image, a model and what is explained: what the page Run has loaded, or others.
+
+    Args:
+        modality: modality id of the images that are offered first.
+        task: task of the models that are offered first.
+        key: key of the choice between the two.
+    """
+    pair: Pair | None = st.session_state.get(LOADED)
+    here = "Choose here"
+    if pair is not None:
+        loaded = f"As loaded in Run: {pair.model.card.name}"
+        where = st.segmented_control(
+            "Try on", [here, loaded], default=here, required=True, label_visibility="collapsed", key=key
+        )
+        if where == here:
+            pair = None
+    left, middle, right = st.columns(3, gap="large")
+    if pair is None:
+        picked = chosen = None
+        with left, sentences():
+            picked = choose_image(modality, task)
+        with middle, sentences():
+            chosen = choose_model(picked.models if picked else ())
+            if picked and chosen:
+                pair = meet(*chosen, picked)
+    target: Target = None
+    with right, sentences():
+        if pair is None:
+            st.caption("Choose an image and a model first.")
+        else:
+            say(pair)
+            target = choose_target(pair)
+    return pair, target
+
+
+def subject_of(pair: Pair, target: Target) -> Subject:
+    """Return what is explained of an image and a model."""
+    region = None if pair.case.mask is None else to_input(pair.case.mask, tuple(pair.x.shape[2:]), pair.case.fit)
+    return Subject(pair.case, pair.x, pair.wired, target, region)
 
 
 def say(pair: Pair) -> None:

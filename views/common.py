@@ -12,7 +12,9 @@ import streamlit as st
 from taxonomy import KB, AtlasError, load_kb
 from taxonomy.schema import Publication
 
-ASK, EXPLORE, RUN, RUNS = (f"views/{name}.py" for name in ("ask", "explore", "run", "runs"))
+ASK, EXPLORE, RUN, RUNS, COMPARE, SANITY = (
+    f"views/{name}.py" for name in ("ask", "explore", "run", "runs", "compare", "sanity")
+)
 
 BADGES: dict[str, Literal["blue", "orange", "violet", "green"]] = {
     "visualization": "blue",

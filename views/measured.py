@@ -14,12 +14,12 @@ import pandas as pd
 import streamlit as st
 
 from recommender import Query
-from runners.case import to_input
+from runners.case import Subject
 from runners.targets import Target
-from trial import FLATTERS, Subject, Trial, trial
+from trial import FLATTERS, Trial, trial
 from views import results
-from views.choosing import LOADED, Pair, choose_image, choose_model, choose_target, lock, meet, say
-from views.common import RUN, knowledge, plain, sentences
+from views.choosing import Pair, choose_case, lock, subject_of
+from views.common import RUN, knowledge, plain
 
 kb = knowledge()
 BUDGETS = {15.0: "15 seconds", 30.0: "30 seconds", 60.0: "1 minute", 120.0: "2 minutes", 300.0: "5 minutes"}
@@ -48,46 +48,21 @@ def show(query: Query) -> None:
 
 
 def choose(query: Query) -> tuple[Pair | None, Target]:
-    """Let the user choose what it is tried on: what the page Run has loaded, or a model and an image."""
-    pair: Pair | None = st.session_state.get(LOADED)
-    here = "Choose here"
-    if pair is not None:
-        loaded = f"As loaded in Run: {pair.model.card.name}"
-        where = st.segmented_control(
-            "Try on", [here, loaded], default=here, required=True, label_visibility="collapsed", key="trial-on"
+    """Let the user choose what it is tried on; say so when it is of another modality than was asked about."""
+    pair, target = choose_case(query.modality[0] if query.modality else None, query.task, "trial-on")
+    if pair and query.modality and pair.case.modality and pair.case.modality not in query.modality:
+        st.warning(
+            f"You asked about {plain(', '.join(kb.modalities[one].name for one in query.modality))}, and this "
+            f"image is {plain(kb.modalities[pair.case.modality].name)}: what is measured tells about it alone.",
+            icon=":material/warning:",
         )
-        if where == here:
-            pair = None
-    left, middle, right = st.columns(3, gap="large")
-    if pair is None:
-        picked = chosen = None
-        with left, sentences():
-            picked = choose_image(query.modality[0] if query.modality else None, query.task)
-        with middle, sentences():
-            chosen = choose_model(picked.models if picked else ())
-            if picked and chosen:
-                pair = meet(*chosen, picked)
-    target: Target = None
-    with right, sentences():
-        if pair is None:
-            st.caption("Choose an image and a model first.")
-        else:
-            say(pair)
-            target = choose_target(pair)
-            if query.modality and pair.case.modality and pair.case.modality not in query.modality:
-                st.warning(
-                    f"You asked about {plain(', '.join(kb.modalities[one].name for one in query.modality))}, and this "
-                    f"image is {plain(kb.modalities[pair.case.modality].name)}: what is measured tells about it alone.",
-                    icon=":material/warning:",
-                )
     return pair, target
 
 
 def attempt(query: Query, pair: Pair, target: Target, budget: float, tune: bool) -> None:
     """Run the trial; the session keeps all that is done, so that whatever is pressed meanwhile ends it without loss."""
     st.session_state.pop(TRIED, None)
-    region = None if pair.case.mask is None else to_input(pair.case.mask, tuple(pair.x.shape[2:]), pair.case.fit)
-    subject = Subject(pair.case, pair.x, pair.wired, target, region)
+    subject = subject_of(pair, target)
     place = st.empty()
     with place.container(horizontal=True, vertical_alignment="center"):
         bar = st.progress(0.0, text="Getting ready …")

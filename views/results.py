@@ -15,6 +15,7 @@ from runners import export, pictures, report
 from runners.case import Case, Result
 from runners.gate import Explanation
 from runners.store import Store, open_store
+from views import forms
 from views.common import entity_link, knowledge, plain, sentences
 
 kb = knowledge()
@@ -72,7 +73,7 @@ def show(key: str, *, columns: int = 3) -> None:
     with sentences():
         case, results = stored(key)
         found = [one for one in results if one.explanation is not None]
-        heading(case, found)
+        heading(case, results)
         view = controls(case, bool(found), key)
         cards: list[Result | None] = [None, *found]
         for first in range(0, len(cards), columns):
@@ -84,14 +85,17 @@ def show(key: str, *, columns: int = 3) -> None:
                     else:
                         card(case, one, view)
         for one in results:
+            if one.insight is not None:
+                forms.show(case, one, key)
+        for one in results:
             if one.error is not None:
                 st.error(f"**{plain(kb.methods[one.method].name)}**: {plain(one.error)}", icon=":material/error:")
-        if found:
+        if any(one.found for one in results):
             scores(found, key)
             downloads(case, results, key)
 
 
-def heading(case: Case, found: Sequence[Result]) -> None:
+def heading(case: Case, results: Sequence[Result]) -> None:
     """Show what was explained."""
     modality = kb.modalities[case.modality].name if case.modality and case.modality in kb.modalities else "image"
     size = " × ".join(map(str, case.image.shape))
@@ -99,7 +103,7 @@ def heading(case: Case, found: Sequence[Result]) -> None:
         f":blue-badge[{plain(modality)}] :gray-badge[{plain(case.source.replace('_', ' '))}] "
         f":gray-badge[{size}] :violet-badge[{plain(str(case.model['name']))}]"
     )
-    for target in dict.fromkeys(one.explanation.target for one in found if one.explanation is not None):
+    for target in dict.fromkeys(one.found.target for one in results if one.found is not None):
         st.markdown(f"Explained: **{plain(target)}**")
 
 
@@ -139,7 +143,7 @@ def first_slice(case: Case, axis: int) -> int:
     return int(region.sum([one for one in range(3) if one != axis]).argmax())
 
 
-def drawn(case: Case, view: View, one: Explanation | None = None) -> pictures.Rgb:
+def drawn(case: Case, view: View, one: Explanation | None = None, *, bar: bool = True) -> pictures.Rgb:
     """Draw the image, or an explanation over it with its colour bar, at true proportions."""
     shown = case if view.outlines else replace(case, marked=None, mask=None)
     if one is None:
@@ -150,9 +154,11 @@ def drawn(case: Case, view: View, one: Explanation | None = None) -> pictures.Rg
     name = view.colours if fits else pictures.default_colours(one.signed, case.image.channels == 3)
     plane = pictures.plane(shown, values, *view.cut, side=SIDE)
     picture = pictures.draw(plane, signed=one.signed, limit=limit, opacity=view.opacity, colours=name)
-    bar = pictures.colour_bar(max(len(picture), 140), signed=one.signed, limit=limit, colours=name)
-    height = max(len(picture), len(bar))
-    return np.concatenate([padded(picture, height), padded(bar, height)], axis=1)
+    if not bar:
+        return picture
+    scale = pictures.colour_bar(max(len(picture), 140), signed=one.signed, limit=limit, colours=name)
+    height = max(len(picture), len(scale))
+    return np.concatenate([padded(picture, height), padded(scale, height)], axis=1)
 
 
 def padded(picture: pictures.Rgb, height: int) -> pictures.Rgb:

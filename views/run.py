@@ -9,19 +9,21 @@ from typing import Any
 
 import streamlit as st
 
-from recommender import Query, answer
+from recommender import panel_for
 from taxonomy import ImageError
 from views.common import RUN, RUNS, knowledge, plain, sentences
 
 with st.spinner("Starting PyTorch …"):
     import torch
 
-    from runners import explainers, measure, metrics, unmet
+    from runners import Owned, explainers, insights, measure, metrics, unmet, unmet_by
     from runners.baselines import BASELINES, FILLINGS
-    from runners.case import explained, measured, to_input
+    from runners.case import discovered, explained, input_spacing, measured, to_input
     from runners.registry import helps, parameters
     from runners.targets import Target
+    from trial import METRICS
     from views import results
+    from views.bringing import choose_owned
     from views.choosing import (
         LOADED,
         Pair,
@@ -54,7 +56,7 @@ def page() -> None:
             st.page_link(RUNS, label="All runs", icon=":material/history:")
 
 
-Start = tuple[Pair, Target, dict[str, dict[str, Any]], list[str], int, dict[str, Any]]
+Start = tuple[Pair, Target, dict[str, dict[str, Any]], list[str], int, dict[str, Any], Owned]
 
 
 def set_up() -> Start | None:
@@ -81,9 +83,11 @@ def set_up() -> Start | None:
         return None
     st.markdown("##### 4 · Methods")
     given: dict[str, Any] = {}
+    owned = Owned()
     with st.expander("What else you can give", icon=":material/add_photo_alternate:"), sentences():
+        owned = choose_owned(pair)
         given = choose_given(pair)
-    methods = choose_methods(pair, given)
+    methods = choose_methods(pair, given, owned)
     left, middle, right = st.columns([3, 1, 1], vertical_alignment="bottom", gap="large")
     with left:
         wanted = choose_metrics(pair)
@@ -91,7 +95,7 @@ def set_up() -> Start | None:
     pressed = right.button(
         "Run", type="primary", icon=":material/play_arrow:", width="stretch", disabled=not methods, key="start"
     )
-    return (pair, target, methods, wanted, int(seed), given) if pressed else None
+    return (pair, target, methods, wanted, int(seed), given, owned) if pressed else None
 
 
 # --- methods and metrics ----------------------------------------------------------------------------------------------
@@ -122,15 +126,19 @@ def choose_given(pair: Pair) -> dict[str, Any]:
     return given
 
 
-def choose_methods(pair: Pair, given: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def choose_methods(pair: Pair, given: dict[str, Any], owned: Owned) -> dict[str, dict[str, Any]]:
     """Let the user choose methods and their parameters; the others are listed with the reason."""
     out = {}
     for one in explainers:
         if found := unmet(one, pair.wired, reference=given.get("reference")):
             out[one] = " ".join(gap.sentence for gap in found)
-    able = sorted((one for one in explainers if one not in out), key=lambda one: kb.methods[one].name.casefold())
+    for one in insights:
+        if found := unmet_by(one, pair.wired, owned):
+            out[one] = " ".join(gap.sentence for gap in found)
+    every = (*explainers, *insights)
+    able = sorted((one for one in every if one not in out), key=lambda one: kb.methods[one].name.casefold())
     carried = [one for one in st.query_params.get("methods", "").split(",") if one]
-    default = [one for one in carried if one in able] or recommended(pair, able)
+    default = [one for one in carried if one in able] or list(panel_for(pair.wired, pair.case.modality, kb, able=able))
     for one in carried:
         if one not in able:
             known = one in kb.methods
@@ -157,19 +165,9 @@ def choose_methods(pair: Pair, given: dict[str, Any]) -> dict[str, dict[str, Any
     return settings
 
 
-def recommended(pair: Pair, able: list[str]) -> list[str]:
-    """Return the panel for this modality, task and model."""
-    query = Query(
-        modality=(pair.case.modality,) if pair.case.modality else (),
-        task=pair.wired.task,
-        dimension="3d" if pair.wired.dims == 3 else "2d",
-    )
-    return list(answer(query, kb, profile=pair.wired, runnable=able).panel)
-
-
 def choose_parameters(method: str, pair: Pair) -> dict[str, Any]:
     """Show a method's parameters, as its signature has them; return those that differ from their defaults."""
-    function = explainers[method]
+    function = (explainers | insights)[method]
     known = parameters(function)
     if not known:
         return {}
@@ -205,7 +203,7 @@ def widget(name: str, default: Any, says: str | None, key: str, pair: Pair) -> A
 def choose_metrics(pair: Pair) -> list[str]:
     """Let the user choose metrics."""
     able = [one for one in metrics if pair.case.mask is not None or "mask" not in kb.metrics[one].needs]
-    quick = [one for one in able if "explainer" not in kb.metrics[one].needs]
+    quick = [one for one in METRICS if one in able and "explainer" not in kb.metrics[one].needs]
     if not st.toggle("Measure the maps", value=True, key="measure"):
         return []
     return st.multiselect(
@@ -229,6 +227,7 @@ def run_all(
     wanted: list[str],
     seed: int,
     given: dict[str, Any],
+    owned: Owned,
 ) -> None:
     """Run every method and store what came of it at once, under the key that the address names from now on."""
     case = replace(pair.case, key=uuid.uuid4().hex)
@@ -236,11 +235,17 @@ def run_all(
     for number, (method, settings) in enumerate(methods.items(), 1):
         bar = Bar(f"{number} of {len(methods)} · {kb.methods[method].name}")
         with lock():
-            result = explained(pair.model, pair.x, method, target, seed=seed, progress=bar, **given, **settings)
+            if method in insights:
+                result = discovered(
+                    pair.model, pair.x, method, target, owned=owned, seed=seed, progress=bar, **settings
+                )
+            else:
+                result = explained(pair.model, pair.x, method, target, seed=seed, progress=bar, **given, **settings)
         row = results.store().add_run(case, result)
         found = result.explanation
+        if result.error is not None:
+            st.error(f"**{plain(kb.methods[method].name)}**: {plain(result.error)}", icon=":material/error:")
         if found is None:
-            st.error(f"**{plain(kb.methods[method].name)}**: {plain(str(result.error))}", icon=":material/error:")
             bar.close()
             continue
         for metric in wanted:
@@ -252,7 +257,16 @@ def run_all(
             with sentences(), lock():
                 reference = given.get("reference")
                 score = measure(
-                    metric, pair.model, pair.x, found, target, mask=mask, seed=seed, reference=reference, progress=bar
+                    metric,
+                    pair.model,
+                    pair.x,
+                    found,
+                    target,
+                    mask=mask,
+                    seed=seed,
+                    reference=reference,
+                    spacing=input_spacing(case.image, tuple(pair.x.shape[2:]), case.fit),
+                    progress=bar,
                 )
                 assert row.id is not None
                 results.store().add_score(row.id, measured(metric, score))

@@ -20,6 +20,7 @@ from scipy import stats
 from runners.bench.store import BenchRow, BenchRun, BenchTask
 from taxonomy.loader import KB
 from taxonomy.measured import BENCHMARK, CONTROLS, REFERENCES, Benchmark, BenchmarkTask, Measured, Scores
+from taxonomy.requirements import sane_below
 
 Array = NDArray[np.float64]
 DRAWS = 2000
@@ -288,22 +289,18 @@ def compared(table: Table, first: str, second: str, seed: int = 0) -> tuple[floa
     return float(gain.mean()), float(low[0]), float(high[0])
 
 
-def facts(
-    found: Sequence[Table], kb: KB, tasks: Mapping[str, Mapping[str, Any]], sane_below: Mapping[Any, float]
-) -> list[Fact]:
+def facts(found: Sequence[Table], kb: KB, tasks: Mapping[str, Mapping[str, Any]]) -> list[Fact]:
     """Say for each known fact whether the benchmark shows it.
 
     Args:
         found: all tables.
         kb: the knowledge base.
         tasks: task to its facts.
-        sane_below: similarity under random weights above which the randomisation test is failed, by task, None for
-            those not named.
     """
     planted = {name for name, one in tasks.items() if one["truth"] == "planted"}
     return [
         *_beats_random([one for one in found if one.task in planted], kb),
-        *_insane(found, tasks, sane_below),
+        *_insane(found, tasks),
         _small_lesions([one for one in found if one.task in planted and tasks[one.task]["modality"] == "fundus"], kb),
     ]
 
@@ -331,14 +328,12 @@ def _beats_random(found: Sequence[Table], kb: KB) -> list[Fact]:
     return told or [Fact(f"{name} against a random map: no metric of faithfulness was measured on both.", None)]
 
 
-def _insane(
-    found: Sequence[Table], tasks: Mapping[str, Mapping[str, Any]], sane_below: Mapping[Any, float]
-) -> list[Fact]:
+def _insane(found: Sequence[Table], tasks: Mapping[str, Mapping[str, Any]]) -> list[Fact]:
     told = []
     for one in found:
         if one.metric != "mprt" or "guided_backprop" not in one.methods:
             continue
-        limit = sane_below.get(tasks[one.task]["task"], sane_below[None])
+        limit = sane_below(tasks[one.task]["task"])
         values = one.values[one.methods.index("guided_backprop")]
         if not np.isfinite(values).any():
             continue

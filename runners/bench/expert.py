@@ -82,10 +82,10 @@ def pairs(folder: Path) -> list[Pair]:
             key = str(path.relative_to(folder).with_name(_stem(path)))
             bare = _MASK.sub("", key)
             (masks if bare != key else images).setdefault(bare, []).append(path)
-    found = [Pair(key, tuple(images[key]), tuple(masks[key])) for key in sorted(set(images) & set(masks))]
-    if not found:
+    listed = [Pair(key, tuple(images[key]), tuple(masks[key])) for key in sorted(set(images) & set(masks))]
+    if not listed:
         raise ImageError(f"{folder.name} holds no image with a mask; allowed are {LAYOUTS}.")
-    return found
+    return listed
 
 
 def _image(pair: Pair, channels: int | None) -> Image:

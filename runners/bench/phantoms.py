@@ -277,7 +277,7 @@ def ultrasound(seed: int, label: int, size: Size = (64, 64), *, mark: bool = Fal
     echo = speckle((height, width), generator, max(grain, 0.5))
     pictures = [compressed(echo * 10 ** (each / 20))[None] for each in (planted, decibel)]
     distractors = (cyst > 0.5) | (beyond > 0.02)
-    parts = _Parts(*pictures, planted - decibel, finding, distractors, [90.0], [60.0], [255.0])
+    parts = _Parts(pictures[0], pictures[1], planted - decibel, finding, distractors, [90.0], [60.0], [255.0])
     return _planted(parts, seed, label, mark)
 
 
@@ -697,7 +697,9 @@ def histology(seed: int, label: int, size: Size = (64, 64), *, mark: bool = Fals
 
     noise = 2.5 * torch.randn(3, *size, generator=generator)
     pictures = [(formed(odd) + noise).clamp(0, 255).round() for odd in (atypical, torch.zeros(size))]
-    parts = _Parts(*pictures, atypical, atypical > 0.5, lymphocytes > 0.3, [180.0] * 3, [55.0] * 3, [0.0] * 3)
+    parts = _Parts(
+        pictures[0], pictures[1], atypical, atypical > 0.5, lymphocytes > 0.3, [180.0] * 3, [55.0] * 3, [0.0] * 3
+    )
     return _planted(parts, seed, label, mark)
 
 
@@ -793,7 +795,16 @@ def fundus(seed: int, label: int, size: Size = (96, 96), *, mark: bool = False, 
         optics = torch.stack([blur(channel, (0.5 * unit, 0.5 * unit)) for channel in sharp])
         pictures.append((optics + noise).clamp(0, 255).round())
     change = blur(lesions, (0.5 * unit, 0.5 * unit))
-    parts = _Parts(*pictures, change, lesions > 0.5, drusen > 0.3, [110.0, 60.0, 35.0], [60.0, 40.0, 25.0], [255.0] * 3)
+    parts = _Parts(
+        pictures[0],
+        pictures[1],
+        change,
+        lesions > 0.5,
+        drusen > 0.3,
+        [110.0, 60.0, 35.0],
+        [60.0, 40.0, 25.0],
+        [255.0] * 3,
+    )
     return _planted(parts, seed, label, mark)
 
 
@@ -874,7 +885,7 @@ def xray(seed: int, label: int, size: Size = (64, 64), *, mark: bool = False, di
         counts = 3e4 * (-1.3 * through).exp()
         film = -(counts + noise * counts.sqrt()).clamp_min(1).log()
         pictures.append(((film + math.log(3e4)) / 1.3 * 98).clamp(0, 255).round()[None])
-    parts = _Parts(*pictures, nodules, nodules > 0.4, electrodes > 0.3, [130.0], [60.0], [255.0])
+    parts = _Parts(pictures[0], pictures[1], nodules, nodules > 0.4, electrodes > 0.3, [130.0], [60.0], [255.0])
     return _planted(parts, seed, label, mark)
 
 

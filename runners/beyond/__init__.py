@@ -1,0 +1,1 @@
+"""Explanations that are not a map, one module per kind."""

@@ -1,0 +1,164 @@
+"""Read what the owner of a model brings along from folders and words: a cohort, concepts, clinical values."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from runners.case import to_input
+from runners.images import load_image, load_mask
+from runners.load import Model
+from runners.owned import Cohort, Concept
+from runners.registry import Progress, no_progress
+from taxonomy.errors import AtlasError, ImageError
+
+TABLE = "cohort.csv"
+"""Name of the table that may lie beside a cohort's images."""
+MASK = "_mask"
+"""Ending of the name of a mask that lies beside its image."""
+
+
+def read_cohort(folder: Path, model: Model, *, most: int | None = None, progress: Progress = no_progress) -> Cohort:
+    """Read images like those the model learned from.
+
+    Sub-folders are labels. A table ``cohort.csv`` beside the images may hold a column ``file`` (path below the folder),
+    a column ``label`` and clinical values in further columns; empty cells are unknown. ``NAME_mask.*`` is the mask of
+    ``NAME.*``. File names are not kept. Labels that are the model's own get its numbers.
+
+    Args:
+        folder: the folder.
+        model: prepares every image as it does the one that is explained.
+        most: read so many at most, evenly out of all.
+        progress: told the images read.
+
+    Raises:
+        AtlasError: the folder or the table cannot be read, or does not fit.
+        ImageError: an image cannot be read, or they have different sizes for this model.
+    """
+    files = _images(folder)
+    if most is not None and len(files) > most:
+        files = [files[i * len(files) // most] for i in range(most)]
+    rows = _rows(folder / TABLE)
+    if unknown := [one for one in rows if not (folder / one).is_file()]:
+        raise AtlasError(f"{TABLE} names {unknown[0]}, which is not below the folder {folder.name}")
+    own = [rows.get(file.relative_to(folder).as_posix(), {}) for file in files]
+    words = [
+        row.get("label") or (file.parent.name if file.parent != folder else "")
+        for file, row in zip(files, own, strict=True)
+    ]
+    names = _label_names(words, model.card.labels)
+    columns = tuple(key for key in next(iter(rows.values()), {}) if key not in ("file", "label"))
+    values = [[_number(row.get(key, ""), key) for key in columns] for row in own]
+    x, masks = _prepared(files, model, progress)
+    return Cohort(
+        x=x,
+        labels=torch.tensor([_place(word, names) for word in words]) if names else None,
+        label_names=names,
+        features=torch.tensor(values) if columns else None,
+        feature_names=columns,
+        masks=masks,
+    )
+
+
+def read_concepts(folder: Path, model: Model, *, progress: Progress = no_progress) -> dict[str, Concept]:
+    """Read examples of concepts: one sub-folder each, named like the concept; ``NAME_mask.*`` says where it is.
+
+    Raises:
+        AtlasError: the folder cannot be read or has no sub-folders.
+        ImageError: an image cannot be read, or they have different sizes for this model.
+    """
+    inside = sorted(one for one in _listed(folder) if one.is_dir())
+    if not inside:
+        raise AtlasError(f"{folder} has no sub-folders; put the examples of each concept into one named like it")
+    return {one.name.replace("_", " "): Concept(*_prepared(_images(one), model, progress)) for one in inside}
+
+
+def read_features(given: Iterable[str]) -> dict[str, float]:
+    """Read clinical values from ``name=value``.
+
+    Raises:
+        AtlasError: one is not of this form, or its value is no number.
+    """
+    found = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not equals or not name.strip():
+            raise AtlasError(f"{one!r} was given; name=value is needed, as in age=63")
+        found[name.strip()] = _number(value, name.strip())
+    return found
+
+
+def _label_names(words: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the labels by number: the model's where they fit; none when a case has no label."""
+    if not all(words):
+        return ()
+    used, known = {word.casefold() for word in words}, {label.casefold() for label in labels}
+    return tuple(labels) if used <= known else tuple(sorted(set(words)))
+
+
+def _place(word: str, names: Sequence[str]) -> int:
+    return [name.casefold() for name in names].index(word.casefold())
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise AtlasError(f"{folder} cannot be read: {error.strerror or error}; name a folder of images") from error
+
+
+def _images(folder: Path) -> list[Path]:
+    """Return the images below a folder in a fixed order: no hidden files, no tables, no masks."""
+    _listed(folder)
+    files = sorted(one for one in folder.rglob("*") if one.is_file() and not one.name.startswith("."))
+    images = [one for one in files if one.suffix.lower() not in (".csv", ".txt", ".md") and not _stem(one)[1]]
+    if not images:
+        raise AtlasError(f"{folder} holds no images")
+    return images
+
+
+def _stem(file: Path) -> tuple[str, bool]:
+    """Return the name without its endings, and whether it is that of a mask."""
+    stem = file.name.partition(".")[0]
+    return stem.removesuffix(MASK), stem.endswith(MASK)
+
+
+def _rows(table: Path) -> dict[str, dict[str, str]]:
+    if not table.is_file():
+        return {}
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        if "file" not in (reader.fieldnames or ()):
+            raise AtlasError(f"{TABLE} has the columns {', '.join(reader.fieldnames or ())}; it needs one named file")
+        return {str(row["file"]): {key: value or "" for key, value in row.items() if key} for row in reader}
+
+
+def _number(text: str, name: str) -> float:
+    if not text.strip():
+        return float("nan")
+    try:
+        return float(text)
+    except ValueError as error:
+        raise AtlasError(f"{name}: {text!r} was given; a number is needed") from error
+
+
+def _prepared(files: Sequence[Path], model: Model, progress: Progress) -> tuple[Tensor, Tensor | None]:
+    """Return images ``(n, C, *spatial)`` as the model sees them, and their masks where every one has one."""
+    images, masks = [], []
+    for number, file in enumerate(files, 1):
+        image = load_image(file)
+        images.append(model.prepare(image))
+        beside = [one for one in file.parent.iterdir() if _stem(one) == (_stem(file)[0], True)]
+        if beside:
+            mask = load_mask(beside[0], like=image) > 0
+            masks.append(to_input(mask, tuple(images[-1].shape[2:]), "crop" if model.card.multiple_of else "stretch"))
+        progress(number, len(files))
+    sizes = {tuple(one.shape[1:]) for one in images}
+    if len(sizes) > 1:
+        told = " and ".join(map(str, sorted(sizes)[:2]))
+        raise ImageError(f"the images have different sizes for this model, such as {told}; give images of one size")
+    return torch.cat(images), torch.stack(masks) if len(masks) == len(images) else None

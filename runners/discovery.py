@@ -1,0 +1,161 @@
+"""The gate of insights, explanations that are not a map: the checks of :mod:`runners.gate`, and of what was brought."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import nn
+
+from runners import forms
+from runners.forms import Form
+from runners.gate import Look, chosen_options, counted, first_line, knowledge, versions
+from runners.models import Wired, as_input, needed_to_look, preserved, profile, unwrap
+from runners.owned import ASKED, Owned, checked, lacking
+from runners.registry import Progress, Told, injected, insights, no_progress, seeded
+from runners.targets import Target
+from taxonomy.errors import AtlasError, ImageError, ModelError, RequirementError, UnknownIdError
+from taxonomy.requirements import Gap, gaps
+
+
+@dataclass(frozen=True, eq=False)
+class Insight:
+    """What a method found that is not a map.
+
+    Attributes:
+        form: what was found.
+        method: method id of the knowledge base.
+        target: what was explained, in words.
+        target_score: the value of the explained score on the image.
+        notes: what was wired and decided. cautions: how it can mislead.
+        parameters: the method's parameters as used, with the seed.
+        passes: images that went through the model forwards and backwards.
+        seconds: wall time. versions: of the packages involved.
+    """
+
+    form: Form
+    method: str
+    target: str
+    target_score: float
+    notes: tuple[str, ...]
+    cautions: tuple[str, ...]
+    parameters: Mapping[str, Any]
+    passes: Mapping[str, int]
+    seconds: float
+    seed: int
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def discover(
+    model: nn.Module,
+    x: Any,
+    method: str,
+    target: Target = None,
+    *,
+    owned: Owned | None = None,
+    members: Sequence[nn.Module] = (),
+    seed: int = 0,
+    task: str | None = None,
+    known: Wired | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Insight:
+    """Explain what a model computed on one image, by a method whose answer is not a map.
+
+    Args:
+        model: any ``torch.nn.Module`` that takes one image tensor.
+        x: float ``(1, C, *spatial)``, or an ``Image`` when the model has a card.
+        method: a method id with an insight; see ``insights``.
+        target: as in ``explain``.
+        owned: what the owner of the model brought along.
+        members: further models trained for the same task, or states of this one during its training.
+        seed: the same seed gives the same answer.
+        task: as in ``explain``.
+        known: as in ``explain``.
+        progress: called with ``(done, total)``.
+        **options: the method's parameters.
+
+    Returns:
+        The insight; the model is exactly as before.
+
+    Raises:
+        UnknownIdError: there is no such insight.
+        RequirementError: the model, or what was brought, lacks something the method needs; all gaps are named.
+        ImageError, TargetError, ModelError: the input, the target or the model does not fit.
+    """
+    if method not in insights:
+        raise UnknownIdError(method, insights, "insight")
+    function, owned = insights[method], owned or Owned()
+    model, x = unwrap(model), as_input(model, x)
+    if len(x) != 1:
+        raise ImageError(f"{len(x)} images were given; an insight is about one")
+    checked(owned, x)
+    wired = known or profile(model, x, target if needed_to_look(target) else None, task=task)
+    if missing := unmet_by(method, wired, owned, members=members):
+        raise RequirementError(method, missing)
+    used = chosen_options(method, function, options, x, wired)
+    counts = {"forward": 0, "backward": 0}
+    look = Look(model, x, target, task)
+    with preserved(model, seed):
+        resolved, scores = look.now()
+        extra = {
+            "profile": wired,
+            "generator": seeded(seed),
+            "progress": progress or no_progress,
+            "members": tuple(unwrap(member) for member in members),
+            **{name: getattr(owned, name) for name, _ in ASKED.values()},
+        }
+        given = {name: extra[name] for name in injected(function)}
+        start = time.perf_counter()
+        try:
+            with counted(model, counts):
+                found = function(model, x.clone(), look.score, **used, **given)
+            told = found if isinstance(found, Told) else Told(found)
+            told = replace(told, form=_settled(told.form))
+            forms.checked(told.form)
+        except AtlasError:
+            raise
+        except Exception as error:
+            raise ModelError(f"{method} failed on this model: {type(error).__name__}: {first_line(error)}") from error
+        seconds = time.perf_counter() - start
+    return Insight(
+        form=told.form,
+        method=method,
+        target=resolved.text,
+        target_score=float(scores[0]),
+        notes=(*wired.notes, *told.notes),
+        cautions=(*resolved.cautions, *told.cautions),
+        parameters=used,
+        passes=dict(counts),
+        seconds=seconds,
+        seed=seed,
+        versions=versions(),
+    )
+
+
+def _settled(form: Form) -> Form:
+    """Bring the tensors of a form to the CPU, numbers as float32."""
+    _, arrays = forms.packed(form)
+    moved: dict[str, Any] = {
+        name: (one.float() if one.is_floating_point() else one).detach().cpu().contiguous()
+        for name, one in arrays.items()
+    }
+    return replace(form, **moved)
+
+
+def unmet_by(method: str, wired: Wired, owned: Owned | None = None, *, members: Sequence[nn.Module] = ()) -> list[Gap]:
+    """Return every known reason why an insight is not possible here, each with what to give; none when it is.
+
+    Args:
+        method: a method id with an insight.
+        wired: what ``profile`` found of the model.
+        owned: what the owner brought along.
+        members: as in ``discover``.
+    """
+    kb = knowledge()
+    lacks = {need: why for need, why in wired.lacks.items() if need not in ASKED} | lacking(owned or Owned())
+    if "members" in injected(insights[method]) and not members:
+        lacks["retraining"] = "give further models, or states of this one during its training (members)"
+    return gaps(kb.methods[method].requires, replace(wired, lacks=lacks), kb.vocabulary.needs)

@@ -1,0 +1,172 @@
+"""What only the owner of a model can bring: a cohort, examples of concepts, a generator, clinical values, words.
+
+Nothing of it is kept: results hold what an insight shows of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import torch
+from torch import Tensor
+
+from taxonomy.errors import ImageError, TargetError
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Images like those the model learned from, each prepared like the image.
+
+    Attributes:
+        x: ``(R, C, *spatial)``.
+        labels: ``(R,)`` int64, what each is known to be; None when that is not known.
+        label_names: of the label numbers.
+        names: what to call each case; never a patient's name.
+        features: clinical values ``(R, V)``, NaN where unknown; None without them.
+        feature_names: of the V values.
+        masks: bool ``(R, *spatial)``, the region of interest of each; None without them.
+    """
+
+    x: Tensor
+    labels: Tensor | None = None
+    label_names: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    features: Tensor | None = None
+    feature_names: tuple[str, ...] = ()
+    masks: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def label(self, at: int) -> str:
+        """Return the label of a case in words; "" when it is not known."""
+        if self.labels is None:
+            return ""
+        number = int(self.labels[at])
+        return self.label_names[number] if number < len(self.label_names) else f"label {number}"
+
+
+@dataclass(frozen=True, eq=False)
+class Concept:
+    """Examples of something clinicians have a word for.
+
+    Attributes:
+        x: images that show it, ``(n, C, *spatial)``.
+        masks: bool ``(n, *spatial)``, where they show it; None when only the whole image is known to.
+    """
+
+    x: Tensor
+    masks: Tensor | None = None
+
+
+class Autoencoder(Protocol):
+    """A generator of this kind of image that can also be run backwards."""
+
+    def encode(self, x: Tensor, /) -> Tensor:
+        """Return codes ``(B, Z)`` of images ``(B, C, *spatial)``; differentiable."""
+
+    def decode(self, z: Tensor, /) -> Tensor:
+        """Return images ``(B, C, *spatial)`` of codes; differentiable."""
+
+
+@dataclass(frozen=True, eq=False)
+class Language:
+    """A text tower that shares its space with the image tower.
+
+    Attributes:
+        encode_text: words to unit vectors ``(n, E)``.
+        encode_image: images ``(B, C, *spatial)`` to unit vectors ``(B, E)``; differentiable.
+        prompts: what to ask about: short descriptions of findings, in words.
+    """
+
+    encode_text: Callable[[list[str]], Tensor]
+    encode_image: Callable[[Tensor], Tensor]
+    prompts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Owned:
+    """What the owner of a model brought along.
+
+    Attributes:
+        cohort: images like those the model learned from.
+        concepts: name to examples.
+        autoencoder: generator of such images.
+        features: clinical values of the image, name to number.
+        language: text tower and prompts.
+        mask: bool ``(*spatial)``, the region of interest in the image.
+    """
+
+    cohort: Cohort | None = None
+    concepts: Mapping[str, Concept] = field(default_factory=dict)
+    autoencoder: Autoencoder | None = None
+    features: Mapping[str, float] = field(default_factory=dict)
+    language: Language | None = None
+    mask: Tensor | None = None
+
+
+ASKED: Final[Mapping[str, tuple[str, str]]] = {
+    "training_data": ("cohort", "give a folder of images like those the model learned from (cohort)"),
+    "reference_images": ("cohort", "give a folder of images like those the model learned from (cohort)"),
+    "labelled_concepts": (
+        "concepts",
+        "give a folder with one sub-folder of example images per concept (concepts)",
+    ),
+    "generator": ("autoencoder", "give a generator of such images, or take a bundled one (autoencoder)"),
+    "clinical_features": ("features", "give the clinical values of this case, as name=value (features)"),
+    "text_encoder": ("language", "give a vision-language model and prompts (language)"),
+    "mask": ("mask", "give a mask of the region of interest (mask)"),
+}
+"""Need to what of :class:`Owned` meets it, and the sentence that asks for it."""
+
+
+def lacking(owned: Owned) -> dict[str, str]:
+    """Return the needs that what was brought does not meet, each with what to give."""
+    return {need: words for need, (name, words) in ASKED.items() if not _given(owned, name)}
+
+
+def _given(owned: Owned, name: str) -> bool:
+    value = getattr(owned, name)
+    return value is not None and (not isinstance(value, Mapping) or bool(value))
+
+
+def checked(owned: Owned, x: Tensor) -> None:
+    """Check that what was brought fits the image ``(1, C, *spatial)``.
+
+    Raises:
+        ImageError: images have another shape than the one to explain.
+        TargetError: labels, names, values or masks do not fit their images.
+    """
+    shape = tuple(x.shape[1:])
+    sets = {f"the concept {name!r}": one.x for name, one in owned.concepts.items()}
+    if owned.cohort is not None:
+        sets["the cohort"] = owned.cohort.x
+    for what, images in sets.items():
+        if images.ndim != x.ndim or tuple(images.shape[1:]) != shape or len(images) == 0:
+            raise ImageError(f"{what} has shape {tuple(images.shape)}; {('n', *shape)} is needed, n at least 1")
+        if not torch.isfinite(images).all():
+            raise ImageError(f"{what} holds NaN or infinite values")
+    for name, one in owned.concepts.items():
+        if one.masks is not None and tuple(one.masks.shape) != (len(one.x), *shape[1:]):
+            raise TargetError(f"the masks of the concept {name!r} have shape {tuple(one.masks.shape)}; one per image")
+    if owned.mask is not None and (tuple(owned.mask.shape) != shape[1:] or not owned.mask.any()):
+        raise TargetError(f"the mask has shape {tuple(owned.mask.shape)}; {shape[1:]} is needed, with something marked")
+    if (cohort := owned.cohort) is None:
+        return
+    count = len(cohort)
+    for what, value in (
+        ("labels", cohort.labels),
+        ("names", cohort.names or None),
+        ("clinical values", cohort.features),
+        ("masks", cohort.masks),
+    ):
+        if value is not None and len(value) != count:
+            raise TargetError(f"the cohort has {count} images and {len(value)} {what}; one for each is needed")
+    if cohort.features is not None and cohort.features.shape[1:] != (len(cohort.feature_names),):
+        raise TargetError(
+            f"the clinical values have shape {tuple(cohort.features.shape)} and {len(cohort.feature_names)} names"
+        )
+    if missing := [name for name in cohort.feature_names if owned.features and name not in owned.features]:
+        raise TargetError(f"the case has no value for {', '.join(missing)}, which the cohort has")
