@@ -65,7 +65,7 @@ class Measured(NamedTuple):
     """Ends of the 95 % bootstrap interval of the mean; None for a single picture."""
     high: FiniteFloat | None
     rank: int | None
-    """1 is best; None for references, and for metrics without a better end."""
+    """1 is best; None for references, methods measured on too few pictures, and metrics without a better end."""
     n: int
     """Pictures with a number."""
 

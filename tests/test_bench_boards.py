@@ -190,6 +190,13 @@ def test_a_board_ranks_methods_and_not_references(kb: KB) -> None:
     assert made.p == pytest.approx(stats.friedmanchisquare([1, 1, 1], [2, 2, 2], [3, 3, 3]).pvalue, rel=1e-3)
 
 
+def test_a_mean_over_few_of_the_pictures_is_not_ranked(kb: KB) -> None:
+    values = np.array([[0.2, 0.3, 0.4], [math.nan, 0.9, math.nan], [0.5, 0.1, math.nan]])
+    made = board(Table("t", "pointing_game", ("a", "b", "c"), ("x", "y", "z"), values, "higher"))
+    assert [(line.method, line.rank, line.n) for line in made.lines] == [("a", 1, 3), ("c", 1, 2), ("b", None, 1)]
+    assert made.of == 2
+
+
 def test_the_whole_takes_each_task_as_a_block(kb: KB) -> None:
     found = [
         Table(f"t{i}", "deletion", ("a", "b", "c"), ("x",), np.array([[1.0], [2.0], [3.0 + i]]), "lower")

@@ -67,7 +67,7 @@ def test_the_first_gains_what_the_last_loses(known: dict[str, BenchmarkTask], kb
     assert max(abs(one.points) for one in found.values()) <= Points.BENCHMARK
     text = found["layer_cam"].text
     assert "Measured by us, not from the literature" in text
-    assert "rank 2 of 5 in relevance mass accuracy (0.8, 95 % CI 0.75 to 0.85)" in text
+    assert "rank 2 of 5 in Relevance Mass Accuracy (0.8, 95 % CI 0.75 to 0.85)" in text
     assert "planted evidence in ultrasound (U-Net" in text
     assert f"XAI Atlas benchmark {BENCHMARK}, small, 2026-01-02, run 0123456789ab" in text
     assert "nearest" not in text

@@ -201,10 +201,14 @@ def alike(found: Friedman) -> list[tuple[str, ...]]:
 
 
 def board(table: Table, seed: int = 0) -> Scores:
-    """Return a table as a board: the best first, then what could not be ranked."""
+    """Return a table as a board: the best first, then what could not be ranked.
+
+    References are not ranked, nor are methods without a number on more than half of the pictures.
+    """
     means = [float(np.nanmean(row)) if np.isfinite(row).any() else math.nan for row in table.values]
     low, high = bootstrap(table.values, seed)
-    own = table.own
+    counts = np.isfinite(table.values).sum(1)
+    own = [i for i in table.own if 2 * counts[i] >= counts.max()]  # a mean over other pictures does not compare
     places = dict(zip(own, ranked([means[i] for i in own], table.direction), strict=True))
     lines = [
         Measured(
@@ -213,7 +217,7 @@ def board(table: Table, seed: int = 0) -> Scores:
             None if math.isnan(low[i]) else _digits(low[i]),
             None if math.isnan(high[i]) else _digits(high[i]),
             places.get(i),
-            int(np.isfinite(table.values[i]).sum()),
+            int(counts[i]),
         )
         for i, method in enumerate(table.methods)
         if not math.isnan(means[i])

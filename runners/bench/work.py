@@ -132,7 +132,7 @@ REFERENCE_IMAGES = 8
 
 
 def random_map(x: Tensor, evidence: Tensor, seed: int) -> Tensor:  # noqa: ARG001 - as the others
-    """Return normal noise ``(B, *spatial)``, each picture its own."""
+    """Return normal noise ``(B, *spatial)``."""
     generator = torch.Generator().manual_seed(seed)
     return torch.stack([torch.randn(one.shape, generator=generator) for one in evidence])
 
@@ -178,7 +178,13 @@ def on_distractors(without: Tensor, with_it: Tensor, planted: Sequence[Planted],
 
 def like_random(without: Tensor, with_it: Tensor, planted: Sequence[Planted], seed: int) -> Tensor:  # noqa: ARG001
     """Return the rank correlation of the map without evidence with a random map: 0 is chance."""
-    return rank_correlation(without, random_map(without[:, None], without, seed))
+    noise = [random_map(one[None], one[None], seed_of(p, seed)) for one, p in zip(without, planted, strict=True)]
+    return rank_correlation(without, torch.cat(noise))
+
+
+def seed_of(planted: Planted, seed: int) -> int:
+    """Return a seed of a picture's own: its noise does not depend on what it is explained together with."""
+    return seed * 2**32 + int.from_bytes(hashlib.sha256(planted.name.encode()).digest()[:4], "big")
 
 
 _CONTROLS: Mapping[str, Callable[[Tensor, Tensor, Sequence[Planted], int], Tensor]] = {
@@ -547,10 +553,7 @@ def _explained(
 ) -> Explanation:
     if job.method in REFERENCES:
         make, signed = _MAPS[job.method]
-        seeds = [
-            job.seed * 2**20 + int.from_bytes(hashlib.sha256(p.name.encode()).digest()[:4], "big") for p in pictures
-        ]
-        values = [make(x[i : i + 1], p.evidence[None], seeds[i]) for i, p in enumerate(pictures)]
+        values = [make(x[i : i + 1], p.evidence[None], seed_of(p, job.seed)) for i, p in enumerate(pictures)]
         return Explanation(
             torch.cat(values),
             job.method,
