@@ -249,7 +249,7 @@ def named(case: Case, method: Method) -> Iterator[Reason]:
 
 def used(case: Case, method: Method) -> Iterator[Reason]:
     """Studies that used the method, from this modality and task outwards."""
-    by_place = case.use[method.id]
+    by_place = case.use(method.id)
     rate = case.rate(method.id).pro
     if by_place and ("same", True) not in by_place and (case.query.modality or case.profile.task):
         yield Reason("evidence", 0.0, partial(_no_use, case, method))
@@ -263,7 +263,7 @@ def used(case: Case, method: Method) -> Iterator[Reason]:
         yield Reason("evidence", round(rate * rest, 3), partial(_used_farther, case, method))
     told = bool(by_place)
     for umbrella in case.umbrellas(method.id):
-        if by_place := case.use[umbrella]:
+        if by_place := case.use(umbrella):
             points = rate * Points.UMBRELLA * sum(by_place.values())
             yield Reason("evidence", round(points, 3), partial(_used_by_name, case, umbrella))
             told = True
@@ -591,6 +591,7 @@ NAMES: Final[Mapping[str, str]] = {
     "effort": "what it needs",
     "cost": "computing time",
     "tool": "tools that implement it",
+    "benchmark": "our own benchmark",
     "runnable": "whether it can be run here",
     "measured": "what was measured on your case",
 }
@@ -638,7 +639,7 @@ def ranked(case: Case, only: Collection[str] | None = None) -> tuple[list[Recomm
             # what was asked for and how often it was used are enough for the order of these
             asked = sum(r.points for criterion in (named, goal) for r in criterion(case, method))
             why = " Also, ".join(gap.sentence for gap in case.gaps[method_id])
-            out.append((asked + sum(case.use[method_id].values()), RuledOut(method_id, f"{method.name} is out: {why}")))
+            out.append((asked + sum(case.use(method_id).values()), RuledOut(method_id, f"{method.name} is out: {why}")))
         else:
             reasons = [reason for criterion in CRITERIA for reason in criterion(case, method)]
             score = round(sum([r.points for r in reasons]), 3)
