@@ -238,6 +238,39 @@ def test_information_curves_rise_at_once_for_the_right_map_and_late_for_its_oppo
     assert "holds as much information" in flat.notes[-1]
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_information_curves_against_a_slow_second_writing(shape):
+    model, x = Net(shape[1], len(shape) - 2), images(*shape)
+    values, base = torch.randn(3, *shape[2:], generator=seeded(8)), baseline(x, "blur", seeded(0))
+
+    def belief(outputs, _rows):
+        return outputs[:, -1].sigmoid()
+
+    found = run(pic_aic_sic, model, x, values, steps=9, confidence=belief)
+    pixels = math.prod(shape[2:])
+    for i in range(3):
+        order = values[i].flatten().argsort(descending=True)
+        low, high = (getattr(x[i].flatten(1), kind)(1).view(-1, *[1] * (len(shape) - 2)) for kind in ("amin", "amax"))
+        points, best = [], 0.0
+        for k in range(10):
+            picture = base[i].flatten(1).clone()
+            back = order[: round(pixels * (k / 9) ** 2)]
+            picture[:, back] = x[i].flatten(1)[:, back]
+            picture = picture.view(shape[1:])
+            grey = (((picture - low) / (high - low)).clamp(0, 1) * 255).round().numpy()
+            _, counts = np.unique(np.diff(grey, axis=-1), return_counts=True)
+            bits = -(counts * np.log2(counts / counts.sum())).sum()
+            points.append((bits, float(belief(model(picture[None]), None))))
+        (low, empty), (high, full) = points[0], points[-1]
+        curve = []
+        for bits, chance in points:
+            best = max(best, min(max((chance - empty) / (full - empty), 0), 1))
+            curve.append((min(max((bits - low) / (high - low), 0), 1), best))
+        assert np.allclose(found.curve[i], [y for _, y in curve], atol=1e-3)
+        curve.sort(key=lambda point: point[0])
+        assert float(found.score[i]) == pytest.approx(np.trapezoid(*list(zip(*curve, strict=True))[::-1]), abs=2e-3)
+
+
 def test_information_is_the_entropy_of_neighbouring_differences():
     x = torch.zeros(2, 1, 1, 9)
     x[1, 0, 0] = torch.tensor([0.0, 1, 0, 1, 0, 1, 0, 1, 0])  # up and down equally often: 1 bit for each of 8 steps

@@ -433,7 +433,7 @@ def ct(seed: int, label: int, size: Size = (64, 64), *, mark: bool = False, dist
     unit = side / 64
     deep = liver & (blur(liver.float(), (2.0 * unit,) * 3 if not flat else (0.1, 2.0 * unit, 2.0 * unit)) > 0.8)
     room = deep[0] if flat else deep
-    low, high = (4.0 * unit, 7.5 * unit) if flat else (6.5 * unit, 10 * unit)
+    low, high = (4.0 * unit, 7.5 * unit) if flat else (8 * unit, 11 * unit)
     lesion = _blob(room, low, high, 0.25, generator).view(full) * liver
     contrast = uniform(75, 110, generator) * (1 if flat else 1.4)  # thick voxels take some of it
     contrast = contrast if label == 2 else -contrast

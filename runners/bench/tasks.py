@@ -128,10 +128,11 @@ def _tasks() -> dict[str, Task]:
         Task("ultrasound_unet", "ultrasound", mark, 2, "unet", "planted", flat, phantom="ultrasound", epochs=4),
         Task("ct_cnn", "ct", see, 2, "cnn", "planted", flat, phantom="ct", images=500, epochs=10),
         Task("ct_swin_unet", "ct", mark, 2, "swin", "planted", flat, phantom="ct", batch=16, rate=2e-3, epochs=6),
-        Task("ct3d_cnn", "ct", see, 3, "cnn", "planted", deep, phantom="ct", images=240, epochs=10, batch=8, rate=6e-3),
+        Task("ct3d_vit", "ct", see, 3, "vit", "planted", deep, phantom="ct", images=300, epochs=10, batch=16),
         Task("mr_vit", "mri", see, 2, "vit", "planted", flat, phantom="mr"),
         Task("mr_unet", "mri", mark, 2, "unet", "planted", flat, phantom="mr", epochs=5),
         Task("mr_sequences_cnn", "mri", see, 2, "cnn", "planted", flat, phantom="mr_sequences"),
+        Task("mr3d_cnn", "mri", see, 3, "cnn", "planted", deep, phantom="mr", images=240, batch=16),
         Task("mr3d_vit", "mri", see, 3, "vit", "planted", deep, phantom="mr", images=360, epochs=8, batch=16),
         Task(
             "mr3d_unet", "mri", mark, 3, "unet", "planted", deep, phantom="mr", images=64, epochs=6, batch=4, rate=2e-2
