@@ -14,6 +14,7 @@ from recommender.case import KIND, Case, lower
 from recommender.points import CLOSENESS, Points
 from taxonomy.measured import BenchmarkTask, Measured, Scores, benchmark
 from taxonomy.schema import Method
+from taxonomy.trust import weights
 
 _TOLD = 2
 """Boards that a sentence tells; the weightiest first."""
@@ -24,21 +25,24 @@ _FEWEST = 3
 def measured_by_us(case: Case, method: Method) -> Iterator[tuple[float, Callable[[], str]]]:
     """Yield the points of a method's places in the benchmark, with the sentence; nothing where it was not measured."""
     near, tasks, citation = _nearest(case)
-    shares: dict[str, list[float]] = {}
+    trusted = weights(case.kb)
+    shares: dict[str, list[tuple[float, float]]] = {}
     told: list[tuple[float, str, BenchmarkTask, Measured, Scores]] = []
     for task in tasks:
         for metric, board in task.boards.items():
             line = next((one for one in board.lines if one.method == method.id), None)
             if metric not in case.kb.metrics or line is None or line.rank is None or board.of < _FEWEST:
                 continue
-            kind = case.kb.metrics[metric].property
+            kind, trust = case.kb.metrics[metric].property, trusted.get(metric, 1.0)
             share = 1 - 2 * (line.rank - 1) / (board.of - 1)
-            shares.setdefault(kind, []).append(share)
-            told.append((_trust(kind) * abs(share), metric, task, line, board))
+            if trust > 0:
+                shares.setdefault(kind, []).append((trust, share))
+                told.append((_trust(kind) * trust * abs(share), metric, task, line, board))
     if not shares:
         return
-    weights = {kind: _trust(kind) for kind in shares}
-    mean = sum(weights[kind] * sum(own) / len(own) for kind, own in shares.items()) / sum(weights.values())
+    # the metrics of a property share its weight by how far each can be trusted
+    means = {kind: sum(t * s for t, s in own) / sum(t for t, _ in own) for kind, own in shares.items()}
+    mean = sum(_trust(kind) * own for kind, own in means.items()) / sum(map(_trust, means))
     told.sort(key=lambda one: -one[0])
 
     def words() -> str:

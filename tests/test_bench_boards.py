@@ -190,7 +190,7 @@ def test_a_board_ranks_methods_and_not_references(kb: KB) -> None:
     assert made.p == pytest.approx(stats.friedmanchisquare([1, 1, 1], [2, 2, 2], [3, 3, 3]).pvalue, rel=1e-3)
 
 
-def test_a_mean_over_few_of_the_pictures_is_not_ranked(kb: KB) -> None:
+def test_a_mean_over_few_of_the_pictures_is_not_ranked() -> None:
     values = np.array([[0.2, 0.3, 0.4], [math.nan, 0.9, math.nan], [0.5, 0.1, math.nan]])
     made = board(Table("t", "pointing_game", ("a", "b", "c"), ("x", "y", "z"), values, "higher"))
     assert [(line.method, line.rank, line.n) for line in made.lines] == [("a", 1, 3), ("c", 1, 2), ("b", None, 1)]
@@ -223,13 +223,13 @@ def test_compared_says_by_how_much_the_first_is_better(kb: KB) -> None:
 
 
 def test_facts(kb: KB) -> None:
-    told = facts(tables(toy_rows(), kb), kb, {"toy": FACTS}, {None: 0.5})
+    told = facts(tables(toy_rows(), kb), kb, {"toy": FACTS})
     assert [fact.holds for fact in told] == [True, True, True]
     assert "1 of 1 tasks" in told[0].text
     assert "0.85" in told[1].text
     swapped = [row(r.method, r.metric, r.image, None if r.value is None else 1 - r.value) for r in toy_rows()]
-    assert [fact.holds for fact in facts(tables(swapped, kb), kb, {"toy": FACTS}, {None: 0.5})] == [False] * 3
-    assert [fact.holds for fact in facts([], kb, {}, {None: 0.5})] == [None] * 3
+    assert [fact.holds for fact in facts(tables(swapped, kb), kb, {"toy": FACTS})] == [False] * 3
+    assert [fact.holds for fact in facts([], kb, {})] == [None] * 3
 
 
 # --- files ---
@@ -267,7 +267,7 @@ def test_the_page_is_whole(kb: KB) -> None:
     made = tables(toy_rows(), kb)
     picture = np.zeros((8, 8, 3), np.uint8)
     failure = Failure("toy", "1", "grad_cam", 0.01, picture, "layer_cam", 0.7, picture)
-    page = html(found, made, kb, facts(made, kb, {"toy": FACTS}, {None: 0.5}), [failure])
+    page = html(found, made, kb, facts(made, kb, {"toy": FACTS}), [failure])
     assert "&lt;b&gt;Ada" in page
     assert page.count('<img src="data:image/png;base64,') == 2
     assert "hangs on a distractor" in page

@@ -341,15 +341,11 @@ def test_ctrl_c_stops_the_processes() -> None:
 
 @pytest.mark.slow
 def test_the_quick_level_shows_the_known_facts(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
-    from recommender.points import Points
-
     monkeypatch.undo()
     working._ready.cache_clear()
     ran = run(LEVELS["quick"], results)
     kb, tasks = load_kb(), results.tasks(BENCHMARK)
-    told = boards.facts(
-        boards.tables(results.rows(BENCHMARK), kb), kb, {one.task: one.facts for one in tasks}, Points.SANE_BELOW
-    )
+    told = boards.facts(boards.tables(results.rows(BENCHMARK), kb), kb, {one.task: one.facts for one in tasks})
     assert set(ran.skipped) <= set(working.METRICS["quick"])
     random = [fact for fact in told if "random map" in fact.text]
     assert random

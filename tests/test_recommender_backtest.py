@@ -58,6 +58,8 @@ FROZEN = {
     "DIMENSION": 0.3,
     "ARCHITECTURE": 0.5,
     "OTHER_KIND": 0.3,
+    "BENCHMARK": 1.0,
+    "OTHER_DIMS": 0.7,
     "CHALLENGE": 0.25,
     "PASSES": -0.1,
     "WITHIN_BUDGET": 0.5,

@@ -100,6 +100,17 @@ def test_properties_are_weighed_by_trust(known: dict[str, BenchmarkTask], kb: KB
     assert reasons(ULTRASOUND, kb)["grad_cam"].points == pytest.approx(expected, abs=1e-3)
 
 
+def test_a_metric_that_cannot_be_trusted_does_not_count(
+    known: dict[str, BenchmarkTask], kb: KB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boards = {"deletion": board(), "insertion": board(ORDER[::-1])}
+    known["us"] = task("ultrasound", boards=boards)
+    monkeypatch.setattr(module, "weights", lambda _: {"insertion": 0.0})
+    assert reasons(ULTRASOUND, kb)["grad_cam"].points == pytest.approx(1)
+    monkeypatch.setattr(module, "weights", lambda _: {"deletion": 0.25, "insertion": 0.75})
+    assert reasons(ULTRASOUND, kb)["grad_cam"].points == pytest.approx(-0.5)
+
+
 def test_without_a_data_file_nothing_is_said(monkeypatch: pytest.MonkeyPatch, kb: KB) -> None:
     monkeypatch.setattr(module, "benchmark", lambda _: None)
     assert reasons(ULTRASOUND, kb) == {}
