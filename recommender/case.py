@@ -95,6 +95,8 @@ class Measured(NamedTuple):
     metric: str
     value: float
     image: str = ""
+    weight: float = 1.0
+    """How far the metric is trusted, 0 to 1: what its scores count."""
 
 
 class Standing(NamedTuple):
@@ -108,13 +110,17 @@ class Standing(NamedTuple):
     images: int
     share: float
     """From -1 (behind all) to 1 (ahead of all), shrunk: the best of two is not the best of ten."""
+    weight: float = 1.0
+    """How far the metric is trusted."""
 
 
 def standings(measured: Iterable[Measured], kb: KB) -> Mapping[str, Mapping[str, Standing]]:
     """Return method to metric to its standing, compared image by image; values that are not finite do not count."""
     values: dict[tuple[str, str], dict[str, float]] = {}
+    trust: dict[str, float] = {}
     for row in measured:
         if math.isfinite(row.value):
+            trust[row.metric] = row.weight
             values.setdefault((row.metric, row.image), {})[row.method] = row.value
     places: dict[tuple[str, str], list[Standing]] = {}
     for (metric, _), rows in values.items():
@@ -124,12 +130,14 @@ def standings(measured: Iterable[Measured], kb: KB) -> Mapping[str, Mapping[str,
             tied = [math.isclose(value, o, rel_tol=Points.ALIKE, abs_tol=1e-9) for o in others]
             behind = sum(sign * o > sign * value and not t for o, t in zip(others, tied, strict=True))
             ahead = len(others) - behind - sum(tied)
-            found = Standing(value, 1 + behind + sum(tied) / 2, len(rows), 1, (ahead - behind) / len(rows))
+            share = (ahead - behind) / len(rows)
+            found = Standing(value, 1 + behind + sum(tied) / 2, len(rows), 1, share, trust[metric])
             places.setdefault((method, metric), []).append(found)
     means: dict[str, dict[str, Standing]] = {}
     for (method, metric), each in places.items():
-        value, place, _, _, share = (sum(column) / len(each) for column in zip(*each, strict=True))
-        means.setdefault(method, {})[metric] = Standing(value, place, max(s.of for s in each), len(each), share)
+        value, place, _, _, share, weight = (sum(column) / len(each) for column in zip(*each, strict=True))
+        most = max(s.of for s in each)
+        means.setdefault(method, {})[metric] = Standing(value, place, most, len(each), share, weight)
     return means
 
 

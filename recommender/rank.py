@@ -508,7 +508,7 @@ def here(case: Case, method: Method) -> Iterator[Reason]:
             shares.setdefault(metric.property, []).append((found.share, metric.name))
     for metric_id, found in sorted(own.items()):
         metric = case.kb.metrics[metric_id]
-        weight = found.images / (found.images + Points.SHRINK_MEASURED)
+        weight = found.weight * found.images / (found.images + Points.SHRINK_MEASURED)
         text = f"{metric.name} {found.value:.2g} {_on_images(found.images)}"
         if tests_sanity(case.kb, metric_id):
             bad = metric_id in case.failed.get(method.id, ())
@@ -526,7 +526,8 @@ def here(case: Case, method: Method) -> Iterator[Reason]:
             if metric.property in case.criteria:
                 trust *= Points.ASKED_CRITERION
             points = Points.MEASURED * trust * weight * found.share
-            yield Reason("measured", round(points, 3), f"{text}, {_place(found)}.")
+            why = "" if found.weight >= Points.DOUBTFUL else "; the metric is trusted little, so it counts little"
+            yield Reason("measured", round(points, 3), f"{text}, {_place(found)}{why}.")
     for same in shares.values():
         if min(same)[0] < -1 / 3 and max(same)[0] > 1 / 3:
             text = f"{max(same)[1]} speaks for it here and {min(same)[1]} against it: together they count little."

@@ -294,13 +294,12 @@ def blobs(dims: int, images: int, seed: int) -> Planted:
     generator = seeded(seed)
     x = _texture((2 * images, 1, *spatial), generator)
     mask = torch.zeros(len(x), *spatial, dtype=torch.bool)
-    ignored, without = mask.clone(), x.clone()
+    ignored = mask.clone()
     for i in range(len(x)):
         bright, dark = _places(spatial, 2, math.ceil(2 * radius) - (dims == 3), generator)
         mask[i] = _distance(spatial, bright) <= radius
         ignored[i] = (_distance(spatial, dark) <= radius - 1) & ~mask[i]
         x[i, 0][mask[i]] += 1
-        without[i, 0][mask[i] | ignored[i]] += 1
         x[i, 0][ignored[i]] -= 1
     kernel = _distance((window,) * dims, (1,) * dims).neg().exp()  # not even: random weights must be other ones
     kernel /= kernel.sum()
@@ -313,7 +312,7 @@ def blobs(dims: int, images: int, seed: int) -> Planted:
         task="segmentation",
         mask=mask[:images],
         ignored=ignored[:images],
-        without=without[:images],
+        without=None,
         reference=x[images:],
         reach=math.ceil(radius),
         exact=product,
