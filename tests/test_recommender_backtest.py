@@ -73,8 +73,6 @@ FROZEN = {
     "WANTED_EFFORT": 0.2,
     "NOT_DISCRIMINATIVE": -0.2,
     "GLOBAL": -0.8,
-    "BENCHMARK": 1.0,
-    "OTHER_DIMS": 0.7,
     "RUNNABLE": 1.0,
     "MEASURED": 8.0,
     "OTHER_TRUST": 0.3,
