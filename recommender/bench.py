@@ -46,7 +46,10 @@ def measured_by_us(case: Case, method: Method) -> Iterator[tuple[float, Callable
     told.sort(key=lambda one: -one[0])
 
     def words() -> str:
-        places = "; ".join(_place(case, *one[1:]) for one in told[:_TOLD])
+        by_task: dict[str, list[str]] = {}
+        for _, metric, task, line, board in told[:_TOLD]:
+            by_task.setdefault(_where(case, task), []).append(_place(case, metric, line, board))
+        places = "; ".join(f"{where} {', '.join(found)}" for where, found in by_task.items())
         more = f"; and {len(told) - _TOLD} more boards" if len(told) > _TOLD else ""
         far = "" if near == 1.0 else ", which is not your case but the nearest that we measured"
         return f"Measured by us, not from the literature: {places}{more}{far} ({citation})."
@@ -58,15 +61,17 @@ def _trust(kind: str) -> float:
     return Points.TRUST.get(kind, Points.OTHER_TRUST)
 
 
-def _place(case: Case, metric: str, task: BenchmarkTask, line: Measured, board: Scores) -> str:
-    kb = case.kb
+def _where(case: Case, task: BenchmarkTask) -> str:
     what = {"planted": "a planted shortcut" if task.marked else "planted evidence", "mask": "experts' masks"}[
         task.truth
     ]
-    model = kb.vocabulary.architectures[task.architecture].name
-    where = f"on {what} in {lower(case.label(task.modality))} ({model}, {task.task}, {task.dims}D)"
+    model = case.kb.vocabulary.architectures[task.architecture].name
+    return f"on {what} in {lower(case.label(task.modality))} ({model}, {task.task}, {task.dims}D)"
+
+
+def _place(case: Case, metric: str, line: Measured, board: Scores) -> str:
     interval = "" if line.low is None or line.high is None else f", 95 % CI {line.low:.2g} to {line.high:.2g}"
-    return f"{where} rank {line.rank} of {board.of} in {lower(kb.metrics[metric].name)} ({line.mean:.2g}{interval})"
+    return f"rank {line.rank} of {board.of} in {case.kb.metrics[metric].name} ({line.mean:.2g}{interval})"
 
 
 @lru_cache(maxsize=1)  # a case holds on to its knowledge base

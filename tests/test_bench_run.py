@@ -347,7 +347,19 @@ def test_the_quick_level_shows_the_known_facts(results: Results, monkeypatch: py
     kb, tasks = load_kb(), results.tasks(BENCHMARK)
     told = boards.facts(boards.tables(results.rows(BENCHMARK), kb), kb, {one.task: one.facts for one in tasks})
     assert set(ran.skipped) <= set(working.METRICS["quick"])
-    random = [fact for fact in told if "random map" in fact.text]
-    assert random
-    assert all(fact.holds for fact in random), [fact.text for fact in random]
-    assert any(fact.holds for fact in told if "guided backpropagation" in fact.text)
+    # Integrated Gradients loses on histopathology: its black start is blind to dark nuclei on a bright ground. LRP,
+    # which starts from zero, does not. Metrics that tie or that noise pleases are told, not asserted.
+    for name in ("Deletion AUC", "Insertion AUC", "IROF", "Selectivity", "Region Perturbation", "Monotonicity Corr"):
+        mine = [
+            fact for fact in told if f"Layer-wise relevance propagation against a random map by {name}" in fact.text
+        ]
+        assert mine
+        assert mine[0].holds, mine[0].text
+    by_task = {one.task: one for one in boards.tables(results.rows(BENCHMARK), kb) if one.metric == "mprt"}
+    assert len(by_task) == len(tasks)
+    for table in by_task.values():
+        guided, plain = (
+            np.nanmean(table.values[table.methods.index(method)]) for method in ("guided_backprop", "vanilla_gradient")
+        )
+        assert guided > plain + 0.1
+    assert sum(bool(fact.holds) for fact in told if "guided backpropagation" in fact.text) >= 2

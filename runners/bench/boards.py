@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from runners.bench.store import BenchRow, BenchRun, BenchTask
+from runners.bench.work import COMPLETE
 from taxonomy.loader import KB
 from taxonomy.measured import BENCHMARK, CONTROLS, REFERENCES, Benchmark, BenchmarkTask, Measured, Scores
 from taxonomy.requirements import sane_below
@@ -306,26 +307,27 @@ def facts(found: Sequence[Table], kb: KB, tasks: Mapping[str, Mapping[str, Any]]
 
 
 def _beats_random(found: Sequence[Table], kb: KB) -> list[Fact]:
-    name = kb.methods["integrated_gradients"].name
     told = []
     for metric in sorted({one.metric for one in found if one.metric in kb.metrics}):
         if kb.metrics[metric].property != "faithfulness":
             continue
-        gains = {
-            one.task: compared(one, "integrated_gradients", "reference_random") for one in found if one.metric == metric
-        }
-        known = {task: gain for task, gain in gains.items() if gain is not None}
-        if not known:
-            continue
-        better = [task for task, (mean, _, _) in known.items() if mean > 0]
-        sure = [task for task, (_, low, _) in known.items() if low > 0]
-        worse = [f"{task} ({known[task][0]:+.3g})" for task in known if task not in better]
-        text = (
-            f"{name} against a random map by {kb.metrics[metric].name}: better on {len(better)} of {len(known)} tasks, "
-            f"surely (95 %) on {len(sure)}" + (f"; not on {', '.join(worse)}" if worse else "")
-        )
-        told.append(Fact(text + ".", len(better) == len(known)))
-    return told or [Fact(f"{name} against a random map: no metric of faithfulness was measured on both.", None)]
+        for method in COMPLETE:
+            gains = {one.task: compared(one, method, "reference_random") for one in found if one.metric == metric}
+            known = {task: gain for task, gain in gains.items() if gain is not None}
+            if not known:
+                continue
+            better = [task for task, (mean, _, _) in known.items() if mean > 0]
+            sure = sum(low > 0 for _, low, _ in known.values())
+            tied = [task for task, (mean, _, _) in known.items() if mean == 0]
+            worse = [f"{task} ({mean:+.3g})" for task, (mean, _, _) in known.items() if mean < 0]
+            text = f"{kb.methods[method].name} against a random map by {kb.metrics[metric].name}: "
+            text += f"better on {len(better)} of {len(known)} tasks, surely (95 %) on {sure}"
+            text += f"; tied on {', '.join(tied)}" if tied else ""
+            text += f"; worse on {', '.join(worse)}" if worse else ""
+            told.append(Fact(text + ".", bool(better) and not worse))
+    return told or [
+        Fact("Complete methods against a random map: no metric of faithfulness was measured on both.", None)
+    ]
 
 
 def _insane(found: Sequence[Table], tasks: Mapping[str, Mapping[str, Any]]) -> list[Fact]:

@@ -85,8 +85,9 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 """Metrics of a level that names none, such that every property is covered; one that is not computed here is skipped."""
-COMPLETE = "integrated_gradients"
-"""The method on which, beside the random map, every metric of faithfulness is measured: the first known fact."""
+COMPLETE = ("integrated_gradients", "lrp")
+"""Methods whose values sum to the score, or to its difference to a baseline. On them and on the random map every metric
+of faithfulness is measured, for the first known fact; the one starts from a chosen picture, the other from zero."""
 
 
 @dataclass(frozen=True)
@@ -254,7 +255,7 @@ def settings_hash(*given: Mapping[str, Any]) -> str:
 def measured_on(method: str, kb: KB, level: Level, wanted: Sequence[str]) -> tuple[str, ...]:
     """Return the metrics to measure of a method: those wanted, and all of faithfulness for the first known fact."""
     found = list(wanted)
-    if method in (COMPLETE, "reference_random") and level.metrics is None:
+    if method in (*COMPLETE, "reference_random") and level.metrics is None:
         found += [m for m in metrics if m not in found and kb.metrics[m].property == "faithfulness"]
     owned = {"labels", "retraining", "generator", "human"}
     found = [m for m in found if not owned & set(kb.metrics[m].needs)]
