@@ -1,4 +1,4 @@
-"""Measures of images against closed forms and slow second writings; a model is tied to what it reads, noise to nothing."""
+"""Measures of images against closed forms and second writings; a model is tied to what it reads, noise to nothing."""
 
 import itertools
 import math
