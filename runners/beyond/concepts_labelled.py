@@ -176,7 +176,7 @@ def rcv(
     *,
     layer: str | None = None,
     direction: str = "pattern",
-    samples: int = 200,
+    samples: int = 1000,
     images: int = 100,
     runs: int = 200,
     batch_size: int = 16,
