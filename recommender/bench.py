@@ -7,7 +7,7 @@ weight was fixed before there were any.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 
 from recommender.case import KIND, Case, lower
@@ -24,8 +24,7 @@ _FEWEST = 3
 
 def measured_by_us(case: Case, method: Method) -> Iterator[tuple[float, Callable[[], str]]]:
     """Yield the points of a method's places in the benchmark, with the sentence; nothing where it was not measured."""
-    near, tasks, citation = _nearest(case)
-    trusted = weights(case.kb)
+    near, tasks, citation, trusted = _nearest(case)
     shares: dict[str, list[tuple[float, float]]] = {}
     told: list[tuple[float, str, BenchmarkTask, Measured, Scores]] = []
     for task in tasks:
@@ -75,14 +74,19 @@ def _place(case: Case, metric: str, line: Measured, board: Scores) -> str:
 
 
 @lru_cache(maxsize=1)  # a case holds on to its knowledge base
-def _nearest(case: Case) -> tuple[float, tuple[BenchmarkTask, ...], str]:
-    """Return how near the nearest tasks are to the question (1 is the same), these tasks, and how to cite them."""
+def _nearest(case: Case) -> tuple[float, tuple[BenchmarkTask, ...], str, Mapping[str, float]]:
+    """Return how near the nearest tasks are (1 is the same), these tasks, how to cite them, and the trust in metrics."""
     found = benchmark(case.kb)
     if found is None:
-        return 0.0, (), ""
+        return 0.0, (), "", {}
     near = {name: _closeness(case, task) for name, task in found.tasks.items() if task.truth != "none"}
     best = max(near.values(), default=0.0)
-    return best, tuple(found.tasks[name] for name, value in near.items() if value == best), found.citation
+    return (
+        best,
+        tuple(found.tasks[name] for name, value in near.items() if value == best),
+        found.citation,
+        weights(case.kb),
+    )
 
 
 def _closeness(case: Case, task: BenchmarkTask) -> float:

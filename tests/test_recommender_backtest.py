@@ -79,6 +79,7 @@ FROZEN = {
     "SHRINK_MEASURED": 1.0,
     "INSANE": -24.0,
     "SANE": 0.5,
+    "DOUBTFUL": 0.5,
     "ALIKE": 0.02,
 }
 
