@@ -75,7 +75,7 @@ def _place(case: Case, metric: str, line: Measured, board: Scores) -> str:
 
 @lru_cache(maxsize=1)  # a case holds on to its knowledge base
 def _nearest(case: Case) -> tuple[float, tuple[BenchmarkTask, ...], str, Mapping[str, float]]:
-    """Return how near the nearest tasks are (1 is the same), these tasks, how to cite them, and the trust in metrics."""
+    """Return how near the nearest tasks are (1 is the same), these tasks, how to cite them, and trust in metrics."""
     found = benchmark(case.kb)
     if found is None:
         return 0.0, (), "", {}
