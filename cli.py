@@ -30,6 +30,7 @@ from runners import measurable, runnable
 from taxonomy import KB, AtlasError, KBError, UnknownIdError, check, load_kb
 from taxonomy.citations import cited
 from taxonomy.schema import Publication
+from taxonomy.trust import trust, trust_in_words, write_trust
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -199,6 +200,8 @@ def _print_answer(found: recommender.Answer, kb: KB, back: recommender.Clarifica
         out.print(f"  {number}. {escape(step.text)}{_cites(step.cites, sources)}")
         if step.accept:
             out.print(f"     [green]{escape(step.accept)}[/green]")
+        if trusted := trust_in_words(kb, step.metrics):
+            out.print(f"     [dim]{escape(trusted)}[/dim]")
         _print_sentences(step.notes if full else (), sources, indent=5)
     if found.cautions:
         out.print("\n[bold]Mind[/bold]")
@@ -424,6 +427,7 @@ def _print_trial(tried: Trial, folder: Path | None) -> None:
             table.add_row(str(line.here), str(line.papers), name, *cells, f"{line.seconds:.1f}")
         out.print(table)
         out.print("[dim]↑ higher is better, ↓ lower is better; papers: place among these by the literature alone[/dim]")
+        out.print(f"[dim]{escape(trust_in_words(kb, tried.heads))}[/dim]")
     curved = [
         s for rs in tried.results for r in rs for s in r.measured if s.curve and kb.metrics[s.metric].range == "[0, 1]"
     ]
@@ -1029,6 +1033,52 @@ def mcp() -> None:
     import mcp_server
 
     mcp_server.serve()
+
+
+# --- trust ------------------------------------------------------------------------------------------------------------
+
+trust_app = typer.Typer(
+    cls=Sentences, no_args_is_help=True, help="How far metrics can be trusted: measure it, show it."
+)
+app.add_typer(trust_app, name="trust")
+
+
+@trust_app.command("run")
+def trust_run(
+    metric: Annotated[list[str] | None, typer.Option(help="Metric id, repeatable; all by default.")] = None,
+    images: Annotated[int, typer.Option(min=2, help="Images of each planted case.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same numbers.")] = 0,
+) -> None:
+    """Judge metrics on planted truth and write the knowledge base's file of it, after each one: it can be stopped."""
+    import runners
+    from runners.gate import versions
+    from runners.trust import judge, planted
+
+    kb = load_kb()
+    wanted = _known_ids(metric or sorted(runners.metrics), runners.metrics, "metric")
+    found = {name: one for name, one in trust(kb).items() if name in runners.metrics}
+    about = {"images": str(images), "seed": str(seed), **versions()}
+    cases = planted(images, seed)
+    for name in wanted:
+        with _bar(kb.metrics[name].name) as progress:
+            found[name] = judge(name, kb, cases, seed=seed, progress=progress)
+        path = write_trust(found, about, kb)
+        out.print(f"{escape(kb.metrics[name].name)}: {escape(found[name].phrase)}")
+    out.print(f"Written to {escape(str(path))}")
+
+
+@trust_app.command("list")
+def trust_list(json_: AsJson = False) -> None:
+    """List all metrics that were judged, the most trusted first."""
+    kb = load_kb()
+    found = sorted(trust(kb).items(), key=lambda pair: (-(pair[1].weight or 0.0), pair[0]))
+    if json_:
+        as_json({name: one.model_dump(mode="json", exclude_defaults=True) for name, one in found})
+        return
+    for name, one in found:
+        out.print(f"{escape(kb.metrics[name].name)} [dim]{escape(name)}[/dim]: {escape(one.phrase)}")
+    if not found:
+        out.print("No metric was judged yet: run `xai-atlas trust run`.")
 
 
 # --- benchmark --------------------------------------------------------------------------------------------------------
@@ -1725,7 +1775,9 @@ def _print_results(case: Case, results: Sequence[Result], kb: KB, folder: Path |
             better = kb.metrics[score.metric].direction
             value = "not defined" if score.value is None else f"{score.value:.3f}"
             hint = f" ({better} is better)" if better else ""
-            out.print(f"   {escape(kb.metrics[score.metric].name)} {value}[dim]{hint}[/dim]")
+            judged = trust(kb).get(score.metric)
+            hint += f"; {judged.phrase}" if judged else ""
+            out.print(f"   {escape(kb.metrics[score.metric].name)} {value}[dim]{escape(hint)}[/dim]")
             for note in score.notes:
                 out.print(f"      [dim]{escape(note)}[/dim]")
     if folder is None:

@@ -26,6 +26,7 @@ from runners.registry import Progress, parameters
 from runners.rules import composites
 from taxonomy import KB, AtlasError
 from taxonomy.schema import Statement
+from taxonomy.trust import weights
 
 MOST: Final = 8
 """Methods that are tried at most: more is no help in choosing one."""
@@ -197,7 +198,7 @@ class Trial:
     @cached_property
     def measured(self) -> tuple[Row, ...]:
         """All scores, as the recommender takes them."""
-        return tuple(row for number, found in enumerate(self.results) for row in _rows(found, str(number)))
+        return tuple(row for number, found in enumerate(self.results) for row in _rows(found, str(number), self.kb))
 
     @cached_property
     def after(self) -> Answer:
@@ -352,11 +353,12 @@ def blank(result: Result) -> bool:
     return result.explanation is not None and bool(result.explanation.values.amin() == result.explanation.values.amax())
 
 
-def _rows(results: Sequence[Result], image: str, label: str | None = None) -> Iterator[Row]:
+def _rows(results: Sequence[Result], image: str, kb: KB, label: str | None = None) -> Iterator[Row]:
+    trusted = weights(kb)
     for one in results:
         for score in one.measured:
             if score.value is not None:
-                yield Row(label or one.method, score.metric, score.value, image)
+                yield Row(label or one.method, score.metric, score.value, image, trusted.get(score.metric, 1.0))
 
 
 # --- what is tried ----------------------------------------------------------------------------------------------------
@@ -616,7 +618,7 @@ class _Work:
             row
             for label, (_, found) in enumerate(tried)
             for number, one in enumerate(found)
-            for row in _rows([one], str(number), str(label))
+            for row in _rows([one], str(number), self.kb, str(label))
             if row.metric in self.asking
         ]
         places = standings(rows, self.kb)

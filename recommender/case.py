@@ -95,6 +95,8 @@ class Measured(NamedTuple):
     metric: str
     value: float
     image: str = ""
+    weight: float = 1.0
+    """How far the metric is trusted, 0 to 1: what its scores count."""
 
 
 class Standing(NamedTuple):
@@ -108,13 +110,17 @@ class Standing(NamedTuple):
     images: int
     share: float
     """From -1 (behind all) to 1 (ahead of all), shrunk: the best of two is not the best of ten."""
+    weight: float = 1.0
+    """How far the metric is trusted."""
 
 
 def standings(measured: Iterable[Measured], kb: KB) -> Mapping[str, Mapping[str, Standing]]:
     """Return method to metric to its standing, compared image by image; values that are not finite do not count."""
     values: dict[tuple[str, str], dict[str, float]] = {}
+    trust: dict[str, float] = {}
     for row in measured:
         if math.isfinite(row.value):
+            trust[row.metric] = row.weight
             values.setdefault((row.metric, row.image), {})[row.method] = row.value
     places: dict[tuple[str, str], list[Standing]] = {}
     for (metric, _), rows in values.items():
@@ -124,12 +130,14 @@ def standings(measured: Iterable[Measured], kb: KB) -> Mapping[str, Mapping[str,
             tied = [math.isclose(value, o, rel_tol=Points.ALIKE, abs_tol=1e-9) for o in others]
             behind = sum(sign * o > sign * value and not t for o, t in zip(others, tied, strict=True))
             ahead = len(others) - behind - sum(tied)
-            found = Standing(value, 1 + behind + sum(tied) / 2, len(rows), 1, (ahead - behind) / len(rows))
+            share = (ahead - behind) / len(rows)
+            found = Standing(value, 1 + behind + sum(tied) / 2, len(rows), 1, share, trust[metric])
             places.setdefault((method, metric), []).append(found)
     means: dict[str, dict[str, Standing]] = {}
     for (method, metric), each in places.items():
-        value, place, _, _, share = (sum(column) / len(each) for column in zip(*each, strict=True))
-        means.setdefault(method, {})[metric] = Standing(value, place, max(s.of for s in each), len(each), share)
+        value, place, _, _, share, weight = (sum(column) / len(each) for column in zip(*each, strict=True))
+        most = max(s.of for s in each)
+        means.setdefault(method, {})[metric] = Standing(value, place, most, len(each), share, weight)
     return means
 
 
@@ -360,6 +368,8 @@ class Case:
     runnable: Collection[str]
     metrics: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Output to the metrics that check it, found once."""
+    used: dict[str, Mapping[tuple[str, bool], float]] = field(default_factory=dict)
+    """Method to the weight of the studies that used it, found once."""
     rates: dict[str, Rate] = field(default_factory=dict)
     """Method to what its evidence is worth, found once."""
 
@@ -575,8 +585,9 @@ class Case:
                     more += Points.ARCHITECTURE
                 if {mine, KIND.get(str(study.architecture))} == {"conv", "attention"}:
                     factor = Points.OTHER_KIND
-            for pub_id in alike:
-                found[pub_id] = (1.0 + Points.ANATOMY * (pub_id in organs) + more) * factor
+            found |= dict.fromkeys(alike, (1.0 + more) * factor)
+            for pub_id in organs.intersection(alike) if organs else ():
+                found[pub_id] = (1.0 + Points.ANATOMY + more) * factor
         return found
 
     def where(self, place: tuple[str, bool]) -> str:
@@ -685,18 +696,17 @@ class Case:
         """Publication to how close its modality and task are."""
         return {p: CLOSENESS[place] for p, place in self.places.items()}
 
-    @cached_property
-    def use(self) -> Mapping[str, Mapping[tuple[str, bool], float]]:
-        """Method to the weight of the studies that used it, by place, the closest first."""
+    def use(self, method: str) -> Mapping[tuple[str, bool], float]:
+        """The weight of the studies that used a method, by place, the closest first; found once."""
+        if (known := self.used.get(method)) is not None:
+            return known
         close, places = self.close, self.places
-        found = {}
-        for method, studies in self.facts.uses.items():
-            by_place: dict[tuple[str, bool], float] = {}
-            for pub_id, factor in studies:
-                place = places[pub_id]
-                by_place[place] = by_place.get(place, 0.0) + factor * close[pub_id]
-            found[method] = {p: Points.USED * by_place[p] for p in CLOSENESS if p in by_place} if by_place else by_place
-        return found
+        found: dict[tuple[str, bool], float] = {}
+        for pub_id, factor in self.facts.uses[method]:
+            place = places[pub_id]
+            found[place] = found.get(place, 0.0) + factor * close[pub_id]
+        self.used[method] = ordered = {p: Points.USED * found[p] for p in CLOSENESS if p in found} if found else {}
+        return ordered
 
     @cached_property
     def close(self) -> Mapping[str, float]:
@@ -717,9 +727,9 @@ class Case:
             }
             pro = sum([weight for (_, side), weight in sums.items() if side > 0])
             contra = sum([weight for (_, side), weight in sums.items() if side < 0])
-            pro += sum(self.use[method].values())
+            pro += sum(self.use(method).values())
             for umbrella in self.umbrellas(method):
-                pro += Points.UMBRELLA * sum(self.use[umbrella].values())
+                pro += Points.UMBRELLA * sum(self.use(umbrella).values())
             self.rates[method] = Rate(_rate(Points.EVIDENCE, pro), _rate(Points.AGAINST, contra), sums)
         return self.rates[method]
 

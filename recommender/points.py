@@ -130,6 +130,8 @@ class Points:
     """Factor by the property of a metric; its metrics share it. A sharp or stable map may still be wrong about the
     model, and a mask says what a person looks at."""
     OTHER_TRUST: Final = 0.3
+    DOUBTFUL: Final = 0.5
+    """Trust in a metric below which it is said that it counts little."""
     SHRINK_MEASURED: Final = 1.0
     """Images to add in thought: one image says half of what many do."""
     INSANE: Final = -24.0

@@ -249,7 +249,7 @@ def named(case: Case, method: Method) -> Iterator[Reason]:
 
 def used(case: Case, method: Method) -> Iterator[Reason]:
     """Studies that used the method, from this modality and task outwards."""
-    by_place = case.use[method.id]
+    by_place = case.use(method.id)
     rate = case.rate(method.id).pro
     if by_place and ("same", True) not in by_place and (case.query.modality or case.profile.task):
         yield Reason("evidence", 0.0, partial(_no_use, case, method))
@@ -263,7 +263,7 @@ def used(case: Case, method: Method) -> Iterator[Reason]:
         yield Reason("evidence", round(rate * rest, 3), partial(_used_farther, case, method))
     told = bool(by_place)
     for umbrella in case.umbrellas(method.id):
-        if by_place := case.use[umbrella]:
+        if by_place := case.use(umbrella):
             points = rate * Points.UMBRELLA * sum(by_place.values())
             yield Reason("evidence", round(points, 3), partial(_used_by_name, case, umbrella))
             told = True
@@ -508,7 +508,7 @@ def here(case: Case, method: Method) -> Iterator[Reason]:
             shares.setdefault(metric.property, []).append((found.share, metric.name))
     for metric_id, found in sorted(own.items()):
         metric = case.kb.metrics[metric_id]
-        weight = found.images / (found.images + Points.SHRINK_MEASURED)
+        weight = found.weight * found.images / (found.images + Points.SHRINK_MEASURED)
         text = f"{metric.name} {found.value:.2g} {_on_images(found.images)}"
         if tests_sanity(case.kb, metric_id):
             bad = metric_id in case.failed.get(method.id, ())
@@ -526,7 +526,8 @@ def here(case: Case, method: Method) -> Iterator[Reason]:
             if metric.property in case.criteria:
                 trust *= Points.ASKED_CRITERION
             points = Points.MEASURED * trust * weight * found.share
-            yield Reason("measured", round(points, 3), f"{text}, {_place(found)}.")
+            why = "" if found.weight >= Points.DOUBTFUL else "; the metric is trusted little, so it counts little"
+            yield Reason("measured", round(points, 3), f"{text}, {_place(found)}{why}.")
     for same in shares.values():
         if min(same)[0] < -1 / 3 and max(same)[0] > 1 / 3:
             text = f"{max(same)[1]} speaks for it here and {min(same)[1]} against it: together they count little."
@@ -591,6 +592,7 @@ NAMES: Final[Mapping[str, str]] = {
     "effort": "what it needs",
     "cost": "computing time",
     "tool": "tools that implement it",
+    "benchmark": "our own benchmark",
     "runnable": "whether it can be run here",
     "measured": "what was measured on your case",
 }
@@ -638,7 +640,7 @@ def ranked(case: Case, only: Collection[str] | None = None) -> tuple[list[Recomm
             # what was asked for and how often it was used are enough for the order of these
             asked = sum(r.points for criterion in (named, goal) for r in criterion(case, method))
             why = " Also, ".join(gap.sentence for gap in case.gaps[method_id])
-            out.append((asked + sum(case.use[method_id].values()), RuledOut(method_id, f"{method.name} is out: {why}")))
+            out.append((asked + sum(case.use(method_id).values()), RuledOut(method_id, f"{method.name} is out: {why}")))
         else:
             reasons = [reason for criterion in CRITERIA for reason in criterion(case, method)]
             score = round(sum([r.points for r in reasons]), 3)

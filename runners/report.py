@@ -22,6 +22,7 @@ from runners.gate import Explanation
 from runners.panels import READING, measured_words, panel
 from runners.pictures import MARKED, REFERENCE, Rgb, figure
 from taxonomy.loader import KB
+from taxonomy.trust import trust_in_words
 
 NOT_CLINICAL = (
     "For research and quality control. Not for clinical use: a map shows what the model reacts to, not disease."
@@ -261,7 +262,8 @@ def _scores(results: Sequence[Result], kb: KB, sources: Sources) -> str:
     )
     return f"""<h2>How good are the maps?</h2><table><tr><th>Method</th>{heads}</tr>{"".join(rows)}</table>
 <p class="soft">One image says little: measure on several before you prefer a method. – means that the score is not
-defined for this map or was not measured.</p>{_folded("What the scores measure", meaning)}
+defined for this map or was not measured. {escape(trust_in_words(kb, metrics))}</p>
+{_folded("What the scores measure", meaning)}
 {_folded("How they were measured, and when a score says little", told)}"""
 
 

@@ -21,7 +21,6 @@ from typing import Any, Final, Literal
 import numpy as np
 import torch
 from skimage.filters import sobel
-from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,6 +32,7 @@ from runners.clock import Clock, Stop
 from runners.gate import Explanation, explain
 from runners.images import load_image
 from runners.load import Model
+from runners.measures.agreement import agreement
 from runners.measures.common import ranks
 from runners.models import preserved, run, twin_of
 from runners.pictures import Rgb, default_colours, draw, limits, plane
@@ -509,6 +509,7 @@ class _Lab:
                 self.clock.until = self.clock.budget
             for method in sorted(self.maps(), key=lambda one: self.maps()[one].seconds):
                 try:
+                    self.clock.check()
                     found = self.blank(method, test) or self.costly(method, test) or do(method)
                 except Stop:
                     found = self.cannot(test, method, f"there was no verdict: {self.why()}.")
@@ -938,7 +939,8 @@ class _Lab:
             maps[name] = maps[name].clamp_min(0) if one.signed else maps[name]
         ranked, like = {}, {}
         for first, second in itertools.combinations(maps, 2):
-            ranked[f"{first}|{second}"], like[f"{first}|{second}"] = agreement(maps[first], maps[second])
+            found = agreement(maps[first][None], maps[second][None])
+            ranked[f"{first}|{second}"], like[f"{first}|{second}"] = float(found.rank), float(found.ssim)
         known = [value for value in ranked.values() if not math.isnan(value)]
         if not known:
             return self.cannot("agreement", None, "the maps are the same everywhere: there is nothing to compare.")
@@ -967,21 +969,6 @@ def spearman(a: Tensor, b: Tensor) -> float:
     if first.amin() == first.amax() or second.amin() == second.amax():
         return 0.0
     return float(correlation(first[None], second[None])[0])
-
-
-def agreement(a: Tensor, b: Tensor) -> tuple[float, float]:
-    """Return the rank correlation and the structural similarity of two maps ``(*spatial)``; NaN where not defined."""
-    scaled = []
-    for one in (a, b):
-        low, high = float(one.min()), float(one.max())
-        if high <= low:
-            return math.nan, math.nan
-        scaled.append(((one - low) / (high - low)).double().cpu().numpy())
-    window = min(7, *(side - (side + 1) % 2 for side in a.shape))
-    if window < 3:
-        return spearman(a, b), math.nan
-    like = structural_similarity(*scaled, data_range=1.0, win_size=window)  # type: ignore[no-untyped-call]
-    return spearman(a, b), float(like)
 
 
 def top_region(values: Tensor, generator: torch.Generator) -> Tensor:

@@ -24,6 +24,8 @@ from runners.targets import resolve
 
 TEXTURE = 0.06
 """Amplitude of the background; what is planted has about 1."""
+REFERENCES = 24
+"""Reference images of each case."""
 SPREAD = 0.05
 """How far the weights of a model for the same task lie from those of the model, as a share."""
 
@@ -183,9 +185,21 @@ class Blobs(nn.Module):
 # --- images -----------------------------------------------------------------------------------------------------------
 
 
+def _quiet(make: Callable[[], nn.Module]) -> nn.Module:
+    """Build a model: its layers draw weights that are not used, which the global generator must not notice."""
+    with torch.random.fork_rng(devices=[]):
+        return make().eval().requires_grad_(requires_grad=False)
+
+
 def _texture(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     noise = smoothed(torch.randn(shape, generator=generator), [1.0] * (len(shape) - 2))
     return TEXTURE * noise / noise.std()
+
+
+def _half_without(x: Tensor, mask: Tensor) -> Tensor:
+    """Return images ``(R, C, *spatial)``, every other one with nothing where the mask ``(R, *spatial)`` is."""
+    odd = (torch.arange(len(x)) % 2).bool().view(-1, *[1] * (x.ndim - 1))
+    return x.where(~(mask[:, None] & odd), 0.0)
 
 
 def _distance(spatial: tuple[int, ...], centre: tuple[int, ...]) -> Tensor:
@@ -219,7 +233,7 @@ def shapes(dims: int, images: int, seed: int) -> Planted:
     raw = torch.stack([ball.float() / ball.sum(), shell.float() / shell.sum(), -ball.float() / ball.sum()])
     filters = raw - raw.flatten(1).mean(1).view(-1, *[1] * dims)
     generator = seeded(seed)
-    x = _texture((2 * images, 1, *spatial), generator)
+    x = _texture((images + REFERENCES, 1, *spatial), generator)
     mask = torch.zeros(len(x), *spatial, dtype=torch.bool)
     ignored, without = mask.clone(), x.clone()
     for i in range(len(x)):
@@ -235,7 +249,7 @@ def shapes(dims: int, images: int, seed: int) -> Planted:
         ignored[i] = ring <= window / 2
         for picture in (x, without):
             picture[i, 0][_distance(spatial, hole) <= radius] -= 0.6
-    model = Shapes(filters, 0.5 * float((filters[0] * ball).sum())).eval().requires_grad_(requires_grad=False)
+    model = _quiet(lambda: Shapes(filters, 0.5 * float((filters[0] * ball).sum())))
     return Planted(
         name=f"shapes among others, {dims}D classification",
         model=model,
@@ -245,7 +259,7 @@ def shapes(dims: int, images: int, seed: int) -> Planted:
         mask=mask[:images],
         ignored=ignored[:images],
         without=without[:images],
-        reference=x[images:],
+        reference=_half_without(x[images:], mask[images:]),
         reach=math.ceil(radius),
         exact=product,
         seed=seed,
@@ -266,21 +280,21 @@ def sums(dims: int, images: int, seed: int) -> Planted:
     ])  # fmt: skip
     regions /= regions.flatten(1).sum(1).view(-1, *[1] * dims)
     channels = torch.tensor([3.0, 2.0, 1.0, 0.2])
-    x = _texture((2 * images, 4, *spatial), generator)
+    x = _texture((images + REFERENCES, 4, *spatial), generator)
     for here, bright in zip(inside, (1.0, 1.0, 0.8), strict=True):
         x[:, :, here] += bright * (0.8 + 0.4 * torch.rand(len(x), 4, 1, generator=generator))
-    mask, ignored = (here.expand(images, *spatial) for here in (inside[0] | inside[1], inside[2]))
-    model = Sums(channels, regions).eval().requires_grad_(requires_grad=False)
+    mask, ignored = (here.expand(len(x), *spatial) for here in (inside[0] | inside[1], inside[2]))
+    model = _quiet(lambda: Sums(channels, regions))
     return Planted(
         name=f"weighted regions in four channels, {dims}D classification",
         model=model,
         x=x[:images],
         target=0,
         task="classification",
-        mask=mask,
-        ignored=ignored,
+        mask=mask[:images],
+        ignored=ignored[:images],
         without=None,
-        reference=x[images:],
+        reference=_half_without(x[images:], mask[images:]),
         reach=math.ceil(radius),
         exact=product,
         seed=seed,
@@ -292,19 +306,18 @@ def blobs(dims: int, images: int, seed: int) -> Planted:
     spatial, radius = ((28, 28), 4.2) if dims == 2 else ((14, 14, 14), 3.2)
     window = 3
     generator = seeded(seed)
-    x = _texture((2 * images, 1, *spatial), generator)
+    x = _texture((images + REFERENCES, 1, *spatial), generator)
     mask = torch.zeros(len(x), *spatial, dtype=torch.bool)
-    ignored, without = mask.clone(), x.clone()
+    ignored = mask.clone()
     for i in range(len(x)):
         bright, dark = _places(spatial, 2, math.ceil(2 * radius) - (dims == 3), generator)
         mask[i] = _distance(spatial, bright) <= radius
         ignored[i] = (_distance(spatial, dark) <= radius - 1) & ~mask[i]
         x[i, 0][mask[i]] += 1
-        without[i, 0][mask[i] | ignored[i]] += 1
         x[i, 0][ignored[i]] -= 1
     kernel = _distance((window,) * dims, (1,) * dims).neg().exp()  # not even: random weights must be other ones
     kernel /= kernel.sum()
-    model = Blobs(kernel, 0.4).eval().requires_grad_(requires_grad=False)
+    model = _quiet(lambda: Blobs(kernel, 0.4))
     return Planted(
         name=f"a bright and a dark object, {dims}D segmentation",
         model=model,
@@ -313,8 +326,8 @@ def blobs(dims: int, images: int, seed: int) -> Planted:
         task="segmentation",
         mask=mask[:images],
         ignored=ignored[:images],
-        without=without[:images],
-        reference=x[images:],
+        without=None,
+        reference=_half_without(x[images:], mask[images:]),
         reach=math.ceil(radius),
         exact=product,
         seed=seed,

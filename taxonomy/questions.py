@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from taxonomy.errors import UnknownIdError
 from taxonomy.graph import RELATIONS, Step, ancestors, challenges_of, evidence, name, step
 from taxonomy.schema import Claim, Effect, Method
+from taxonomy.trust import trust
 
 if TYPE_CHECKING:
     import networkx
@@ -505,6 +506,8 @@ def about(kb: KB, entity_id: str) -> dict[str, Any]:
             "eases": [b.challenge for b in bearings(kb, entity_id) if b.eases],
             "suffers_from": [b.challenge for b in bearings(kb, entity_id) if not b.eases],
         }
+    if (judged := trust(kb).get(entity_id)) is not None:
+        fields["trust"] = {"in_words": judged.phrase, **judged.model_dump(mode="json", exclude_defaults=True)}
     return fields
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -84,6 +84,13 @@ def trust(kb: KB) -> Mapping[str, Trust]:
 def weights(kb: KB) -> dict[str, float]:
     """Return metric id to the weight of its scores, of those that were judged."""
     return {name: one.weight for name, one in trust(kb).items() if one.weight is not None}
+
+
+def trust_in_words(kb: KB, metrics: Iterable[str]) -> str:
+    """Say in one sentence how far some metrics can be trusted; empty where none was judged."""
+    known = weights(kb)
+    parts = [f"{kb.metrics[one].name} {known[one]:.2f}" for one in dict.fromkeys(metrics) if one in known]
+    return f"Trust, 0 to 1, measured on planted truth: {', '.join(parts)}." if parts else ""
 
 
 def write_trust(found: Mapping[str, Trust], about: Mapping[str, str], kb: KB) -> Path:

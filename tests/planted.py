@@ -44,14 +44,14 @@ class Marker(nn.Module):
 def pictures(count: int, seed: int, dims: int = 2, blob: bool | None = None, stripes: bool | None = None):
     """Noise with a blob or without, stripes or without: images, blob masks, stripe masks, blob and stripes or not."""
     g = torch.Generator().manual_seed(seed)
-    side = SIDE if dims == 2 else 14
+    side = SIDE if dims == 2 else 10
     size = (side,) * dims
     x = 0.3 * torch.randn(count, 1, *size, generator=g)
     draw = torch.rand(count, 2, generator=g) < 0.5
     has = draw[:, 0] if blob is None else torch.full((count,), blob)
     lined = draw[:, 1] if stripes is None else torch.full((count,), stripes)
     where, lines = torch.zeros(count, *size, dtype=torch.bool), torch.zeros(count, *size, dtype=torch.bool)
-    wide = side // 4
+    wide = side // (4 if dims == 2 else 2)
     for i in range(count):
         at = torch.randint(0, side - wide, (2, dims), generator=g).tolist()
         box = tuple(slice(a, a + wide) for a in at[0])
@@ -66,11 +66,11 @@ def pictures(count: int, seed: int, dims: int = 2, blob: bool | None = None, str
     return x, where, lines, has, lined
 
 
-def _trained(model: nn.Module, x: Tensor, y: Tensor, steps: int) -> nn.Module:
+def _trained(model: nn.Module, x: Tensor, y: Tensor, steps: int, weights: tuple[float, ...] = (1.0, 1.0)) -> nn.Module:
     adam = torch.optim.Adam(model.parameters(), 0.01)
     for step in range(steps):
         rows = torch.randint(len(x), (32,), generator=torch.Generator().manual_seed(step))
-        loss = nn.functional.cross_entropy(model(x[rows]), y[rows])
+        loss = nn.functional.cross_entropy(model(x[rows]), y[rows], torch.tensor(weights))
         adam.zero_grad()
         loss.backward()
         adam.step()
@@ -93,7 +93,7 @@ def marker() -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         x, where, *_ = pictures(200, 1)
-        return _trained(Marker(), x, where.long(), 70)
+        return _trained(Marker(), x, where.long(), 90, (1.0, 6.0))
 
 
 @cache
@@ -107,7 +107,7 @@ def concepts(dims: int = 2, count: int = 30) -> dict[str, Concept]:
     """Blobs, stripes, and a random draw from the same world."""
     blobs, where, *_ = pictures(count, 3, dims, blob=True)
     lined, _, lines, *_ = pictures(count, 4, dims, stripes=True)
-    others, *_ = pictures(count, 5, dims)
+    others, *_ = pictures(count, 10, dims)
     noise = torch.rand(count, *others.shape[2:], generator=torch.Generator().manual_seed(6)) < 0.1
     return {"blob": Concept(blobs, where), "stripes": Concept(lined, lines), "random": Concept(others, noise)}
 

@@ -6,10 +6,8 @@ import csv
 import io
 import json
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,7 @@ from test_store import case, explanation
 from runners import sanity
 from runners.case import Measured, Result
 from runners.store import open_store
-from taxonomy import load_kb
+from taxonomy import load_kb, measured
 from views import comparing
 from views.results import View
 
@@ -144,25 +142,28 @@ def test_compare_shows_the_last_case_and_that_of_the_address(kept: str) -> None:
 
 
 def test_leaderboards_are_absent_or_filtered(monkeypatch: pytest.MonkeyPatch) -> None:
-    line = SimpleNamespace(method="rise", mean=0.8, low=0.7, high=0.9, rank=1, n=5)
-    line._asdict = lambda: {"method": "rise", "mean": 0.8, "rank": 1}
-    board = SimpleNamespace(lines=[line], difference=None)
+    def task(modality: str) -> measured.BenchmarkTask:
+        lines = [("rise", 0.3, 0.2, 0.4, 1, 5), ("reference_random", 0.5, 0.4, 0.6, None, 5)]
+        board = measured.Scores(lines=[measured.Measured(*one) for one in lines], difference=1.2)
+        return measured.BenchmarkTask(
+            modality=modality, task="classification", dims=2, architecture="cnn", truth="planted", size=[64, 64],
+            sha="0" * 16, images=5, boards={"deletion": board},
+        )  # fmt: skip
 
-    def task(modality: str) -> SimpleNamespace:
-        return SimpleNamespace(
-            modality=modality, task="classification", dims=2, architecture="cnn", images=5, boards={"deletion": board}
-        )
-
-    bench = SimpleNamespace(tasks={"a": task("ultrasound"), "b": task("mri")}, citation="Benchmark 1")
-    measured = SimpleNamespace(benchmark=lambda _: None, CONTROLS={}, REFERENCES={})
-    monkeypatch.setitem(sys.modules, "taxonomy.measured", measured)  # type: ignore[misc]
+    bench = measured.Benchmark(
+        benchmark="1", level="quick", date="2026-01-02", runs=["0" * 12], seeds=[0], versions={},
+        tasks={"a": task("ultrasound"), "b": task("mri")},
+    )  # fmt: skip
+    monkeypatch.setattr(measured, "benchmark", lambda _: None)
     assert "No results of the benchmark" in text(opened("compare"))
-    measured.benchmark = lambda _: bench
+    monkeypatch.setattr(measured, "benchmark", lambda _: bench)
     app = opened("compare")
     assert sum("images" in one.label for one in app.expander) == 2
+    assert "XAI Atlas benchmark 1, quick" in text(app)
     app = fine(app.selectbox(key="b-Modality").set_value("mri").run())
     (only,) = [one.label for one in app.expander if "images" in one.label]
     assert only.startswith("Magnetic resonance imaging")
+    assert list(app.dataframe[0].value["method"]) == [KB.methods["rise"].name, "(a random map)"]
 
 
 def test_sanity_gives_a_verdict_with_its_reasons() -> None:

@@ -107,7 +107,7 @@ def test_every_registered_explainer_and_metric_has_a_file(kb: KB) -> None:
         ("chefer_lrp", {"gradients", "attention_weights", "tokens"}),
         ("cbm", {"training_data", "labelled_concepts", "retraining"}),
         ("protopnet", {"training_data", "retraining"}),
-        ("tcav", {"gradients", "labelled_concepts"}),
+        ("tcav", {"gradients", "spatial_features", "training_data", "labelled_concepts"}),
     ],
 )
 def test_needs(kb: KB, method_id: str, needs: set[str]) -> None:

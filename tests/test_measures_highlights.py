@@ -10,7 +10,7 @@ from torchcam.metrics import ClassificationMetric
 
 from runners.baselines import baseline
 from runners.measures.highlights import adcc, average_drop, average_gain, average_increase, sufficiency
-from runners.registry import seeded
+from runners.registry import no_progress, seeded
 
 
 def shown_of(x, values, kind):
@@ -112,8 +112,16 @@ def test_sufficiency_asks_the_references_whose_maps_are_nearest():
         return given[:, 0]
 
     given = {"reference": reference, "explain_again": explain_again, "neighbours": 4}
-    assert run(sufficiency, model, x, x[:, 0], decision=decision, **given).score.tolist() == [1, 1]
-    assert len(asked) == 2  # once an image: its own score
+    rows = []
+
+    def own(outputs, at):
+        rows.append(at.tolist())
+        return outputs[:, 0]
+
+    found = sufficiency(model, x, own, x[:, 0], decision=decision, progress=no_progress, generator=seeded(0), **given)
+    assert found.score.tolist() == [1, 1]
+    assert rows == [[0] * 8, [1] * 8]  # the target of each image
+    assert len(asked) == 2
 
     means = []
 

@@ -196,13 +196,27 @@ def test_sets_cost_one_row_each_and_chunks_change_nothing(function, given, rows)
     assert torch.allclose(run(function, model, x, x[:, 0], batch_size=64, **given).score, chunked.score, atol=1e-4)
 
 
+class Touchy(torch.nn.Module):
+    """Falls to the same score whatever is changed."""
+
+    def __init__(self, x):
+        super().__init__()
+        self.x = x
+
+    def forward(self, x):
+        same = (x[:, None] == self.x).flatten(2).all(2).any(1)
+        return torch.where(same, 0.3, 0.1).double().mul(1.1)[:, None]
+
+
 @pytest.mark.parametrize(
     "function", [faithfulness_correlation, sensitivity_n, faithfulness_estimate, saco, monotonicity_correlation]
 )
 def test_a_map_that_says_nothing_is_not_a_number(function):
+    x = images(2, 1, 9, 9)
     for found in (
         run(function, Net(), images(2, 1, 9, 9), torch.full((2, 9, 9), 0.1)),
         run(function, Linear(1, 9, 9), torch.zeros(2, 1, 9, 9), noisy(2, 9, 9)),  # nothing can be removed
+        run(function, Touchy(x), x, noisy(2, 9, 9)),
     ):
         assert found.score.isnan().all()
         assert "image 2: not defined" in found.notes[-1]

@@ -820,7 +820,7 @@ def test_every_criterion_speaks_somewhere(kb: KB) -> None:
     text = "Grad-CAM with Captum for clinicians on ultrasound classification under 10 seconds with a CNN, heatmap"
     found = answer(text, kb, runnable=EXPLAINERS, measured=[Measured("grad_cam", next(iter(kb.metrics)), 0.5)])
     spoken = {r.criterion for rec in found.recommendations for r in rec.reasons}
-    assert len(CRITERIA) == 11
+    assert len(CRITERIA) == 12
     expected = (
         "named goal evidence comparison experts findings audience challenge cost tool runnable measured effort stage"
     )
@@ -829,7 +829,7 @@ def test_every_criterion_speaks_somewhere(kb: KB) -> None:
 
 def test_every_criterion_has_a_name(asked: Mapping[str, Answer]) -> None:
     spoken = {r.criterion for found in list(asked.values())[::20] for rec in found.recommendations for r in rec.found}
-    assert spoken | {"runnable", "measured"} <= NAMES.keys()
+    assert spoken | {"runnable", "measured", "benchmark"} <= NAMES.keys()
     assert not any("_" in name for name in NAMES.values())
 
 

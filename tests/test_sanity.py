@@ -12,7 +12,6 @@ import pytest
 import torch
 import toys
 from PIL import Image as Pillow
-from scipy.stats import spearmanr
 from test_report import Page
 from torch import Tensor, nn
 
@@ -25,7 +24,6 @@ from runners.sanity import (
     Labelled,
     Sanity,
     absorbing,
-    agreement,
     examine,
     markers,
     placements,
@@ -387,15 +385,6 @@ def test_bad_training_data_is_a_sentence(tmp_path: Path, names: tuple[str, ...],
 # --- the whole --------------------------------------------------------------------------------------------------------
 
 
-def test_agreement_is_that_of_scipy_and_not_defined_for_constant_maps() -> None:
-    a, b = torch.rand(20, 24, generator=seeded(0)), torch.rand(20, 24, generator=seeded(1))
-    rank, _ = agreement(a, b)
-    assert rank == pytest.approx(spearmanr(a.flatten(), b.flatten()).statistic)
-    assert agreement(a, a) == pytest.approx((1.0, 1.0))
-    assert agreement(a, -a)[0] == pytest.approx(-1.0)
-    assert np.isnan(agreement(a, torch.zeros(20, 24))).all()
-
-
 def test_methods_that_agree_and_that_do_not(kb: KB) -> None:
     made = lab(wrapped(toys.make("cnn2d"), 3), kb, "occlusion", "grad_cam")
     at = torch.arange(32.0)
@@ -418,6 +407,20 @@ def test_who_stops_it_keeps_what_is_done_and_every_test_has_its_sentence(kb: KB)
     assert all(last.of(one, test) for one in last.methods for test in last.planned if test != "agreement")
     assert any("you stopped it" in one.why for one in last.findings)
     assert [len(one.findings) for one in states] == sorted(len(one.findings) for one in states)
+
+
+def test_an_interrupt_leaves_no_test_without_a_sentence(kb: KB) -> None:
+    model = wrapped(toys.make("cnn2d"), 3)
+
+    def progress(words: str, done: int, _total: int) -> None:
+        if words == sanity.QUESTIONS["deletion"].name and done:
+            raise KeyboardInterrupt
+
+    *_, last = examine(model, subject(picture(), model), ["vanilla_gradient"], kb, progress=progress)
+    assert last.ended == "you stopped it"
+    found = last.of("vanilla_gradient", "cascade")
+    assert found is not None
+    assert "was not reached: you stopped it" in found.why
 
 
 def test_too_little_time_is_told(kb: KB) -> None:

@@ -9,6 +9,7 @@ import streamlit as st
 
 from recommender import Answer, Comparison, Reason, Recommendation, Sentence, answer, parse, snippet, why_not
 from taxonomy.schema import Statement
+from taxonomy.trust import trust_in_words
 from views import reading
 from views.common import (
     EXPLORE,
@@ -196,7 +197,8 @@ def protocol(found: Answer) -> None:
     with st.expander("How to check these explanations", icon=":material/straighten:"):
         for number, step in enumerate(found.protocol, 1):
             notes = [sourced(note.text, note.cites) for note in step.notes]
-            lines = [sourced(step.text, step.cites), *([plain(step.accept)] if step.accept else []), *notes]
+            more = [plain(one) for one in (step.accept, trust_in_words(kb, step.metrics)) if one]
+            lines = [sourced(step.text, step.cites), *more, *notes]
             st.markdown(f"{number}. " + "\n   - ".join(lines))
 
 

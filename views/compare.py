@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
+from taxonomy import measured
 from views.common import RUN, knowledge, named, plain, sentences
 from views.pieces import CHART
 
@@ -144,16 +144,12 @@ def downloads(found: comparing.Comparison, key: str) -> None:
 def leaderboards() -> None:
     """Show what methods reached on the benchmark, by modality; filters choose the boards."""
     st.subheader("Leaderboards of the benchmark")
-    try:
-        measured: Any = importlib.import_module("taxonomy.measured")
-    except ModuleNotFoundError:  # a version of the atlas without the benchmark
-        measured = None
-    bench = measured.benchmark(kb) if measured else None
+    bench = measured.benchmark(kb)
     if bench is None:
         st.info("No results of the benchmark came with this knowledge base.", icon=":material/info:")
         return
     boxes = st.columns(5, gap="small")
-    tasks: dict[str, Any] = dict(bench.tasks)
+    tasks = dict(bench.tasks)
 
     def narrow(place: Any, label: str, attribute: str, words: Any = str) -> None:
         nonlocal tasks
@@ -171,18 +167,18 @@ def leaderboards() -> None:
     metrics = sorted({metric for one in tasks.values() for metric in one.boards})
 
     def called(metric: str) -> str:
-        return kb.metrics[metric].name if metric in kb.metrics else str(measured.CONTROLS[metric].name)
+        return kb.metrics[metric].name if metric in kb.metrics else measured.CONTROLS[metric].name
 
     metric = boxes[4].selectbox("Metric", metrics, format_func=called, key="b-metric")
     for name, one in tasks.items():
         if metric in one.boards:
-            board(name, one, one.boards[metric], metric, measured)
+            board(name, one, one.boards[metric], metric)
     st.caption(
         f"{plain(bench.citation)}. Bars: 95 % interval over the images. Our own measurements, not of the literature."
     )
 
 
-def board(name: str, task: Any, scores: Any, metric: str, measured: Any) -> None:
+def board(name: str, task: measured.BenchmarkTask, scores: measured.Scores, metric: str) -> None:
     """Show one board: methods with their means and intervals, the best first; references as open marks."""
     direction = kb.metrics[metric].direction if metric in kb.metrics else measured.CONTROLS[metric].direction
     lines = sorted(scores.lines, key=lambda one: one.mean if direction == "lower" else -one.mean)

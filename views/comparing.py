@@ -18,7 +18,7 @@ import torch
 from plotly.subplots import make_subplots
 from torch.nn import functional as F
 
-from recommender.case import Measured as Row
+from recommender import Measured as Row
 from recommender.case import Standing, failed, standings
 from runners import export, pictures
 from runners.case import Case, Result

@@ -14,6 +14,7 @@ from taxonomy.card import card
 from taxonomy.graph import evidence
 from taxonomy.questions import Bearing, Finding, bearings, blanks, disagreements, explains, findings, neighbours, why
 from taxonomy.schema import Challenge, Effect, Method, Metric, Modality, Publication, Tool
+from taxonomy.trust import Trust, trust
 from views.common import (
     COLOURS,
     EXPLORE,
@@ -551,6 +552,27 @@ def challenge_body(challenge: Challenge) -> None:
         st.markdown("*Metrics that show whether it bites*\n" + "\n".join(rows))
 
 
+def trust_of(judged: Trust) -> None:
+    """Show how far a metric can be trusted, and where it failed."""
+    st.markdown(plain(judged.phrase[0].upper() + judged.phrase[1:]) + ".")
+    if judged.weight is None:
+        return
+    with st.expander("How it was judged", icon=":material/balance:"):
+        st.markdown(
+            "On models whose decision is known exactly, in 2D and 3D, the metric had to tell the better of two maps "
+            f"(or explainers). {judged.images} images; 95 % interval {judged.low:.0%} to {judged.high:.0%}; half for a "
+            f"tie; {judged.undefined:.0%} of the scores were not defined."
+        )
+        shares = {"pair, the better one first": judged.pairs, "infill": judged.infills}
+        for name, found in shares.items():
+            if found:
+                rows = [{name: one, "in the right order": share} for one, share in found.items()]
+                percent = {"in the right order": st.column_config.NumberColumn(format="percent")}
+                st.dataframe(rows, hide_index=True, column_config=percent)
+        if judged.noise is not None:
+            st.markdown(f"Another seed moves a score by {judged.noise:.1%} of what lies between the maps.")
+
+
 def metric_page(metric: Metric) -> None:
     """Show a metric."""
     st.title(plain(metric.name))
@@ -563,6 +585,8 @@ def metric_page(metric: Metric) -> None:
     )
     if metric.cost:
         st.markdown(f"Cost: {plain(metric.cost)}")
+    if (judged := trust(kb).get(metric.id)) is not None:
+        trust_of(judged)
     statements(st.container(), "Weaknesses", ":material/do_not_disturb_on:", metric.weaknesses)
     shows = [one.id for one in kb.challenges.values() if any(s.metric == metric.id for s in one.shown_by)]
     if shows:

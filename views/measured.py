@@ -16,6 +16,7 @@ import streamlit as st
 from recommender import Query
 from runners.case import Subject
 from runners.targets import Target
+from taxonomy.trust import trust_in_words
 from trial import FLATTERS, Trial, trial
 from views import results
 from views.choosing import Pair, choose_case, lock, subject_of
@@ -99,6 +100,7 @@ def outcome(tried: Trial, subject: Subject) -> None:
             "weights are random. Papers: the place among these by the literature alone. One image says how these "
             "methods do on it, not in general."
         )
+        st.caption(plain(trust_in_words(kb, tried.heads)))
         st.markdown("**What changed**")
         st.markdown(
             "\n".join(f"- {plain(one.text)}" for one in tried.changes) or "The order stays as the literature has it."

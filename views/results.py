@@ -15,6 +15,7 @@ from runners import export, pictures, report
 from runners.case import Case, Result
 from runners.gate import Explanation
 from runners.store import Store, open_store
+from taxonomy.trust import trust, trust_in_words
 from views import forms
 from views.common import entity_link, knowledge, plain, sentences
 
@@ -240,15 +241,20 @@ def scores(found: Sequence[Result], key: str) -> None:
         score.metric: kb.metrics[score.metric].name + arrows[kb.metrics[score.metric].direction]
         for _, score in measured
     }
+    judged = trust(kb)
     table: dict[str, dict[str, float | None]] = {}
     for method, score in measured:
         table.setdefault(kb.methods[method].name, {})[names[score.metric]] = score.value
     st.dataframe(
         pd.DataFrame(table).T,
         width="stretch",
-        column_config={n: st.column_config.NumberColumn(format="%.3f") for n in names.values()},
+        column_config={
+            name: st.column_config.NumberColumn(format="%.3f", help=judged[metric].phrase if metric in judged else None)
+            for metric, name in names.items()
+        },
     )
     st.caption("↑ higher is better, ↓ lower is better. One image says little: measure on several before you decide.")
+    st.caption(plain(trust_in_words(kb, names)))
     curves = list(dict.fromkeys(score.metric for _, score in measured if score.curve))
     with st.expander("Curves and notes of the scores"):
         for column, metric in zip(st.columns(max(1, len(curves))), curves, strict=False):

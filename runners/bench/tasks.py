@@ -165,7 +165,7 @@ TASKS = _tasks()
 """All tasks on phantoms by id. Expert masks come from :func:`runners.bench.expert.expert`."""
 
 QUICK = Level("quick", ("histology_cnn", "mr_sequences_cnn", "ultrasound_unet"), 4)
-SMALL = Level("small", tuple(TASKS), 12)
+SMALL = Level("small", tuple(TASKS), 5)
 FULL = Level("full", tuple(TASKS), 60)
 LEVELS = {level.name: level for level in (QUICK, SMALL, FULL)}
 

@@ -616,7 +616,7 @@ def conceptshap(
     images: int = 60,
     steps: int = 60,
     threshold: float = 0.3,
-    judged: str = "score",
+    by: str = "score",
     runs: int = 200,
     batch_size: int = 16,
     profile: Wired,
@@ -641,7 +641,7 @@ def conceptshap(
         images: Most images of the cohort.
         steps: Steps of learning, each on ``batch_size`` images.
         threshold: Cosine below which a position lacks the concept.
-        judged: Whether the model does as before is judged by its score (share of the variance that is kept) or, as in
+        by: Whether the model does as before is judged by its score (share of the variance that is kept) or, as in
             the paper, by its answer (share of images of the same answer).
         runs: Bootstrap samples for the confidence interval.
         batch_size: Images per model call.
@@ -657,8 +657,8 @@ def conceptshap(
     at_least(0, steps=steps)
     if parts > 8 or not -1 < threshold < 1:
         raise TargetError(f"parts = {parts}, threshold = {threshold}: at most 8 and between -1 and 1 are allowed")
-    if judged not in ("score", "answer"):
-        raise TargetError(f"judged={judged!r} was given; score or answer is allowed")
+    if by not in ("score", "answer"):
+        raise TargetError(f"by={by!r} was given; score or answer is allowed")
     enough(cohort, 16, "conceptshap")
     inside = cut(model, x, score, profile, batch_size, layer)
     inside, passing = settled(inside, x, cohort.x, profile, layer)
@@ -673,7 +673,7 @@ def conceptshap(
         inside, some, features, mean, scores, learn, parts, steps, threshold, batch_size, generator, progress
     )
     has = _present(features, mean, vectors, threshold)
-    kinds = judged == "answer" and profile.task == "classification" and len(set(answers[judge].tolist())) > 1
+    kinds = by == "answer" and profile.task == "classification" and len(set(answers[judge].tolist())) > 1
     worth = []
     subsets = [torch.tensor(one, dtype=torch.bool) for one in itertools.product((False, True), repeat=parts)]
     for number, subset in enumerate(subsets):

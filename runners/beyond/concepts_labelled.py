@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -175,7 +176,7 @@ def rcv(
     *,
     layer: str | None = None,
     direction: str = "pattern",
-    samples: int = 200,
+    samples: int = 1000,
     images: int = 100,
     runs: int = 200,
     batch_size: int = 16,
@@ -550,6 +551,9 @@ def cme(
                 best[name] = (accuracy, place.text())
                 has[:, k], own[k] = reads(pool), reads(image)[0]
         progress(number + 1, len(places))
+    weak = [name for name, (accuracy, _) in best.items() if accuracy < _readable_from(concepts[name], cohort)]
+    has[:, [names.index(name) for name in weak]] = 0.0  # noise may go with the answer
+    own[[names.index(name) for name in weak]] = 0.0
     classes = profile.task == "classification" and bool(answered.any()) and not bool(answered.all())
     y = answered.double() if classes else scores.double()
     folds = torch.randperm(len(cohort), generator=generator) % 5
@@ -565,7 +569,6 @@ def cme(
         draws.append(_readable(has[rows].double(), y[rows], classes)[0] * (own - usual))
     low, high = interval(torch.stack(draws))
     told = weights * (own - usual)
-    weak = [name for name, (accuracy, _) in best.items() if accuracy < 0.65]
     mean_accuracy = float(np.mean([one[0] for one in best.values()]))
     measures = {"concept_accuracy": mean_accuracy}
     if classes:
@@ -578,15 +581,19 @@ def cme(
         scale = "concept_completeness: share of the score's variance explained on images left out."
     notes = (
         *(
-            f"{name}: read from {where}, balanced accuracy {value:.2f} on held-out examples; this image "
-            f"{'has' if own[k] else 'lacks'} it, as do {usual[k]:.0%} of the cohort."
+            f"{name}: read from {where}, balanced accuracy {value:.2f} on held-out examples; "
+            + (
+                "that is no more than chance, so it is left out."
+                if name in weak
+                else f"this image {'has' if own[k] else 'lacks'} it, as do {usual[k]:.0%} of the cohort's."
+            )
             for k, (name, (value, where)) in enumerate(best.items())
         ),
         scale,
     )
     cautions = [SAME_SOURCE, "The readable model stands for the network only as far as they answer alike."]
     if weak:
-        cautions.append(f"No layer tells {', '.join(weak)} well from other images: what it adds may be another thing.")
+        cautions.append(f"No layer tells {', '.join(weak)} from other images: whether it counts cannot be said.")
     if measures["concept_completeness"] < 0.5:
         cautions.append(
             "The concepts do not suffice for the model's answers: most of what it does lies outside of them."
@@ -602,6 +609,11 @@ def cme(
         measures=measures,
     )
     return Told(form, notes, tuple(cautions))
+
+
+def _readable_from(one: Concept, cohort: Cohort) -> float:
+    """Return the balanced accuracy that chance hardly exceeds, two standard errors above a half."""
+    return 0.5 + math.sqrt(1 / len(one.x) + 1 / len(cohort))
 
 
 def _spread_out(places: Sequence[Place], count: int) -> list[Place]:

@@ -33,7 +33,8 @@ def direction(positive: Tensor, negative: Tensor, kind: str) -> Tensor:
         found = positive.mean(0) - negative.mean(0)
     else:
         x = torch.cat([positive, negative])
-        spread = x.std(0, correction=0).square().mean().sqrt().clamp(min=1e-12)
+        # the same in the span of the features as in their whole space
+        spread = (x.var(0, correction=0).sum() / min(len(x) - 1, x.shape[1])).sqrt().clamp(min=1e-12)
         y = [1] * len(positive) + [0] * len(negative)
         fit = LogisticRegression(class_weight="balanced", max_iter=500)
         found = torch.from_numpy(fit.fit(((x - x.mean(0)) / spread).numpy(), y).coef_[0]).to(x)

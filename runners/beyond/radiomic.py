@@ -167,12 +167,13 @@ def _shape(where: NDArray[np.bool_]) -> dict[str, float]:
         solid = float(props.solidity)
     except Exception:  # noqa: BLE001  a region without extent along an axis has no hull
         solid = math.nan
-    axes = np.sqrt(np.clip(np.linalg.eigvalsh(np.cov(np.argwhere(where).T) + np.eye(dims) / 12), 0, None))
+    at = np.argwhere(where) - np.argwhere(where).mean(0)
+    axes = np.sqrt(np.linalg.eigvalsh(at.T @ at / size + np.eye(dims) / 12))  # a pixel has an extent of its own
     found = {
         "size": size / where.size,
         "roundness": min(round_, 1.0) if round_ == round_ else math.nan,
         "margin smoothness": solid,
-        "elongation": float(1 - axes[0] / axes[-1]) if size > 1 else 0.0,
+        "elongation": float(1 - axes[0] / axes[-1]),
     }
     if dims == 2:
         top, left, bottom, right = props.bbox
@@ -296,7 +297,7 @@ def rad4xcnn(
     x: Tensor,
     score: Score,  # noqa: ARG001  what the model's features go with does not hang on the answer
     *,
-    samples: int = 200,
+    samples: int = 1000,
     runs: int = 200,
     batch_size: int = 16,
     profile: Wired,
