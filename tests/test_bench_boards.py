@@ -133,6 +133,7 @@ def test_friedman_leaves_out_gaps() -> None:
     assert found.blocks == 3  # the last picture has one number in four
     assert list(found.ranks) == ["a", "b", "c"]  # d has a gap
     assert friedman(values[:2], ["a", "b"], "higher") is None
+    assert friedman(values[:0], [], "higher") is None
     assert friedman(np.ones((3, 4)), list("abc"), "higher") is None
     assert friedman(values, list("abcd"), None) is None
 

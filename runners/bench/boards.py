@@ -166,7 +166,7 @@ def friedman(values: Array, methods: Sequence[str], better: str | None) -> Fried
     Returns:
         None with less than three methods or two blocks, or where all are tied.
     """
-    if better is None or not len(values):
+    if better is None or len(values) < 3:
         return None
     values = values[:, np.isfinite(values).mean(0) >= 0.5]
     whole = np.asarray(np.isfinite(values).all(axis=1))

@@ -110,8 +110,11 @@ class Pool:
         try:
             while True:
                 for arguments in itertools.islice(queue, 2 * self.jobs - len(running)):
-                    running[self._submit(function, arguments)] = arguments
-                if not running:
+                    try:
+                        running[self._submit(function, arguments)] = arguments
+                    except BrokenProcessPool:  # a process died since
+                        suspects.append(arguments)
+                if not running and not suspects:
                     return
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     arguments = running.pop(future)
