@@ -79,7 +79,10 @@ def _nearest(case: Case) -> tuple[float, tuple[BenchmarkTask, ...], str, Mapping
     found = benchmark(case.kb)
     if found is None:
         return 0.0, (), "", {}
-    near = {name: _closeness(case, task) for name, task in found.tasks.items() if task.truth != "none"}
+    known = {name: task for name, task in found.tasks.items() if task.modality in case.distances}
+    if not known:
+        return 0.0, (), "", {}
+    near = {name: _closeness(case, task) for name, task in known.items() if task.truth != "none"}
     best = max(near.values(), default=0.0)
     return (
         best,

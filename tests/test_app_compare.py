@@ -135,7 +135,7 @@ def test_compare_shows_the_last_case_and_that_of_the_address(kept: str) -> None:
     assert len(app.get("plotly_chart")) >= 2
     assert len(app.get("iframe")) == 1
     assert {one.label for one in app.get("download_button")} == {
-        "Scores (CSV)", "All data (JSON)", "Overlays (PNG)", "This comparison (HTML)",
+        "Scores (CSV)", "All data (JSON)", "Overlays (PNG)", "This comparison (HTML)", "CSV",
     }  # fmt: skip
     app = opened("compare", run="0" * 32)
     assert "unknown run" in app.error[0].value

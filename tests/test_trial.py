@@ -144,13 +144,13 @@ def test_several_images_a_mask_and_a_modality_of_the_image(kb: KB, model: Model)
 
 def test_what_changed_is_told_with_its_reasons(whole: Trial) -> None:
     order = whole.literature
-    scores = {method: Measured("insertion", 0.2 * place) for place, method in enumerate(order)}
+    scores = {method: Measured("deletion", 0.7 - 0.2 * place) for place, method in enumerate(order)}
     turned = replace(whole, results=(tuple(replace(r, measured=(scores[r.method],)) for r in whole.results[0]),))
     assert turned.tried != order
     assert len(turned.changes) >= 2
     rose = next(change for change in turned.changes if change.method == order[-1])
     assert rose.after < rose.before == 4
-    assert f"rose from 4 to {rose.after}: Insertion AUC 0.6 on your image, best of 4 methods." in rose.text
+    assert f"rose from 4 to {rose.after}: Deletion AUC 0.1 on your image, best of 4 methods." in rose.text
     assert all(" fell from " in change.text for change in turned.changes if change.after > change.before)
     found = turned.as_json()
     assert [row["method"] for row in found["tried"]] == list(turned.tried)
