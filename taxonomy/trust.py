@@ -64,21 +64,17 @@ class _File(Part):
 
 
 def trust(kb: KB) -> Mapping[str, Trust]:
-    """Return metric id to how far it can be trusted; nothing where no file is there.
+    """Return metric id to how far it can be trusted, of the metrics that the knowledge base has.
 
     Raises:
-        AtlasError: the file cannot be read, its form is wrong, or it names a metric that the knowledge base does not
-            have; every problem is told.
+        AtlasError: the file cannot be read, or its form is wrong; every problem is told.
     """
     path = folder(kb) / FILE
     try:
         changed = path.stat().st_mtime_ns
     except OSError:
         return MappingProxyType({})
-    found = _read(path, changed)
-    if unknown := [name for name in found if name not in kb.metrics]:
-        raise AtlasError("\n".join(f"{path}: metrics.{one}: no metric of the knowledge base" for one in unknown))
-    return found
+    return MappingProxyType({name: one for name, one in _read(path, changed).items() if name in kb.metrics})
 
 
 def weights(kb: KB) -> dict[str, float]:
