@@ -7,12 +7,12 @@ weight was fixed before there were any.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from recommender.case import KIND, Case, lower
 from recommender.points import CLOSENESS, Points
-from taxonomy.measured import BenchmarkTask, Measured, Scores, benchmark
+from taxonomy.measured import BenchmarkTask, Place, benchmark
 from taxonomy.schema import Method
 from taxonomy.trust import weights
 
@@ -24,36 +24,47 @@ _FEWEST = 3
 
 def measured_by_us(case: Case, method: Method) -> Iterator[tuple[float, Callable[[], str]]]:
     """Yield the points of a method's places in the benchmark, with the sentence; nothing where it was not measured."""
-    near, tasks, citation, trusted = _nearest(case)
-    shares: dict[str, list[tuple[float, float]]] = {}
-    told: list[tuple[float, str, BenchmarkTask, Measured, Scores]] = []
-    for task in tasks:
-        for metric, board in task.boards.items():
-            line = next((one for one in board.lines if one.method == method.id), None)
-            if metric not in case.kb.metrics or line is None or line.rank is None or board.of < _FEWEST:
-                continue
-            kind, trust = case.kb.metrics[metric].property, trusted.get(metric, 1.0)
-            share = 1 - 2 * (line.rank - 1) / (board.of - 1)
-            if trust > 0:
-                shares.setdefault(kind, []).append((trust, share))
-                told.append((_trust(kind) * trust * abs(share), metric, task, line, board))
-    if not shares:
+    near, tasks, citation, counted = _nearest(case)
+    sums: dict[str, list[float]] = {}
+    for _, place, kind, trust in _counting(tasks, method.id, counted):
+        own = sums.setdefault(kind, [0.0, 0.0])
+        own[0] += trust * _share(place)
+        own[1] += trust
+    if not sums:
         return
     # the metrics of a property share its weight by how far each can be trusted
-    means = {kind: sum(t * s for t, s in own) / sum(t for t, _ in own) for kind, own in shares.items()}
-    mean = sum(_trust(kind) * own for kind, own in means.items()) / sum(map(_trust, means))
-    told.sort(key=lambda one: -one[0])
+    mean = sum(_trust(kind) * (share / trust) for kind, (share, trust) in sums.items()) / sum(map(_trust, sums))
 
     def words() -> str:
+        told = [
+            (_trust(kind) * trust * abs(_share(place)), task, place)
+            for task, place, kind, trust in _counting(tasks, method.id, counted)
+        ]
+        told.sort(key=lambda one: -one[0])
         by_task: dict[str, list[str]] = {}
-        for _, metric, task, line, board in told[:_TOLD]:
-            by_task.setdefault(_where(case, task), []).append(_place(case, metric, line, board))
+        for _, task, place in told[:_TOLD]:
+            by_task.setdefault(_where(case, task), []).append(_place(case, place))
         places = "; ".join(f"{where} {', '.join(found)}" for where, found in by_task.items())
         more = f"; and {len(told) - _TOLD} more boards" if len(told) > _TOLD else ""
         far = "" if near == 1.0 else ", which is not your case but the nearest that we measured"
         return f"Measured by us, not from the literature: {places}{more}{far} ({citation})."
 
     yield round(Points.BENCHMARK * near * mean, 3), words
+
+
+def _counting(
+    tasks: Iterable[BenchmarkTask], method: str, counted: Mapping[str, tuple[str, float]]
+) -> Iterator[tuple[BenchmarkTask, Place, str, float]]:
+    """Yield the places of a method that count, each with the property of its metric and how far that is trusted."""
+    for task in tasks:
+        for place in task.places.get(method, ()):
+            if place.metric in counted and place.of >= _FEWEST:
+                yield task, place, *counted[place.metric]
+
+
+def _share(place: Place) -> float:
+    """Return a place from -1 (last) to 1 (first)."""
+    return 1 - 2 * (place.rank - 1) / (place.of - 1)
 
 
 def _trust(kind: str) -> float:
@@ -68,14 +79,18 @@ def _where(case: Case, task: BenchmarkTask) -> str:
     return f"on {what} in {lower(case.label(task.modality))} ({model}, {task.task}, {task.dims}D)"
 
 
-def _place(case: Case, metric: str, line: Measured, board: Scores) -> str:
+def _place(case: Case, place: Place) -> str:
+    line = place.line
     interval = "" if line.low is None or line.high is None else f", 95 % CI {line.low:.2g} to {line.high:.2g}"
-    return f"rank {line.rank} of {board.of} in {case.kb.metrics[metric].name} ({line.mean:.2g}{interval})"
+    return f"rank {place.rank} of {place.of} in {case.kb.metrics[place.metric].name} ({line.mean:.2g}{interval})"
 
 
 @lru_cache(maxsize=1)  # a case holds on to its knowledge base
-def _nearest(case: Case) -> tuple[float, tuple[BenchmarkTask, ...], str, Mapping[str, float]]:
-    """Return how near the nearest tasks are (1 is the same), these tasks, how to cite them, and trust in metrics."""
+def _nearest(case: Case) -> tuple[float, tuple[BenchmarkTask, ...], str, Mapping[str, tuple[str, float]]]:
+    """Return how near the nearest tasks are (1 is the same), these tasks, how to cite them, and the metrics that count.
+
+    A metric that is not trusted at all does not count; to the others their property and trust.
+    """
     found = benchmark(case.kb)
     if found is None:
         return 0.0, (), "", {}
@@ -84,11 +99,13 @@ def _nearest(case: Case) -> tuple[float, tuple[BenchmarkTask, ...], str, Mapping
         return 0.0, (), "", {}
     near = {name: _closeness(case, task) for name, task in known.items() if task.truth != "none"}
     best = max(near.values(), default=0.0)
+    trusted = weights(case.kb)
+    counted = {name: (one.property, trusted.get(name, 1.0)) for name, one in case.kb.metrics.items()}
     return (
         best,
         tuple(found.tasks[name] for name, value in near.items() if value == best),
         found.citation,
-        weights(case.kb),
+        {name: (kind, trust) for name, (kind, trust) in counted.items() if trust > 0},
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -79,10 +79,19 @@ class Scores(Part):
     difference: FiniteFloat | None = None
     """Nemenyi's critical difference of mean ranks at 5 %."""
 
-    @property
+    @cached_property
     def of(self) -> int:
         """Methods that were ranked."""
         return sum(line.rank is not None for line in self.lines)
+
+
+class Place(NamedTuple):
+    """Where a method stands on a board."""
+
+    metric: str
+    line: Measured
+    rank: int
+    of: int
 
 
 class BenchmarkTask(Part):
@@ -105,6 +114,16 @@ class BenchmarkTask(Part):
     """Accuracy of the model, or mean Dice."""
     boards: dict[Id, Scores]
     """Metric, or control, to its board."""
+
+    @cached_property
+    def places(self) -> Mapping[str, tuple[Place, ...]]:
+        """Method to its places on the boards, in their order, where it was ranked."""
+        found: dict[str, list[Place]] = {}
+        for metric, board in self.boards.items():
+            for line in board.lines:
+                if line.rank is not None:
+                    found.setdefault(line.method, []).append(Place(metric, line, line.rank, board.of))
+        return {method: tuple(each) for method, each in found.items()}
 
 
 class Benchmark(Part):
