@@ -161,7 +161,7 @@ class Line:
     seconds: float
 
 
-_ARROWS: Final[Mapping[str | None, str]] = {"higher": " ↑", "lower": " ↓", None: ""}
+ARROWS: Final[Mapping[str | None, str]] = {"higher": " ↑", "lower": " ↓", None: ""}
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,7 +247,7 @@ class Trial:
         found = {}
         for metric in dict.fromkeys(row.metric for row in self.measured):
             about = self.kb.metrics[metric]
-            found[metric] = min((about.name.split(" (")[0], *about.aliases), key=len) + _ARROWS[about.direction]
+            found[metric] = min((about.name.split(" (")[0], *about.aliases), key=len) + ARROWS[about.direction]
         return found
 
     @cached_property

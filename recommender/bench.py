@@ -94,10 +94,11 @@ def _nearest(case: Case) -> tuple[float, tuple[BenchmarkTask, ...], str, Mapping
     found = benchmark(case.kb)
     if found is None:
         return 0.0, (), "", {}
-    known = {name: task for name, task in found.tasks.items() if task.modality in case.distances}
-    if not known:
-        return 0.0, (), "", {}
-    near = {name: _closeness(case, task) for name, task in known.items() if task.truth != "none"}
+    near = {
+        name: _closeness(case, task)
+        for name, task in found.tasks.items()
+        if task.truth != "none" and task.modality in case.distances  # what is not there is told by `check`
+    }
     best = max(near.values(), default=0.0)
     trusted = weights(case.kb)
     counted = {name: (one.property, trusted.get(name, 1.0)) for name, one in case.kb.metrics.items()}

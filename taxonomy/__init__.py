@@ -6,7 +6,7 @@ imported here; the graph imports networkx when it is first asked for.
 
 from __future__ import annotations
 
-from taxonomy import measured
+from taxonomy import measured, trust
 from taxonomy.errors import (
     AtlasError,
     ImageError,
@@ -25,7 +25,7 @@ def check(kb: KB) -> list[str]:
 
     What was measured is checked too, by its file and what is wrong.
     """
-    return [*kb.problems(), *measured.check(kb)]
+    return [*kb.problems(), *measured.check(kb), *trust.check(kb)]
 
 
 __all__ = [

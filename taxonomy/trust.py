@@ -64,17 +64,30 @@ class _File(Part):
 
 
 def trust(kb: KB) -> Mapping[str, Trust]:
-    """Return metric id to how far it can be trusted, of the metrics that the knowledge base has.
+    """Return metric id to how far it can be trusted; nothing where no file is there.
 
     Raises:
-        AtlasError: the file cannot be read, or its form is wrong; every problem is told.
+        AtlasError: the file cannot be read, its form is wrong, or it names a metric that the knowledge base does not
+            have; every problem is told.
     """
     path = folder(kb) / FILE
     try:
         changed = path.stat().st_mtime_ns
     except OSError:
         return MappingProxyType({})
-    return MappingProxyType({name: one for name, one in _read(path, changed).items() if name in kb.metrics})
+    found = _read(path, changed)
+    if unknown := [name for name in found if name not in kb.metrics]:
+        raise AtlasError("\n".join(f"{path}: metrics.{one}: no metric of the knowledge base" for one in unknown))
+    return found
+
+
+def check(kb: KB) -> list[str]:
+    """Return what is wrong with the file of a knowledge base."""
+    try:
+        trust(kb)
+    except AtlasError as error:
+        return str(error).splitlines()
+    return []
 
 
 def weights(kb: KB) -> dict[str, float]:

@@ -116,7 +116,7 @@ def small(kb: KB, methods: Iterable[Method], papers: Iterable[Publication] = (),
     metrics = given.pop("metrics", {})
     tool = Tool(id="box", name="Box", category="library", repository=None, package="box", licence="MIT")
     return KB(
-        root=kb.root,
+        root=kb.root / "small",  # with nothing measured beside it
         vocabulary=kb.vocabulary,
         methods={m.id: m for m in methods},
         modalities={m.id: m for m in modalities},

@@ -24,9 +24,9 @@ from runners import export, pictures
 from runners.case import Case, Result
 from runners.report import NOT_CLINICAL, img, png
 from taxonomy import KB
+from trial import ARROWS
 from views.results import View, drawn
 
-ARROWS: Mapping[str | None, str] = {"higher": " ↑", "lower": " ↓", None: ""}
 SCALE = [[0.0, "#c0752b"], [0.5, "#eceff1"], [1.0, "#1f8a9c"]]
 """Behind the others, level with them, ahead of them: orange to teal, told apart by the colour-blind too."""
 LINES = ("#1f8a9c", "#c0752b", "#8877c4", "#4d9a6a", "#b5485d", "#6b8291", "#a98b24", "#4a7fc1")

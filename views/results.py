@@ -16,6 +16,7 @@ from runners.case import Case, Result
 from runners.gate import Explanation
 from runners.store import Store, open_store
 from taxonomy.trust import trust, trust_in_words
+from trial import ARROWS
 from views import forms
 from views.common import entity_link, knowledge, plain, sentences
 
@@ -236,9 +237,8 @@ def scores(found: Sequence[Result], key: str) -> None:
     if not measured:
         return
     st.subheader("Scores")
-    arrows = {"higher": " ↑", "lower": " ↓", None: ""}
     names = {
-        score.metric: kb.metrics[score.metric].name + arrows[kb.metrics[score.metric].direction]
+        score.metric: kb.metrics[score.metric].name + ARROWS[kb.metrics[score.metric].direction]
         for _, score in measured
     }
     judged = trust(kb)

@@ -6,14 +6,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from runners.asking import correlation
-from runners.measures.common import ranks
+from runners.measures.common import ranks, ssim
 from taxonomy.errors import ImageError
-
-WINDOW = 7
-"""Side of the window of the structural similarity, as in scikit-image; less where the image is thinner."""
 
 
 @dataclass(frozen=True)
@@ -55,28 +51,3 @@ def agreement(a: Tensor, b: Tensor, *, absolute: bool = False) -> Agreement:
     lowest = torch.minimum(first.flatten(1).amin(1), second.flatten(1).amin(1))
     highest = torch.maximum(first.flatten(1).amax(1), second.flatten(1).amax(1))
     return Agreement(rank, ssim(first, second, highest - lowest))
-
-
-def ssim(a: Tensor, b: Tensor, spread: Tensor) -> Tensor:
-    """Return the mean structural similarity over all whole windows, with the sample covariance, as scikit-image.
-
-    Args:
-        a: float ``(B, *spatial)``.
-        b: float ``(B, *spatial)``.
-        spread: what lies between the lowest and the highest value that can be, ``(B,)``.
-    """
-    side = min(WINDOW, *a.shape[1:])
-    side -= 1 - side % 2
-    pool = F.avg_pool2d if a.ndim == 3 else F.avg_pool3d
-    count = side ** (a.ndim - 1)
-
-    def mean(t: Tensor) -> Tensor:
-        return pool(t[:, None], side, stride=1)[:, 0]
-
-    mean_a, mean_b = mean(a), mean(b)
-    unbiased = count / (count - 1) if count > 1 else 1.0
-    var_a, var_b = unbiased * (mean(a * a) - mean_a**2), unbiased * (mean(b * b) - mean_b**2)
-    both = unbiased * (mean(a * b) - mean_a * mean_b)
-    c1, c2 = ((k * spread.view(-1, *[1] * (a.ndim - 1))) ** 2 for k in (0.01, 0.03))
-    alike = (2 * mean_a * mean_b + c1) * (2 * both + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
-    return alike.flatten(1).mean(1)

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import torch
-from skimage.metrics import structural_similarity
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from runners.asking import which
 from runners.registry import MetricResult, Score
 from taxonomy.errors import TargetError
+
+WINDOW = 7
+"""Side of the window of the structural similarity, as in scikit-image; less where the image is thinner."""
 
 
 class ExplainAgain(Protocol):
@@ -65,22 +68,59 @@ def likeness(a: Tensor, b: Tensor, counted: Tensor | None = None) -> Tensor:
     Returns:
         ``(N,)`` float64; NaN where the first map is all zero, 0 where only the second is.
     """
-    found = []
-    width = min(7, *a.shape[1:])
-    width -= 1 - width % 2
-    for i in range(len(a)):
-        one, other = (m[i].double().cpu().numpy() for m in (a, b))
-        sizes = abs(one).max(), abs(other).max()
-        if min(sizes) == 0:
-            found.append(0.0 if sizes[0] else math.nan)
-            continue
-        up = 1.0 if min(one.min(), other.min()) < 0 else 0.0
-        one, other = one / sizes[0] + up, other / sizes[1] + up
-        mean, full = structural_similarity(  # type: ignore[no-untyped-call]
-            one, other, win_size=width, data_range=1 + up, full=True
-        )
-        found.append(float(mean if counted is None else full[counted[i].cpu().numpy()].mean()))
-    return torch.tensor(found, dtype=torch.float64, device=a.device)
+    axes = (-1, *[1] * (a.ndim - 1))
+    first, second = a.double(), b.to(a.device).double()
+    sizes = [one.flatten(1).abs().amax(1) for one in (first, second)]
+    first, second = (one / size.where(size > 0, 1).view(axes) for one, size in zip((first, second), sizes, strict=True))
+    up = (torch.minimum(first.flatten(1).amin(1), second.flatten(1).amin(1)) < 0).double()
+    first, second = first + up.view(axes), second + up.view(axes)
+    if counted is None:
+        found = ssim(first, second, 1 + up)
+    else:
+        seen = counted.to(a.device)
+        found = (structure(first, second, 1 + up) * seen).flatten(1).sum(1) / seen.flatten(1).sum(1)
+    return found.where(sizes[1] > 0, 0.0).where(sizes[0] > 0, math.nan)
+
+
+def ssim(a: Tensor, b: Tensor, spread: Tensor) -> Tensor:
+    """Return the mean of :func:`structure` over all whole windows, ``(B,)``, as scikit-image."""
+    reach = _window(a) // 2
+    inside = [slice(reach, side - reach) for side in a.shape[1:]]
+    return structure(a, b, spread)[(slice(None), *inside)].flatten(1).mean(1)
+
+
+def structure(a: Tensor, b: Tensor, spread: Tensor) -> Tensor:
+    """Return the structural similarity around every pixel, ``(B, *spatial)``, with the sample covariance.
+
+    Beyond the border the image is mirrored.
+
+    Args:
+        a: float ``(B, *spatial)``, 2D or 3D.
+        b: float ``(B, *spatial)``.
+        spread: what lies between the lowest and the highest value that can be, ``(B,)``.
+    """
+    side = _window(a)
+    pool = F.avg_pool2d if a.ndim == 3 else F.avg_pool3d
+    count = side ** (a.ndim - 1)
+
+    def mean(t: Tensor) -> Tensor:
+        for axis, length in enumerate(t.shape[1:], start=1):
+            at = torch.arange(length, device=t.device)
+            t = t.index_select(axis, torch.cat([at[: side // 2].flip(0), at, at[length - side // 2 :].flip(0)]))
+        return pool(t[:, None], side, stride=1)[:, 0]
+
+    mean_a, mean_b = mean(a), mean(b)
+    unbiased = count / (count - 1) if count > 1 else 1.0
+    var_a, var_b = unbiased * (mean(a * a) - mean_a**2), unbiased * (mean(b * b) - mean_b**2)
+    both = unbiased * (mean(a * b) - mean_a * mean_b)
+    c1, c2 = ((k * spread.view(-1, *[1] * (a.ndim - 1))) ** 2 for k in (0.01, 0.03))
+    return (2 * mean_a * mean_b + c1) * (2 * both + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+
+
+def _window(maps: Tensor) -> int:
+    """Return the side of the window: an odd number, at most that of the thinnest axis."""
+    side: int = min(WINDOW, *maps.shape[1:])
+    return side - 1 + side % 2
 
 
 def between(low: float, high: float, **given: float) -> None:
