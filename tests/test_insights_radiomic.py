@@ -84,6 +84,17 @@ def test_texture_of_a_volume_is_that_of_its_slices_together():
     )
 
 
+@pytest.mark.parametrize("flat", [(slice(2, 3), slice(1, 4), slice(1, 4)), (slice(2, 3),) * 3], ids=["slice", "voxel"])
+def test_a_flat_region_of_a_volume_has_no_smoothness_and_says_so_quietly(flat):
+    region = torch.zeros(6, 6, 6, dtype=torch.bool)
+    region[flat] = True
+    found = measured(noise(1, 6, 6, 6), region)
+    assert math.isnan(found["margin smoothness"])
+    assert math.isfinite(found["elongation"])
+    region[1:4, 1:4, 1:4] = True
+    assert 0 < measured(noise(1, 6, 6, 6), region)["margin smoothness"] <= 1
+
+
 def test_shapes_have_their_closed_forms():
     round_ = measured(noise(1, 61, 61), disc())
     assert round_["roundness"] == pytest.approx(1, abs=0.05)

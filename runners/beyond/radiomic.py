@@ -163,11 +163,9 @@ def _shape(where: NDArray[np.bool_]) -> dict[str, float]:
         verts, faces, *_ = marching_cubes(np.pad(where, 1).astype(float), 0.5)  # type: ignore[no-untyped-call]
         edge = float(mesh_surface_area(verts, faces))  # type: ignore[no-untyped-call]
         round_ = (36 * math.pi * size**2) ** (1 / 3) / edge
-    try:
-        solid = float(props.solidity)
-    except Exception:  # noqa: BLE001  a region without extent along an axis has no hull
-        solid = math.nan
     at = np.argwhere(where) - np.argwhere(where).mean(0)
+    # a flat region of a volume has no hull
+    solid = float(props.solidity) if dims == 2 or np.linalg.matrix_rank(at) == dims else math.nan
     axes = np.sqrt(np.linalg.eigvalsh(at.T @ at / size + np.eye(dims) / 12))  # a pixel has an extent of its own
     found = {
         "size": size / where.size,
