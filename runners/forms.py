@@ -71,6 +71,10 @@ class Cases:
     maps: Tensor | None = None
     measures: Measures = field(default_factory=dict)
 
+    def name(self, at: int) -> str:
+        """Return what to call a case: as the cohort does, or its number there."""
+        return self.names[at] if self.names else f"case {int(self.index[at]) + 1} of the cohort"
+
 
 @dataclass(frozen=True, eq=False)
 class Counterfactual:
@@ -316,9 +320,8 @@ def _say_concepts(form: Concepts) -> Iterator[str]:
 
 def _say_cases(form: Cases) -> Iterator[str]:
     for at in range(len(form.index)):
-        name = form.names[at] if form.names else f"case {int(form.index[at]) + 1} of the cohort"
         label = f", {form.labels[at]}" if form.labels and form.labels[at] else ""
-        yield f"{form.roles[at]}: {name}{label}; {form.what} {float(form.scores[at]):.3g}"
+        yield f"{form.roles[at]}: {form.name(at)}{label}; {form.what} {float(form.scores[at]):.3g}"
 
 
 def _say_counterfactual(form: Counterfactual) -> Iterator[str]:
@@ -342,7 +345,8 @@ def _say_projection(form: Projection) -> Iterator[str]:
     yield f"among {len(form.points)} cases" + (f"; nearest in the picture: {', '.join(around)}" if around else "")
 
 
-def _say_rules(form: Rules) -> Iterator[str]:
+def rules_in_words(form: Rules) -> Iterator[str]:
+    """Yield each rule with its precision and coverage, where they are known."""
     for at, rule in enumerate(form.rules):
         known = (("precision", form.precision), ("coverage", form.coverage))
         told = ", ".join(f"{name} {float(values[at]):.0%}" for name, values in known if values is not None)
@@ -372,7 +376,7 @@ _WORDS: Final[Mapping[type, Callable[[Any], Iterator[str]]]] = {
     Counterfactual: _say_counterfactual,
     Changes: _say_changes,
     Projection: _say_projection,
-    Rules: _say_rules,
+    Rules: rules_in_words,
     Rationale: _say_rationale,
     Contributions: _say_contributions,
     Units: _say_units,

@@ -26,6 +26,7 @@ from runners.forms import (
     Rationale,
     Rules,
     Units,
+    rules_in_words,
 )
 from runners.pictures import MARKED, Rgb, overlay
 from taxonomy.loader import KB
@@ -229,13 +230,10 @@ def _projection(form: Projection, _case: Case) -> Figure:
     return figure
 
 
-def _lines(texts: Sequence[str], maps: Tensor | None, case: Case, endings: Sequence[str]) -> Figure:
+def _lines(texts: Sequence[str], maps: Tensor | None, case: Case) -> Figure:
     """Draw sentences, and beside them the image with the region of the first that speaks of one."""
     count = min(MOST_CASES, len(texts))
-    wrapped = [
-        "\n".join(textwrap.wrap(f"{i + 1}. {texts[i]} {endings[i]}".strip(), 78 if maps is not None else 110))
-        for i in range(count)
-    ]
+    wrapped = ["\n".join(textwrap.wrap(f"{i + 1}. {texts[i]}", 78 if maps is not None else 110)) for i in range(count)]
     height = 0.4 + 0.21 * sum(one.count("\n") + 1.6 for one in wrapped)
     figure = _figure(10.5, max(height, 3.0 if maps is not None else 1.0))
     grid = figure.add_gridspec(1, 4)
@@ -253,23 +251,18 @@ def _lines(texts: Sequence[str], maps: Tensor | None, case: Case, endings: Seque
 
 
 def _rules(form: Rules, case: Case) -> Figure:
-    endings = []
-    for i in range(len(form.rules)):
-        known = [("precision", form.precision), ("coverage", form.coverage)]
-        told = [f"{name} {float(values[i]):.0%}" for name, values in known if values is not None]
-        endings.append(f"({', '.join(told)})" if told else "")
-    return _lines(form.rules, form.maps, case, endings)
+    return _lines(list(rules_in_words(form)), form.maps, case)
 
 
 def _rationale(form: Rationale, case: Case) -> Figure:
-    endings = []
-    for i in range(len(form.sentences)):
+    lines = []
+    for i, sentence in enumerate(form.sentences):
         drop = (
             "" if form.drops is None or form.drops[i].isnan() else f"; without its region {-float(form.drops[i]):+.2g}"
         )
         failed = "; NOT CONFIRMED" if form.holds and not form.holds[i] else ""
-        endings.append(f"[{form.quantities[i]}: {float(form.values[i]):.3g}{drop}{failed}]")
-    return _lines(form.sentences, form.maps, case, endings)
+        lines.append(f"{sentence} [{form.quantities[i]}: {float(form.values[i]):.3g}{drop}{failed}]")
+    return _lines(lines, form.maps, case)
 
 
 def _contributions(form: Contributions, case: Case) -> Figure:

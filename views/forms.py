@@ -161,7 +161,7 @@ def cases(form: Cases, case: Case, _key: str) -> None:
     pictures = [(pixels(case.image.display()), "this case")]
     lines = []
     for at, score in enumerate(form.scores.tolist()):
-        name = form.names[at] if form.names else f"case {int(form.index[at]) + 1} of the cohort"
+        name = form.name(at)
         words = [form.roles[at], *form.labels[at : at + 1], name, f"{score:.3g}"]
         lines.append(
             {"why": form.roles[at], "case": name, "label": (form.labels or ("",) * (at + 1))[at], "score": score}
