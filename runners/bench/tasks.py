@@ -124,7 +124,7 @@ def _tasks() -> dict[str, Task]:
     mark: Kind = "segmentation"
     listed = [
         Task("ultrasound_cnn", "ultrasound", see, 2, "cnn", "planted", flat, phantom="ultrasound"),
-        Task("ultrasound_vit", "ultrasound", see, 2, "vit", "planted", flat, phantom="ultrasound"),
+        Task("ultrasound_vit", "ultrasound", see, 2, "vit", "planted", flat, phantom="ultrasound", images=500),
         Task("ultrasound_unet", "ultrasound", mark, 2, "unet", "planted", flat, phantom="ultrasound", epochs=4),
         Task("ct_cnn", "ct", see, 2, "cnn", "planted", flat, phantom="ct", images=500, epochs=10),
         Task("ct_swin_unet", "ct", mark, 2, "swin", "planted", flat, phantom="ct", batch=16, rate=2e-3, epochs=6),
@@ -154,7 +154,7 @@ def _tasks() -> dict[str, Task]:
             epochs=5,
             batch=8,
         ),
-        Task("xray_cnn", "xray", see, 2, "cnn", "planted", flat, phantom="xray"),
+        Task("xray_cnn", "xray", see, 2, "cnn", "planted", flat, phantom="xray", images=500),
         Task("xray_shortcut_cnn", "xray", see, 2, "cnn", "planted", flat, phantom="xray", marked=True),
         Task("xray_control_cnn", "xray", see, 2, "cnn", "none", flat, phantom="xray", images=96, epochs=40),
     ]
