@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from torch import nn
 
 from runners import forms
+from runners.beyond.radiomic import measured_concepts
 from runners.forms import Form
 from runners.gate import Look, chosen_options, counted, first_line, knowledge, versions
 from runners.models import Wired, as_input, needed_to_look, preserved, profile, unwrap
@@ -18,6 +19,11 @@ from runners.registry import Progress, Told, injected, insights, no_progress, se
 from runners.targets import Target
 from taxonomy.errors import AtlasError, ImageError, ModelError, RequirementError, UnknownIdError
 from taxonomy.requirements import Gap, gaps
+
+MEASURED_CONCEPTS: Final = (
+    "No concepts were given: each is instead the third of the cohort that has most of one measure of brightness, "
+    "texture or shape."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +75,8 @@ def discover(
         x: float ``(1, C, *spatial)``, or an ``Image`` when the model has a card.
         method: a method id with an insight; see ``insights``.
         target: as in ``explain``.
-        owned: what the owner of the model brought along.
+        owned: what the owner of the model brought along. A method that needs concepts and is given none takes those
+            that radiomic measures make of the cohort.
         members: further models trained for the same task, or states of this one during its training.
         seed: the same seed gives the same answer.
         task: as in ``explain``.
@@ -95,6 +102,10 @@ def discover(
     wired = known or profile(model, x, target if needed_to_look(target) else None, task=task)
     if missing := unmet_by(method, wired, owned, members=members):
         raise RequirementError(method, missing)
+    measured: tuple[str, ...] = ()
+    if "concepts" in injected(function) and not owned.concepts and owned.cohort is not None:
+        owned = replace(owned, concepts=measured_concepts(owned.cohort))
+        measured = (MEASURED_CONCEPTS,)
     used = chosen_options(method, function, options, x, wired)
     counts = {"forward": 0, "backward": 0}
     look = Look(model, x, target, task)
@@ -125,7 +136,7 @@ def discover(
         method=method,
         target=resolved.text,
         target_score=float(scores[0]),
-        notes=(*wired.notes, *told.notes),
+        notes=(*wired.notes, *measured, *told.notes),
         cautions=(*resolved.cautions, *told.cautions),
         parameters=used,
         passes=dict(counts),

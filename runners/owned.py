@@ -112,7 +112,7 @@ ASKED: Final[Mapping[str, tuple[str, str]]] = {
     "reference_images": ("cohort", "give a folder of images like those the model learned from (cohort)"),
     "labelled_concepts": (
         "concepts",
-        "give a folder with one sub-folder of example images per concept (concepts)",
+        "give a folder with one sub-folder of example images per concept (concepts), or a cohort to measure them on",
     ),
     "generator": ("autoencoder", "give a generator of such images, or take a bundled one (autoencoder)"),
     "clinical_features": ("features", "give the clinical values of this case, as name=value (features)"),
@@ -128,6 +128,8 @@ def lacking(owned: Owned) -> dict[str, str]:
 
 
 def _given(owned: Owned, name: str) -> bool:
+    if name == "concepts" and owned.cohort is not None:
+        return True  # measured on it, see runners.beyond.radiomic.measured_concepts
     value = getattr(owned, name)
     return value is not None and (not isinstance(value, Mapping) or bool(value))
 

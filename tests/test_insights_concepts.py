@@ -246,6 +246,16 @@ def test_found_concept_of_most_effect_is_the_blob(method):
     assert len(form.patches) == len(form.names) == len(form.maps)
 
 
+@pytest.mark.parametrize("method", ["ace", "craft", "ice", "crp"])
+def test_after_random_labels_the_blob_is_no_concept(method):
+    there, elsewhere = inside_and_outside(found(method, network(2, random=True)).form, 0, case()[1])
+    assert there < 1.5 * abs(elsewhere) + 1e-3
+
+
+def test_after_random_labels_no_concepts_suffice():
+    assert found("conceptshap", network(2, random=True)).form.measures["concept_completeness"] < 0.1
+
+
 def test_discovery_in_a_segmenter_finds_what_it_marks():
     told = found("d_tcav", marker(), target=None, **FEW["ace"])
     assert told.form.p_values[0] < 0.1

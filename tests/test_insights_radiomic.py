@@ -11,8 +11,9 @@ from torch import nn
 
 from runners import Cohort, Owned, discover
 from runners.beyond.radiomic import LEVELS, MEASURES, _walks, measured, measured_concepts, table
+from runners.discovery import MEASURED_CONCEPTS
 from runners.registry import seeded
-from taxonomy.errors import TargetError
+from taxonomy.errors import RequirementError, TargetError
 
 
 def noise(*shape, seed=0):
@@ -179,6 +180,16 @@ def test_made_concepts_answer_without_labels():
     at = form.names.index("much bright tail")  # a bright blob on noise
     assert form.scores[at] > 0.9
     assert form.p_values[at] < 0.05
+
+
+def test_a_method_that_needs_concepts_and_is_given_none_makes_them():
+    asked = {"samples": 40, "runs": 20}
+    own = discover(network(), case()[0], "tcav", 1, owned=Owned(cohort=cohort()), **asked)
+    given = Owned(cohort=cohort(), concepts=measured_concepts(cohort()))
+    assert torch.equal(own.form.scores, discover(network(), case()[0], "tcav", 1, owned=given, **asked).form.scores)
+    assert MEASURED_CONCEPTS in own.notes
+    with pytest.raises(RequirementError, match="or a cohort to measure them on"):
+        discover(network(), case()[0], "tcav", 1)
 
 
 class Brightness(nn.Module):

@@ -35,7 +35,8 @@ def choose_owned(pair: Pair) -> Owned:
         concepts = _folder(
             pair,
             "A folder with examples of concepts",
-            "One sub-folder for each concept, named like it, such as spiculated_margin.",
+            "One sub-folder for each concept, named like it, such as spiculated_margin. Without it, measures of "
+            "brightness, texture and shape make concepts of the cohort.",
             read_concepts,
         )
     with right:
