@@ -41,7 +41,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/xai-atlas check
-	$(BIN)/codespell kb docs taxonomy views benchmarks *.py *.md
+	$(BIN)/codespell kb docs taxonomy experiments views benchmarks *.py *.md
 	$(BIN)/python docs/readme.py --check
 
 format: $(INSTALLED)

@@ -1279,6 +1279,56 @@ def _duration(seconds: float) -> str:
 # --- explain ----------------------------------------------------------------------------------------------------------
 
 
+# --- experiments ------------------------------------------------------------------------------------------------------
+
+experiment_app = typer.Typer(
+    cls=Sentences, no_args_is_help=True, help="The first experiments of the survey's research agenda, one command each."
+)
+app.add_typer(experiment_app, name="experiment")
+OutFolder = Annotated[Path | None, typer.Option("--out", help="New folder for a page and a table of every number.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace an earlier result in --out.")]
+Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same numbers.")]
+
+
+@experiment_app.command("modalities")
+def experiment_modalities(
+    method: Annotated[list[str] | None, typer.Option(help="Method id, repeatable; ten of all families else.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Id of a bundled model, repeatable; all else.")] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="Your images for a bundled model: MODEL=FILE or MODEL=FOLDER; repeatable."),
+    ] = None,
+    out_dir: OutFolder = None,
+    force: Force = False,
+    seed: Seed = 0,
+) -> None:
+    """Compare the same saliency methods across modalities: do they fare alike?"""
+    import runners
+    from experiments.measuring import files
+    from experiments.modalities import METHODS, modalities
+
+    kb = load_kb()
+    chosen = _known_ids(method or list(METHODS), runners.explainers, "explainer")
+    with _bar("maps") as progress:
+        found = modalities(kb, methods=chosen, models=model or (), data=files(data or ()), seed=seed, progress=progress)
+    _print_experiment(found, out_dir, force)
+
+
+def _print_experiment(found: Any, folder: Path | None, force: bool) -> None:
+    from experiments.page import save
+
+    written = () if folder is None else save(folder, found, force=force)
+    out.print(f"[bold]{escape(found.question)}[/bold]")
+    for line in found.done:
+        out.print(f"[dim]{escape(line)}[/dim]")
+    for line in found.answer:
+        out.print(f"- {escape(line)}")
+    for line in found.limits:
+        out.print(f"[yellow]mind[/yellow]  {escape(line)}")
+    if written:
+        out.print(f"\nWritten to {escape(str(folder))}; open {escape(str(written[0]))}")
+
+
 @app.command()
 def models(json_: AsJson = False) -> None:
     """List the bundled models and the sample images."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = {"taxonomy", "recommender", "runners", "views", "cli", "app", "mcp_server", "trial"}
+OURS = {"taxonomy", "recommender", "runners", "experiments", "views", "cli", "app", "mcp_server", "trial"}
 ALLOWED = {"taxonomy": set(), "recommender": {"taxonomy"}, "runners": {"taxonomy"}}
 """Package to the sisters it may import; faces may import all."""
 

@@ -1,0 +1,1 @@
+"""The first experiments of the survey's research agenda, each run by one command: ``xai-atlas experiment NAME``."""

@@ -1,0 +1,91 @@
+"""The first experiments: they run by one command, and what they say follows from their numbers."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from scipy.stats import rankdata
+from typer.testing import CliRunner
+
+import cli
+from experiments.measuring import RANDOM, files
+from experiments.modalities import agreement, modalities
+from experiments.page import html, save, table
+from runners.load import bundled
+from taxonomy import load_kb
+from taxonomy.errors import AtlasError, ImageError, UnknownIdError
+
+FAST = ("vanilla_gradient", "guided_backprop", "grad_cam")
+
+
+@pytest.fixture(scope="module")
+def across():
+    return modalities(load_kb(), methods=FAST, models=("chest_xray_cnn", "brain_mri_vit", "breast_us_unet"))
+
+
+def test_every_number_is_there_and_the_sentences_are_those_of_the_numbers(across):
+    rows = list(csv.DictReader(io.StringIO(table(across))))
+    assert {row["modality"] for row in rows} == {"xray", "ultrasound", "mri"}
+    assert {row["method"] for row in rows} == {*FAST, RANDOM}
+    assert all(row["value"] or row["note"] for row in rows)
+    maps = next(one for one in across.sections if one.title == "The maps: MRI slice")
+    assert "Guided Backpropagation" in maps.lines[0]  # what it says of a transformer
+    mprt = [
+        float(row["value"])
+        for row in rows
+        if row["metric"] == "mprt" and row["method"] == "guided_backprop" and row["model"] == "chest_xray_cnn"
+    ]
+    said = [line for line in across.answer if "randomisation test, chest radiograph" in line]
+    assert mprt[0] > 0.5
+    assert "Guided Backpropagation" in said[0]
+    assert not [row for row in rows if row["method"] == RANDOM and row["metric"] == "mprt"]
+
+
+def test_a_random_map_is_worst_at_pointing(across):
+    board = next(one for one in across.sections if one.title.startswith("Pointing"))
+    assert board.rows[-1][0] == RANDOM
+
+
+def test_the_page_stands_alone(across, tmp_path):
+    page, numbers = save(tmp_path / "new", across)
+    text = page.read_text("utf-8")
+    assert across.question in text
+    assert text.count("data:image/png") == 4  # a picture for each image
+    assert "http://" not in html(across)
+    assert numbers.read_text("utf-8") == table(across)
+    with pytest.raises(AtlasError, match="--force"):
+        save(tmp_path / "new", across)
+    save(tmp_path / "new", across, force=True)
+
+
+def test_agreement_is_kendalls():
+    places = np.array([rankdata(row) for row in np.random.default_rng(0).random((4, 6))])
+    sums = places.sum(0)
+    w, p = agreement(places)
+    assert w == pytest.approx(12 * ((sums - sums.mean()) ** 2).sum() / (4**2 * (6**3 - 6)))
+    assert 0 < p < 1
+    assert agreement(np.tile(np.arange(5.0), (3, 1)))[0] == pytest.approx(1)
+    assert agreement(places[:2]) is None
+    assert agreement(np.ones((4, 4))) is None
+
+
+def test_own_images_and_what_is_wrong_with_them(tmp_path):
+    (tmp_path / "b.png").touch()
+    (tmp_path / "a.png").touch()
+    assert files([f"x={tmp_path}"]) == {"x": [tmp_path / "a.png", tmp_path / "b.png"]}
+    with pytest.raises(AtlasError, match="MODEL=PATH"):
+        files(["picture.png"])
+    with pytest.raises(ImageError, match="no image"):
+        files([f"x={tmp_path / 'none.png'}"])
+    with pytest.raises(UnknownIdError, match="chest_xray"):
+        modalities(load_kb(), models=("chest_xray",))
+
+
+def test_the_command(tmp_path):
+    command = ["experiment", "modalities", "--method", "grad_cam", "--model", "chest_xray_cnn", "--out"]
+    done = CliRunner().invoke(cli.app, [*command, str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert "fare alike" in done.output
+    assert (tmp_path / "out" / "report.html").exists()
+    assert len(bundled()) == 5
