@@ -19,6 +19,7 @@ from runners import Image, load_model, sanity
 from runners.case import Result, Subject, subject
 from runners.gate import explain
 from runners.load import Model, ModelCard
+from runners.regions import PLACEMENTS, placements
 from runners.registry import seeded
 from runners.sanity import (
     Labelled,
@@ -26,7 +27,6 @@ from runners.sanity import (
     absorbing,
     examine,
     markers,
-    placements,
     read_labelled,
     top_region,
 )
@@ -273,7 +273,7 @@ def test_random_places_have_the_shape_and_hide_as_much_of_the_body() -> None:
     body = torch.zeros(32, 32, dtype=torch.bool)
     body[:, 4:28] = True
     found, notes = placements(inside, body, seeded(0))
-    assert found.shape == (sanity.PLACEMENTS, 32, 32)
+    assert found.shape == (PLACEMENTS, 32, 32)
     assert not notes
     assert all(int(one.sum()) == 40 for one in found)
     assert all(int((one & body).sum()) >= 36 for one in found)
