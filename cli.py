@@ -1389,7 +1389,10 @@ def explain(
     ] = None,
     cohort: Annotated[
         Path | None,
-        typer.Option(help="Folder of images like those the model learned from; sub-folders or cohort.csv give labels."),
+        typer.Option(
+            help="Folder of images like those the model learned from; sub-folders or cohort.csv give labels. The word "
+            "phantoms: generated ones, for bundled models that have such."
+        ),
     ] = None,
     concepts: Annotated[
         Path | None, typer.Option(help="Folder with a sub-folder of example images for each concept.")

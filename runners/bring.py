@@ -14,12 +14,17 @@ from runners.images import load_image, load_mask
 from runners.load import Model
 from runners.owned import Cohort, Concept
 from runners.registry import Progress, no_progress
+from runners.zoo.samples import DRAWN
 from taxonomy.errors import AtlasError, ImageError
 
 TABLE = "cohort.csv"
 """Name of the table that may lie beside a cohort's images."""
 MASK = "_mask"
 """Ending of the name of a mask that lies beside its image."""
+PHANTOMS = "phantoms"
+"""What to give for a cohort of generated images."""
+FIRST = 1000
+"""Seed of the first of them: far from those that the models learned from."""
 
 
 def read_cohort(folder: Path, model: Model, *, most: int | None = None, progress: Progress = no_progress) -> Cohort:
@@ -30,7 +35,7 @@ def read_cohort(folder: Path, model: Model, *, most: int | None = None, progress
     ``NAME.*``. File names are not kept. Labels that are the model's own get its numbers.
 
     Args:
-        folder: the folder.
+        folder: the folder, or the word "phantoms" for :func:`phantom_cohort`.
         model: prepares every image as it does the one that is explained.
         most: read so many at most, evenly out of all.
         progress: told the images read.
@@ -39,6 +44,8 @@ def read_cohort(folder: Path, model: Model, *, most: int | None = None, progress
         AtlasError: the folder or the table cannot be read, or does not fit.
         ImageError: an image cannot be read, or they have different sizes for this model.
     """
+    if folder == Path(PHANTOMS) and not folder.exists():
+        return phantom_cohort(model, most or 24)
     files = _images(folder)
     if most is not None and len(files) > most:
         files = [files[i * len(files) // most] for i in range(most)]
@@ -62,6 +69,31 @@ def read_cohort(folder: Path, model: Model, *, most: int | None = None, progress
         feature_names=columns,
         masks=masks,
     )
+
+
+def phantom_cohort(model: Model, count: int = 24, first: int = FIRST) -> Cohort:
+    """Draw images for who has no cohort at hand: every second one with a finding, labelled by that.
+
+    They are simpler than real images: fit for trying methods out, not for judging a model.
+
+    Args:
+        model: a bundled one that phantoms are drawn for.
+        count: how many.
+        first: seed of the first; the same seed draws the same image.
+
+    Raises:
+        AtlasError: there are no phantoms for this model.
+    """
+    if model.card.id not in DRAWN:
+        raise AtlasError(
+            f"no phantoms are drawn for {model.card.name}, only for {', '.join(DRAWN)}; give a folder of images "
+            "like those it learned from"
+        )
+    draw, names = DRAWN[model.card.id]
+    labels = [number % 2 for number in range(count)]
+    x = torch.cat([model.prepare(draw(first + number, bool(label))[0]) for number, label in enumerate(labels)])
+    called = tuple(f"phantom {first + number}" for number in range(count))
+    return Cohort(x, torch.tensor(labels), names, called)
 
 
 def read_concepts(folder: Path, model: Model, *, progress: Progress = no_progress) -> dict[str, Concept]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from runners.bring import read_cohort, read_concepts, read_features
+from runners.bring import phantom_cohort, read_cohort, read_concepts, read_features
 from runners.load import Model, load_model
 from taxonomy.errors import AtlasError, ImageError
 
@@ -97,3 +97,16 @@ def test_clinical_values_are_words() -> None:
     for wrong, words in (("age", "name=value"), ("=3", "name=value"), ("age=old", "'old'")):
         with pytest.raises(AtlasError, match=words):
             read_features([wrong])
+
+
+def test_who_has_no_cohort_gets_phantoms():
+    model = load_model("nuclei_unet")
+    found = phantom_cohort(model, 6)
+    assert found.x.shape == (6, 3, 160, 160)
+    assert found.labels.tolist() == [0, 1] * 3
+    assert found.label(1) == "many nuclei"
+    counted = [int((model(one[None]).argmax(1) > 0).sum()) for one in found.x]
+    assert max(counted[::2]) < min(counted[1::2])  # few and many, as the model sees them too
+    assert torch.equal(found.x, read_cohort(Path("phantoms"), model, most=6).x)
+    with pytest.raises(AtlasError, match="breast_us_unet, nuclei_unet"):
+        phantom_cohort(load_model("chest_xray_cnn"))

@@ -6,13 +6,13 @@ Nothing is downloaded and no picture lies in this repository. A sample of a pack
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import nibabel
 import torch
@@ -67,6 +67,25 @@ def _picture(draw: Callable[[], tuple[Tensor, Tensor]], name: str) -> Image:
     file = io.BytesIO()
     Pillow.fromarray(draw()[0].to(torch.uint8).numpy()).save(file, "PNG")
     return load_image(file.getvalue(), name=name)
+
+
+def breast_picture(seed: int, lesion: bool = True) -> tuple[Image, Tensor]:
+    """Return a synthetic breast ultrasound image, as a file would give it, and the mask of its lesion."""
+    drawn = breast_phantom(seed, lesion=lesion)
+    return _picture(lambda: drawn, f"breast_phantom_{seed}.png"), drawn[1]
+
+
+def nuclei_picture(seed: int, many: bool = True) -> tuple[Image, Tensor]:
+    """Return a synthetic fluorescence image of many or of few nuclei, as a file would give it, and their mask."""
+    drawn = nuclei_phantom(seed, count=28 if many else 8)
+    return _picture(lambda: drawn, f"nuclei_phantom_{seed}.png"), drawn[1]
+
+
+DRAWN: Final[Mapping[str, tuple[Callable[[int, bool], tuple[Image, Tensor]], tuple[str, str]]]] = {
+    "breast_us_unet": (breast_picture, ("no lesion", "lesion")),
+    "nuclei_unet": (nuclei_picture, ("few nuclei", "many nuclei")),
+}
+"""Bundled model to what draws images like those it learned from, and what the two kinds of them are called."""
 
 
 def _template(corner: tuple[int, int, int], size: tuple[int, int, int], name: str) -> Image:
