@@ -2,7 +2,7 @@
 
 :func:`load_model` reads TorchScript, ``torch.export``, ONNX, safetensors or ``weights_only`` state dicts with a Python
 factory the user names, MONAI bundles, bioimage.io folders, timm and Hugging Face folders, and the bundled models by id.
-Every failure is a :class:`taxonomy.ModelError` of one sentence.
+:func:`load_towers` reads vision-language models, which prompts turn into classifiers. Every failure is a :class:`taxonomy.ModelError` of one sentence.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import sys
 import types
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -38,6 +38,7 @@ from torch.utils._pytree import tree_leaves
 
 from runners.aten import free_batch, to_functions
 from runners.images import Image, times
+from runners.joint import Prompted
 from runners.models import joined
 from taxonomy.errors import ImageError, ModelError
 from taxonomy.schema import Dim, Id, Part, Text, Url
@@ -386,9 +387,27 @@ class _Loaded:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, eq=False)
+class Towers:
+    """A vision-language model: two towers whose vectors share a space.
+
+    Attributes:
+        image: images ``(B, C, *spatial)`` to vectors ``(B, E)``; differentiable.
+        encode_text: words to unit vectors ``(n, E)``.
+        scale: what a cosine is multiplied by to be a logit.
+        card: how images are prepared, and its name.
+    """
+
+    image: nn.Module
+    encode_text: Callable[[list[str]], Tensor]
+    scale: float
+    card: ModelCard
+
+
 def load_model(
-    source: str | Path | nn.Module,
+    source: str | Path | nn.Module | Towers,
     *,
+    prompts: Sequence[str] | None = None,
     factory: str | None = None,
     kwargs: Mapping[str, Any] | None = None,
     task: Task | None = None,
@@ -405,7 +424,8 @@ def load_model(
     Args:
         source: the id of a bundled model; a file (TorchScript, ``torch.export`` .pt2, ONNX, safetensors or a
             ``weights_only`` state dict); a folder (MONAI bundle, bioimage.io, timm or Hugging Face); ``timm:NAME`` or
-            ``hf:NAME``; or a module.
+            ``hf:NAME``; a module; or the towers of a vision-language model.
+        prompts: for a vision-language model: texts, each of which becomes a label.
         factory: for state dicts: ``path/to/file.py:function`` or ``package.module:function``, called without arguments
             (or with ``kwargs``) to build the network. It is Python code and runs as such: name only code you trust.
         kwargs: keyword arguments of the factory.
@@ -438,7 +458,7 @@ def load_model(
     else:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecations inside the exporters' readers are not the user's concern
-            loaded, name = _load(source, factory, kwargs or {})
+            loaded, name = _load(source, factory, kwargs or {}, prompts)
         known = {"name": name, **_inferred(loaded.network), **loaded.card}
     known.pop("id", None)
     for given_key, other in (("size", "multiple_of"), ("multiple_of", "size")):  # one excludes the other
@@ -471,7 +491,12 @@ def _inferred(network: nn.Module) -> dict[str, Any]:
     return {}
 
 
-def _load(source: str | Path | nn.Module, factory: str | None, kwargs: Mapping[str, Any]) -> tuple[_Loaded, str]:
+def _load(
+    source: str | Path | nn.Module | Towers, factory: str | None, kwargs: Mapping[str, Any], prompts: Sequence[str] | None
+) -> tuple[_Loaded, str]:
+    if isinstance(source, Towers) or (prompts and not isinstance(source, nn.Module)):
+        towers = source if isinstance(source, Towers) else load_towers(source)
+        return _read_through(towers, prompts or ()), towers.card.name
     if isinstance(source, nn.Module):
         return _Loaded(source), type(source).__name__
     if isinstance(source, str) and source.startswith(("timm:", "hf:")):
@@ -1143,11 +1168,18 @@ def _hugging_face(name: str) -> _Loaded:
     try:
         options = {"trust_remote_code": False, "local_files_only": local}
         config = transformers.AutoConfig.from_pretrained(name, **options)
+        if _two_towers(config):
+            raise ModelError(
+                f"{Path(name).name} is a vision-language model, which answers to texts only; give what to ask about as "
+                'prompts (prompts=, --prompt "..."), at least two'
+            )
         segments = any("Segmentation" in word for word in config.architectures or ())
         auto = (
             transformers.AutoModelForSemanticSegmentation if segments else transformers.AutoModelForImageClassification
         )
         network = auto.from_pretrained(name, use_safetensors=True, **options)
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(f"Hugging Face transformers cannot give {Path(name).name!r}: {_reason(error)}.") from error
     card: dict[str, Any] = {"task": "segmentation" if segments else "classification", "dims": 2}
@@ -1174,3 +1206,131 @@ def _processor(folder: Path) -> dict[str, Any]:
             "std": list(map(float, fields["image_std"])),
         }
     }
+
+
+# --- vision-language models ---
+
+
+def load_towers(source: str | Path) -> Towers:
+    """Read a vision-language model from a folder of Hugging Face (CLIP, SigLIP and their like) or of open_clip.
+
+    Args:
+        source: the folder; nothing is fetched from anywhere.
+
+    Raises:
+        ModelError: it cannot be read, or has no two towers.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        raise ModelError(f"There is no folder {str(source)!r}; give a folder with a vision-language model.")
+    if (folder / "open_clip_config.json").is_file():
+        return _open_clip(folder)
+    if (folder / "config.json").is_file():
+        return _clip(folder)
+    raise ModelError(
+        f"The folder {folder.name!r} holds no vision-language model: config.json (Hugging Face) or "
+        "open_clip_config.json (open_clip) is needed."
+    )
+
+
+def _two_towers(config: Any) -> bool:
+    """Say whether a Hugging Face configuration is of an image and a text tower without a head for labels."""
+    heads = any("ForImageClassification" in word for word in getattr(config, "architectures", None) or ())
+    return not heads and hasattr(config, "vision_config") and hasattr(config, "text_config")
+
+
+class _Pooled(nn.Module):
+    """The image tower of a Hugging Face model: pooled, and projected where the model does."""
+
+    def __init__(self, vision: nn.Module, projection: nn.Module | None) -> None:
+        super().__init__()
+        self.vision, self.projection = vision, projection
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return vectors ``(B, E)`` of images ``(B, C, H, W)``."""
+        pooled: Tensor = self.vision(pixel_values=x).pooler_output
+        return pooled if self.projection is None else self.projection(pooled)
+
+
+def _clip(folder: Path) -> Towers:
+    transformers = _import("transformers", "huggingface", "vision-language models of Hugging Face")
+    options = {"trust_remote_code": False, "local_files_only": True}
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, **options)
+        if not _two_towers(config):
+            raise ModelError(f"The model in {folder.name!r} has no image and text tower; give a CLIP-like model.")
+        with _quiet(transformers):
+            network = transformers.AutoModel.from_pretrained(folder, use_safetensors=True, **options).eval()
+        tokens = transformers.AutoTokenizer.from_pretrained(folder, **options)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f"Hugging Face transformers cannot read {folder.name!r}: {_reason(error)}.") from error
+    missing = [one for one in ("vision_model", "text_model", "logit_scale") if not hasattr(network, one)]
+    if missing:
+        raise ModelError(f"The model in {folder.name!r} has no {', '.join(missing)}; give a CLIP-like model.")
+    padding = "max_length" if "siglip" in config.model_type else True  # as these were trained
+
+    @torch.no_grad()
+    def encode_text(words: list[str]) -> Tensor:
+        found = network.text_model(**tokens(words, padding=padding, truncation=True, return_tensors="pt")).pooler_output
+        projection = getattr(network, "text_projection", None)
+        return F.normalize(found if projection is None else projection(found), dim=-1)
+
+    vision = config.vision_config
+    card = {"channels": getattr(vision, "num_channels", 3), "size": [vision.image_size] * 2, **_processor(folder)}
+    return Towers(
+        _Pooled(network.vision_model, getattr(network, "visual_projection", None)).eval(),
+        encode_text,
+        float(network.logit_scale.detach().exp()),
+        ModelCard(id=_slug(folder.name), name=folder.name, dims=2, **card),
+    )
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Keep the library's own progress bars off the terminal, where ours stand."""
+    log = transformers.utils.logging
+    shown = log.is_progress_bar_enabled()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            log.enable_progress_bar()
+
+
+def _open_clip(folder: Path) -> Towers:
+    library = _import("open_clip", "open_clip", "open_clip models")
+    try:
+        network = library.create_model(f"local-dir:{folder}", weights_only=True).eval()
+        tokens = library.get_tokenizer(f"local-dir:{folder}")
+        given = network.visual.preprocess_cfg
+        size = given["size"]
+        card = {
+            "size": [size, size] if isinstance(size, int) else list(size),
+            "normalise": {"scale": "display", "mean": list(given["mean"]), "std": list(given["std"])},
+        }
+    except Exception as error:
+        raise ModelError(f"open_clip cannot read {folder.name!r}: {_reason(error)}.") from error
+
+    @torch.no_grad()
+    def encode_text(words: list[str]) -> Tensor:
+        return F.normalize(network.encode_text(tokens(words)), dim=-1)
+
+    named = ModelCard(id=_slug(folder.name), name=folder.name, dims=2, channels=3, **card)
+    return Towers(network.visual, encode_text, float(network.logit_scale.detach().exp()), named)
+
+
+def _read_through(towers: Towers, prompts: Sequence[str]) -> _Loaded:
+    """Make a classifier of the image tower whose labels are texts."""
+    words = [one.strip() for one in prompts if one.strip()]
+    if len(set(words)) < 2:
+        raise ModelError(
+            "at least two different prompts are needed to tell apart, what to find and what else it could be, such as "
+            '"an x-ray with a fracture" and "an x-ray without a fracture"'
+        )
+    network = Prompted(towers.image, towers.encode_text(words), towers.scale)
+    fields = towers.card.model_dump(include={"dims", "channels", "size"}) | {"normalise": towers.card.normalise}
+    note = f"The images are told apart by {len(words)} prompts; their words decide what is found."
+    return _Loaded(network, card={"task": "classification", "labels": words, **fields}, notes=[note])

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from runners.detection import Box, found_by
+from runners.joint import prompted
 from runners.modes import ACTIVATIONS, GATES, RELU_LIKE, Recorder
 from runners.targets import Resolved, Target, primary, resolve, task_of
 from taxonomy.errors import AtlasError, ImageError, ModelError
@@ -360,7 +361,8 @@ def _profile(
 ) -> Wired:
     dims = x.ndim - 2
     notes: list[str] = []
-    lacks: dict[str, str] = {"text_encoder": "the model takes an image only"}
+    read = prompted(model) is not None
+    lacks: dict[str, str] = {} if read else {"text_encoder": "the model takes an image only"}
     if black_box:
         with torch.no_grad():
             outputs = run(model, x)
@@ -376,6 +378,7 @@ def _profile(
     hidden = _hidden(model, score)  # before the backward pass frees the graph
     gradient_problem = _gradient_problem(score, source, trace)
     has = set() if gradient_problem else {"gradients"}
+    has |= {"text_encoder"} if read else set()
     if gradient_problem:
         lacks |= dict.fromkeys(_INSIDE, gradient_problem)
     if _scripted(model):
