@@ -106,6 +106,7 @@ class Points:
         "generator": -0.5,
         "mask": -0.15,
         "clinical_features": -0.5,
+        "written_reasons": -0.5,
         "retraining": -0.4,
     }
     """What the owner has to bring."""

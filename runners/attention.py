@@ -10,9 +10,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from runners.models import Place, Wired, captured, leaf, replaced, run, unwrap, upsample
-from runners.modes import Attention, Relevance, detached, scores_of
+from runners.modes import Attention, Relevance, detached, read_by, scores_of
 from runners.registry import Found, Progress, Score, explainer
 from runners.relevance import relevance_of
 from runners.rules import WITHOUT_BIAS
@@ -260,6 +261,46 @@ def ag_cam(model: nn.Module, x: Tensor, score: Score, *, profile: Wired) -> Foun
             joint = joint + _heads(gradient.clamp(min=0) * scores_of(weights).sigmoid(), len(x)).sum(1)
     values, note = _onto_image(joint, profile, x)
     return Found(values, (note,), signed=False)
+
+
+@explainer("grad_eclip", looks_first=True)
+def grad_eclip(model: nn.Module, x: Tensor, score: Score, *, profile: Wired) -> Found:
+    """Grad-ECLIP: the last block's values weighed by the gradient of the image-text score (ICML 2024, Zhao).
+
+    Each token counts its values times the gradient of what attention hands to the token that the score reads, positive
+    part; and how alike its key is to that token's query, from 0 for the least to 1 for the most alike, in place of
+    attention, which is too sparse. Heads are kept apart as the model has them; the published code joins them into one.
+
+    Args:
+        model: an image tower read through texts, with one token sequence through all blocks.
+        x: ``(B, C, *spatial)``.
+        score: of one prompt.
+        profile: the wired profile.
+    """
+    rows = torch.arange(len(x))
+    _, entry = leaf(x)
+    mode = Attention()
+    with torch.enable_grad():
+        with mode:
+            outputs = run(model, entry)
+        weights = mode.attentions[-1]
+        # what attention hands over is linear in its weights: their gradient is values times gradient, summed
+        (grad,) = torch.autograd.grad(score(outputs, rows).sum(), weights)
+    read = _read(profile)
+    carried = _heads(grad, len(x)).sum(1)[:, read]
+    known = read_by(weights)
+    if known is None:
+        alike = _heads(scores_of(weights).detach(), len(x)).sum(1)[:, read]
+        how = "likeness from the scores before the softmax, as queries and keys cannot be had"
+    else:
+        query, key = (t.detach().movedim(1, 2).flatten(2) for t in known)
+        alike = F.normalize(query[:, read], dim=-1) @ F.normalize(key, dim=-1).mT
+        how = "likeness from queries and keys"
+    seen = alike[..., profile.prefix :]
+    low, high = seen.amin(-1, keepdim=True), seen.amax(-1, keepdim=True)
+    alike = ((alike - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
+    values, note = _laid((carried * alike).mean(1).clamp(min=0), profile, x, f"of the last block only, {how}")
+    return Found(values.detach(), (note,), signed=False)
 
 
 def _steps(model: nn.Module, wired: Wired) -> list[Place]:

@@ -21,6 +21,7 @@ from runners.asking import at_least, which
 from runners.baselines import baseline as make_baseline
 from runners.baselines import mixed, smoothed
 from runners.gradients import Draws
+from runners.joint import prompted
 from runners.models import Place, Wired, find_place, run, watched
 from runners.registry import Found, Progress, Score, explainer
 from taxonomy.errors import RequirementError, TargetError
@@ -512,6 +513,82 @@ def iba(
             f"{len(reference)} reference images: mean and spread are taken over all positions, bits are approximate."
         )
     return Found(values, (*notes, about), tuple(cautions), signed=False)
+
+
+@explainer("m2ib")
+def m2ib(
+    model: nn.Module,
+    x: Tensor,
+    score: Score,
+    *,
+    beta: float = 0.1,
+    steps: int = 10,
+    samples: int = 10,
+    rate: float = 1.0,
+    layer: str | None = None,
+    batch_size: int = 16,
+    profile: Wired,
+    generator: torch.Generator,
+    progress: Progress,
+) -> Found:
+    """What of an inner layer image and text both need, the rest drowned in noise (arXiv 2312.17174).
+
+    Every value of the layer, tokens that stand for no place included, is mixed with standard normal noise. The mixture
+    costs bits (its distance from pure noise); the loss is ``beta`` times their mean less the cosine of image and text.
+
+    Args:
+        model: an image tower read through texts.
+        x: ``(B, C, *spatial)``.
+        score: of one prompt.
+        beta: price of information, in cosines per nat of a value.
+        steps: steps of Adam.
+        samples: draws of the noise in every step.
+        rate: learning rate.
+        layer: module to take the features from; None lets the profile choose.
+        batch_size: model rows at a time.
+        profile: the wired profile.
+        generator: draws the noise, the same for every image of the batch.
+        progress: told after every chunk.
+
+    Returns:
+        Unsigned map ``(B, *spatial)`` in bits per pixel.
+    """
+    at_least(1, steps=steps, samples=samples, batch_size=batch_size)
+    at_least(0, beta=beta)
+    place, notes = find_place(profile, layer)
+    read = prompted(model)
+    scale = 1.0 if read is None else float(read.scale)
+    first = place.layout == "tokens_first"
+    with torch.no_grad():
+        output, _ = _features(model, x, place)
+    raw = output.transpose(0, 1) if first else output
+    draws = Draws(raw, generator)
+
+    def cost(masks: Tensor) -> Tensor:
+        """Nats that pass, of every value."""
+        share = torch.sigmoid(masks).clamp(max=1 - 1e-6)
+        variance = (1 - share) ** 2
+        return ((share * raw) ** 2 + variance - variance.log() - 1) / 2
+
+    def data(masks: Tensor, rows: Tensor, numbers: Tensor) -> Tensor:
+        share = torch.sigmoid(masks)
+        noisy = share * raw[rows] + (1 - share) * draws(numbers)
+        with watched(model, place, lambda _: noisy.transpose(0, 1) if first else noisy):
+            return -score(run(model, x[rows]), rows) / scale
+
+    def penalty(masks: Tensor, step: int) -> Tensor:  # noqa: ARG001
+        return beta * cost(masks).flatten(1).mean(1)
+
+    start = torch.full_like(raw, 5.0)
+    found = cost(_descend(start, steps, samples, rate, data, penalty, batch_size, progress, bounded=False)) / math.log(
+        2
+    )
+    bits = place.fold(found.transpose(0, 1) if first else found).sum(1)
+    size = tuple(x.shape[2:])
+    values = _enlarged(bits, size) * (math.prod(place.grid) / math.prod(size))
+    told = ", ".join(f"{total:.0f}" for total in bits.flatten(1).sum(1).tolist())
+    note = f"Information passed at the places of the image: {told} bits."
+    return Found(values, (*notes, note), signed=False)
 
 
 LEAST_SPREAD = 0.01

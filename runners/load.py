@@ -2,7 +2,8 @@
 
 :func:`load_model` reads TorchScript, ``torch.export``, ONNX, safetensors or ``weights_only`` state dicts with a Python
 factory the user names, MONAI bundles, bioimage.io folders, timm and Hugging Face folders, and the bundled models by id.
-:func:`load_towers` reads vision-language models, which prompts turn into classifiers. Every failure is a :class:`taxonomy.ModelError` of one sentence.
+:func:`load_towers` reads vision-language models, which prompts turn into classifiers. Every failure is a
+:class:`taxonomy.ModelError` of one sentence.
 """
 
 from __future__ import annotations
@@ -492,7 +493,10 @@ def _inferred(network: nn.Module) -> dict[str, Any]:
 
 
 def _load(
-    source: str | Path | nn.Module | Towers, factory: str | None, kwargs: Mapping[str, Any], prompts: Sequence[str] | None
+    source: str | Path | nn.Module | Towers,
+    factory: str | None,
+    kwargs: Mapping[str, Any],
+    prompts: Sequence[str] | None,
 ) -> tuple[_Loaded, str]:
     if isinstance(source, Towers) or (prompts and not isinstance(source, nn.Module)):
         towers = source if isinstance(source, Towers) else load_towers(source)

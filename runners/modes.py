@@ -176,6 +176,7 @@ def attention(mode: Mode, record: Callable[[Tensor], None], args: Sequence[Any],
     with mode:
         weights = F.softmax(logits, dim=-1)
     _tag(weights, "scores", logits)
+    _tag(weights, "read", (query, key))
     record(weights)
     with mode:
         return torch.matmul(weights, value)
@@ -1015,6 +1016,11 @@ class Attention(Mode):
 def scores_of(weights: Tensor) -> Tensor:
     """Return what recorded attention weights are the softmax of."""
     return weights._atlas_scores  # type: ignore[attr-defined,no-any-return]
+
+
+def read_by(weights: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return the queries and keys ``(B, heads, N, D)`` of recorded weights; None where attention is written by hand."""
+    return getattr(weights, "_atlas_read", None)
 
 
 def detached(weights: Tensor) -> Tensor:

@@ -87,6 +87,19 @@ class Language:
 
 
 @dataclass(frozen=True, eq=False)
+class Reason:
+    """A sentence that gives a reason for the model's answer, written by anyone or anything.
+
+    Attributes:
+        text: the sentence.
+        region: bool ``(*spatial)``, what of the image it speaks of; None where it cites no place.
+    """
+
+    text: str
+    region: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Owned:
     """What the owner of a model brought along.
 
@@ -96,6 +109,7 @@ class Owned:
         autoencoder: generator of such images.
         features: clinical values of the image, name to number.
         language: text tower and prompts.
+        reasons: sentences about the answer on this image.
         mask: bool ``(*spatial)``, the region of interest in the image.
     """
 
@@ -104,6 +118,7 @@ class Owned:
     autoencoder: Autoencoder | None = None
     features: Mapping[str, float] = field(default_factory=dict)
     language: Language | None = None
+    reasons: tuple[Reason, ...] = ()
     mask: Tensor | None = None
 
 
@@ -117,6 +132,10 @@ ASKED: Final[Mapping[str, tuple[str, str]]] = {
     "generator": ("autoencoder", "give a generator of such images, or take a bundled one (autoencoder)"),
     "clinical_features": ("features", "give the clinical values of this case, as name=value (features)"),
     "text_encoder": ("language", "give a vision-language model and prompts (language)"),
+    "written_reasons": (
+        "reasons",
+        "give the sentences to check, a line each, with the region that each cites (rationale)",
+    ),
     "mask": ("mask", "give a mask of the region of interest (mask)"),
 }
 """Need to what of :class:`Owned` meets it, and the sentence that asks for it."""
@@ -131,7 +150,7 @@ def _given(owned: Owned, name: str) -> bool:
     if name == "concepts" and owned.cohort is not None:
         return True  # measured on it, see runners.beyond.radiomic.measured_concepts
     value = getattr(owned, name)
-    return value is not None and (not isinstance(value, Mapping) or bool(value))
+    return bool(value) if isinstance(value, Mapping | tuple) else value is not None
 
 
 def checked(owned: Owned, x: Tensor) -> None:
@@ -153,6 +172,13 @@ def checked(owned: Owned, x: Tensor) -> None:
     for name, one in owned.concepts.items():
         if one.masks is not None and tuple(one.masks.shape) != (len(one.x), *shape[1:]):
             raise TargetError(f"the masks of the concept {name!r} have shape {tuple(one.masks.shape)}; one per image")
+    for number, reason in enumerate(owned.reasons, 1):
+        region = reason.region
+        if region is not None and (tuple(region.shape) != shape[1:] or not region.any()):
+            raise TargetError(
+                f"the region of sentence {number} has shape {tuple(region.shape)}; {shape[1:]} is needed, with "
+                "something marked"
+            )
     if owned.mask is not None and (tuple(owned.mask.shape) != shape[1:] or not owned.mask.any()):
         raise TargetError(f"the mask has shape {tuple(owned.mask.shape)}; {shape[1:]} is needed, with something marked")
     if (cohort := owned.cohort) is None:

@@ -52,6 +52,7 @@ INJECTED = (
     "autoencoder",
     "features",
     "language",
+    "reasons",
 )
 """Keyword names that the gate gives to an explainer, an insight or a metric that asks for them.
 
@@ -60,7 +61,7 @@ the same task. Both come from the owner of the model. ``channels``: the explanat
 None. ``spacing``: millimetres per axis, or None. ``others``: the scores of the model's other outputs, from the one
 after the explained on; of a segmentation, at the same places; none where there is one output, or no label is explained.
 ``settings``: the parameters that the explanation was made with. ``confidence`` and ``decision``: like the score, see
-:class:`runners.targets.Resolved`. The last five are those of :class:`runners.owned.Owned`.
+:class:`runners.targets.Resolved`. The last six are those of :class:`runners.owned.Owned`.
 """
 
 

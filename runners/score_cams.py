@@ -157,6 +157,49 @@ def _unfit(gain: Tensor, baseline: str) -> tuple[str, ...]:
     )
 
 
+@explainer("gscorecam")
+def gscorecam(
+    model: nn.Module,
+    x: Tensor,
+    score: Score,
+    *,
+    layer: str | None = None,
+    channels: int = 300,
+    baseline: str = "zero",
+    batch_size: int = 16,
+    profile: Wired,
+    generator: torch.Generator,
+    progress: Progress,
+) -> Found:
+    """Score-CAM on the features with the largest mean gradient of the image-text score (ACCV 2022, Chen).
+
+    Args:
+        model: an image tower read through texts.
+        x: ``(B, C, *spatial)``.
+        score: of one prompt.
+        layer: module to take the features from; None lets the profile choose.
+        channels: at most so many features per image are tried, those with the largest mean gradient.
+        baseline: what a mask hides the image with: zero, black, white, mean, organ, blur or noise.
+        batch_size: model rows at a time.
+        profile: the wired profile.
+        generator: for the noise baseline.
+        progress: told after every chunk.
+    """
+    place, notes = find_place(profile, layer)
+    features, gradients = features_and_gradients(model, x, score, place)
+    order = gradients.flatten(2).mean(2).argsort(dim=1, descending=True, stable=True)[:, :channels]
+    a = features.gather(1, _along(order, features).expand(-1, -1, *features.shape[2:]))
+    hidden = make_baseline(x, baseline, generator)
+    with torch.no_grad():
+        base = score(run(model, hidden.clone()), torch.arange(len(x)))
+        gain = _kept(model, x, hidden, score, a, batch_size, progress) - base[:, None]
+    cautions = coarse(place, x) + _unfit(gain, baseline)
+    weights = (gain / gain.std(1, correction=0, keepdim=True).clamp(min=1)).softmax(1)
+    maps = (_along(weights, a) * a).sum(1).clamp(min=0)
+    note = f"{order.shape[1]} of {place.channels} features, those with the largest mean gradient."
+    return Found(upsample(maps, tuple(x.shape[2:])), (*notes, note), cautions, signed=False)
+
+
 @explainer("ablation_cam")
 @torch.no_grad()
 def ablation_cam(

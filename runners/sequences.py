@@ -103,7 +103,7 @@ def channel_shapley(
     images, count = x.shape[:2]
     if not 2 <= count <= MOST:
         raise TargetError(f"the image has {count} channels; 2 to {MOST} can be ranked against each other")
-    coalitions = torch.tensor(list(itertools.product((False, True), repeat=count)))
+    coalitions = coalitions_of(count)
     base = content(x, baseline, generator)
 
     def keep(jobs: Tensor) -> Tensor:
@@ -116,13 +116,25 @@ def channel_shapley(
     with torch.no_grad():
         asked = ask(model, x, fill, score, rows, keep, batch_size, progress)
         scores = torch.cat([answers.double().cpu() for *_, answers in asked]).view(len(coalitions), images)
-    values = torch.zeros(images, count, dtype=torch.float64)
+    return exact_shapley(scores)
+
+
+def coalitions_of(count: int) -> Tensor:
+    """Return every coalition of ``count`` parts, bool ``(2^count, count)``, in the order of :func:`exact_shapley`."""
+    return torch.tensor(list(itertools.product((False, True), repeat=count))).view(-1, count)
+
+
+def exact_shapley(scores: Tensor) -> Tensor:
+    """Return the Shapley values ``(N, P)`` of scores ``(2^P, N)`` of every coalition (:func:`coalitions_of`)."""
+    count = (len(scores) - 1).bit_length()
+    coalitions = coalitions_of(count)
+    values = torch.zeros(scores.shape[1], count, dtype=scores.dtype)
     sizes = coalitions.sum(1)
-    for channel in range(count):
-        without = (~coalitions[:, channel]).nonzero()[:, 0]
-        joined = without + 2 ** (count - 1 - channel)  # the same coalition with the channel
+    for part in range(count):
+        without = (~coalitions[:, part]).nonzero()[:, 0]
+        joined = without + 2 ** (count - 1 - part)  # the same coalition with the part
         weight = torch.tensor(
-            [1 / (count * math.comb(count - 1, int(size))) for size in sizes[without]], dtype=torch.float64
+            [1 / (count * math.comb(count - 1, int(size))) for size in sizes[without]], dtype=scores.dtype
         )
-        values[:, channel] = weight @ (scores[joined] - scores[without])
+        values[:, part] = weight @ (scores[joined] - scores[without])
     return values

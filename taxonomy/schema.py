@@ -39,6 +39,7 @@ Need = Literal[
     "retraining",
     "mask",
     "clinical_features",
+    "written_reasons",
 ]
 Criterion = Literal[
     "faithfulness",
