@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from runners.case import Answered, Case, Result, Subject
     from runners.images import Image
     from runners.load import Model
-    from runners.owned import Owned
+    from runners.owned import Owned, Reason
     from runners.sanity import Finding, Sanity
     from runners.targets import Target
     from trial import Attempt, Trial, Tuning
@@ -1356,7 +1356,13 @@ def models(json_: AsJson = False) -> None:
 @app.command()
 def explain(
     image: Annotated[str, typer.Argument(help="File, folder of DICOM slices, or id of a sample image.")],
-    model: Annotated[str, typer.Option(help="Id of a bundled model, file, folder, timm:NAME or hf:NAME.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Id of a bundled model, file, folder, timm:NAME or hf:NAME; default: what --language names, read "
+            "through its prompts."
+        ),
+    ] = None,
     factory: Annotated[
         str | None, typer.Option(help="For weights alone: file.py:function that builds the network. It is run.")
     ] = None,
@@ -1398,7 +1404,24 @@ def explain(
         Path | None, typer.Option(help="Folder with a sub-folder of example images for each concept.")
     ] = None,
     feature: Annotated[
-        list[str] | None, typer.Option(help="Clinical value of this case, as age=63; repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="Clinical value of this case, as age=63; repeatable. A model that reads values beside the image gets "
+            "them in this order."
+        ),
+    ] = None,
+    language: Annotated[
+        Path | None, typer.Option(help="Folder of a vision-language model (CLIP-like: Hugging Face or open_clip).")
+    ] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="Text to ask the vision-language model about; repeatable.")
+    ] = None,
+    rationale: Annotated[
+        Path | None,
+        typer.Option(
+            help="Text with sentences to check, one a line, each with the region that it cites at its end: a box "
+            "[first, last, first, last] in pixels of each axis, or [mask file]."
+        ),
     ] = None,
     random_check: Annotated[
         bool, typer.Option("--random-check", help="Compare each map with that of the model under random weights.")
@@ -1424,14 +1447,23 @@ def explain(
     """Explain what a model says about an image."""
     import runners
     from runners import export as exports
+    from runners.bring import language_for, read_features
     from runners.case import input_spacing, open_case, to_input
+    from runners.joint import takes_table, with_values
+    from runners.load import load_towers
     from runners.report import could_have_run
     from trial import METRICS
 
     kb = load_kb()
     chosen = _known_ids(method or [], runners.explainers | runners.insights, "explainer")
     wanted = _known_ids(metric or [], runners.metrics, "metric")
-    loaded = runners.load_model(model, factory=factory, task=_task(task))
+    towers = None if language is None else load_towers(language)
+    source = model or towers
+    if source is None:
+        raise AtlasError("give a model with --model, or a vision-language model with --language and --prompt")
+    loaded = runners.load_model(source, factory=factory, task=_task(task), prompts=None if model and towers else prompt)
+    if takes_table(loaded.network):
+        loaded.network = with_values(loaded.network, read_features(feature or []))
     shown, marked = _read(image, mask, frame, slice_)
     x = loaded.prepare(shown)
     wired = runners.profile(loaded, x)
@@ -1442,6 +1474,10 @@ def explain(
     inside = region if in_mask or part in ("false_positive", "missed") else None
     what = _likeness(like, loaded) if like else _read_what(target, part, at, inside, case, loaded, x)
     owned = _brought(loaded, cohort, concepts, feature or [], region)
+    if towers is not None:
+        owned = replace(owned, language=language_for(towers, prompt or (), loaded))
+    if rationale is not None:
+        owned = replace(owned, reasons=_reasons(rationale, case, tuple(x.shape[2:])))
     given = {
         "reference": _references(reference or [], loaded, frame),
         "members": [runners.load_model(one, task=_task(task)) for one in member or []],
@@ -1772,6 +1808,17 @@ def _insight(
     if found.error is not None:
         err.print(f"[red]{escape(name)}: {escape(found.error)}[/red]")
     return found
+
+
+def _reasons(file: Path, case: Case, shape: tuple[int, ...]) -> tuple[Reason, ...]:
+    """Read sentences to check from a file."""
+    from runners.bring import read_reasons
+
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise AtlasError(f"{file} cannot be read as text: {error}") from error
+    return read_reasons(text, case, shape, file.parent)
 
 
 def _brought(

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from runners.detection import Box
-    from runners.discovery import Insight, discover, unmet_by
+    from runners.discovery import Insight, check_rationale, discover, unmet_by
     from runners.gate import Explanation, explain, measure, unmet
     from runners.images import Image, load_image, load_mask
-    from runners.load import Model, bundled, load_model
+    from runners.load import Model, bundled, load_model, load_towers
     from runners.mil import Tiled
     from runners.models import Wired, profile
-    from runners.owned import Cohort, Concept, Language, Owned
+    from runners.owned import Cohort, Concept, Language, Owned, Reason
     from runners.registry import Found, MetricResult, explainers, insights, metrics
     from runners.sequences import rank_channels
     from runners.targets import Contrast, Expected, Region, Similarity
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 _HOME = {
     "gate": ("Explanation", "explain", "measure", "unmet"),
     "images": ("Image", "load_image", "load_mask"),
-    "load": ("Model", "bundled", "load_model"),
+    "load": ("Model", "bundled", "load_model", "load_towers"),
     "mil": ("Tiled",),
     "models": ("Wired", "profile"),
-    "discovery": ("Insight", "discover", "unmet_by"),
-    "owned": ("Cohort", "Concept", "Language", "Owned"),
+    "discovery": ("Insight", "check_rationale", "discover", "unmet_by"),
+    "owned": ("Cohort", "Concept", "Language", "Owned", "Reason"),
     "registry": ("Found", "MetricResult", "explainers", "insights", "metrics"),
     "sequences": ("rank_channels",),
     "detection": ("Box",),
@@ -46,6 +46,8 @@ _REGISTERING = (
     "beyond.concepts_labelled",
     "beyond.modality",
     "beyond.radiomic",
+    "beyond.sentences",
+    "beyond.worded",
     "cams",
     "coalitions",
     "detectors",
@@ -84,11 +86,13 @@ __all__ = [
     "MetricResult",
     "Model",
     "Owned",
+    "Reason",
     "Region",
     "Similarity",
     "Tiled",
     "Wired",
     "bundled",
+    "check_rationale",
     "discover",
     "discoverable",
     "explain",
@@ -97,6 +101,7 @@ __all__ = [
     "load_image",
     "load_mask",
     "load_model",
+    "load_towers",
     "measurable",
     "measure",
     "metrics",

@@ -1,18 +1,21 @@
-"""Read what the owner of a model brings along from folders and words: a cohort, concepts, clinical values."""
+"""Read what the owner of a model brings along from folders and words: images, values, a language model, reasons."""
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from runners.case import to_input
+from runners.case import Case, to_input
 from runners.images import load_image, load_mask
-from runners.load import Model
-from runners.owned import Cohort, Concept
+from runners.joint import prompted
+from runners.load import Model, ModelCard, Towers
+from runners.owned import Cohort, Concept, Language, Reason
 from runners.registry import Progress, no_progress
 from runners.zoo.samples import DRAWN
 from taxonomy.errors import AtlasError, ImageError
@@ -122,6 +125,107 @@ def read_features(given: Iterable[str]) -> dict[str, float]:
             raise AtlasError(f"{one!r} was given; name=value is needed, as in age=63")
         found[name.strip()] = _number(value, name.strip())
     return found
+
+
+def language_for(towers: Towers, prompts: Sequence[str], model: Model) -> Language:
+    """Let a vision-language model look at the images of another model, prepared as it needs them.
+
+    Args:
+        towers: the vision-language model.
+        prompts: what to ask about.
+        model: whose images they are.
+    """
+    read = prompted(model)
+    same = read is not None and read.tower is towers.image
+
+    def encode_image(x: Tensor) -> Tensor:
+        return F.normalize(towers.image(x if same else _seen_by(towers.card, x, model.card)), dim=-1)
+
+    return Language(towers.encode_text, encode_image, tuple(one.strip() for one in prompts if one.strip()))
+
+
+def _seen_by(card: ModelCard, x: Tensor, own: ModelCard) -> Tensor:
+    """Turn images ``(B, C, H, W)`` that were prepared by one card into what another model wants; differentiable.
+
+    Raises:
+        ImageError: they are volumes.
+    """
+    if x.ndim != 4:
+        raise ImageError("a vision-language model reads pictures; this image has three axes: take a slice of it")
+
+    def each(values: Sequence[float]) -> Tensor:
+        return x.new_tensor(list(values)).view(1, -1, 1, 1)
+
+    if own.normalise.mean:
+        x = x * each(own.normalise.std) + each(own.normalise.mean)
+    if own.normalise.scale in ("zscore", "none"):  # unbounded: the range of each image is what a viewer shows
+        low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
+        x = (x - low) / (high - low).clamp(min=1e-12)
+    x = x.clamp(0, 1)
+    if x.shape[1] != (card.channels or 3):
+        grey = (x * each((0.299, 0.587, 0.114))).sum(1, keepdim=True) if x.shape[1] == 3 else x.mean(1, keepdim=True)
+        x = grey.expand(-1, card.channels or 3, -1, -1)
+    if card.size and tuple(card.size) != tuple(x.shape[2:]):
+        x = F.interpolate(x, tuple(card.size), mode="bilinear", antialias=True)
+    return (x - each(card.normalise.mean)) / each(card.normalise.std) if card.normalise.mean else x
+
+
+CITED = re.compile(r"\s*\[([^\[\]]+)\]\s*$")
+
+
+def read_reasons(text: str, case: Case, shape: tuple[int, ...], folder: Path | None = None) -> tuple[Reason, ...]:
+    """Read sentences to check, a line each, with the region that each cites in square brackets at its end.
+
+    A region is a box in pixels of the image, first and last index of each axis in its order, as in
+    ``[40, 120, 60, 200]`` for rows 40 to 120 and columns 60 to 200; or the name of a mask file below ``folder``.
+
+    Args:
+        text: the lines; empty ones and those that begin with # are left out.
+        case: the image they are about.
+        shape: of the model's input.
+        folder: where masks lie.
+
+    Raises:
+        AtlasError: there is no sentence, or a region cannot be read or lies outside of the image.
+    """
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        cited = CITED.search(line)
+        words = line[: cited.start()] if cited else line
+        region = None
+        if cited:
+            mask = _region(cited[1], number, case, folder)
+            region = to_input(mask, shape, case.fit)
+            if not region.any():
+                raise AtlasError(f"line {number}: nothing of the region {cited[1]} lies in the image")
+        found.append(Reason(words.strip(), region))
+    if not found:
+        raise AtlasError("there is no sentence; write one a line, with its region at the end, as in [40, 120, 60, 200]")
+    return tuple(found)
+
+
+def _region(words: str, number: int, case: Case, folder: Path | None) -> Tensor:
+    """Return the region ``(*spatial)`` on the grid of the image."""
+    shape = case.image.shape
+    try:
+        ends = [int(one) for one in words.split(",")]
+    except ValueError:
+        if folder is None or not (folder / words.strip()).is_file():
+            raise AtlasError(
+                f"line {number}: [{words}] is neither a box of {2 * len(shape)} whole numbers nor a mask beside the "
+                "text"
+            ) from None
+        return load_mask(folder / words.strip(), like=case.image) > 0
+    if len(ends) != 2 * len(shape) or any(a > b for a, b in zip(ends[::2], ends[1::2], strict=False)):
+        raise AtlasError(
+            f"line {number}: [{words}] was given; {2 * len(shape)} whole numbers are needed, first and last of each "
+            "axis"
+        )
+    mask = torch.zeros(shape, dtype=torch.bool)
+    mask[tuple(slice(max(a, 0), b + 1) for a, b in zip(ends[::2], ends[1::2], strict=True))] = True
+    return mask
 
 
 def _label_names(words: Sequence[str], labels: Sequence[str]) -> tuple[str, ...]:

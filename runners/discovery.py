@@ -14,7 +14,7 @@ from runners.beyond.radiomic import measured_concepts
 from runners.forms import Form
 from runners.gate import Look, chosen_options, counted, first_line, knowledge, versions
 from runners.models import Wired, as_input, needed_to_look, preserved, profile, unwrap
-from runners.owned import ASKED, Owned, checked, lacking
+from runners.owned import ASKED, Owned, Reason, checked, lacking
 from runners.registry import Progress, Told, injected, insights, no_progress, seeded
 from runners.targets import Target
 from taxonomy.errors import AtlasError, ImageError, ModelError, RequirementError, UnknownIdError
@@ -144,6 +144,19 @@ def discover(
         seed=seed,
         versions=versions(),
     )
+
+
+def check_rationale(model: nn.Module, x: Any, reasons: Sequence[Reason], target: Target = None, **more: Any) -> Insight:
+    """Check sentences that anyone wrote about a model's answer: does the score fall without the cited regions?
+
+    Args:
+        model: as in ``discover``.
+        x: as in ``discover``.
+        reasons: the sentences, with the regions they cite.
+        target: as in ``discover``.
+        **more: as in ``discover``.
+    """
+    return discover(model, x, "cot_rationale", target, owned=Owned(reasons=tuple(reasons)), **more)
 
 
 def _settled(form: Form) -> Form:

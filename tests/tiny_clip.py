@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from runners.beyond.sentences import CONTROLS
+
 SIDE = 32
 WORDS = ("disc", "stripes", "nothing")
 PROMPTS = ("bright disc", "stripes", "nothing")
@@ -38,12 +40,28 @@ def scene(count: int, seed: int, disc: bool | None = None, stripes: bool | None 
 
 
 def _tokenizer():
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    known = ["<pad>", "<start>", "<unk>", "a", "bright", "there", "are", "is", "no", "banana", *WORDS, "<end>"]
+    known = [
+        "<pad>",
+        "<start>",
+        "<unk>",
+        "a",
+        "bright",
+        "there",
+        "are",
+        "is",
+        "no",
+        "banana",
+        "indicating",
+        "ill",
+        *WORDS,
+        "<end>",
+    ]
     vocabulary = {word: number for number, word in enumerate(known)}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.normalizer = normalizers.Lowercase()
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     ends = [("<start>", vocabulary["<start>"]), ("<end>", vocabulary["<end>"])]
     inner.post_processor = processors.TemplateProcessing(single="<start> $A <end>", special_tokens=ends)
@@ -86,23 +104,30 @@ def folder(trained: bool = True) -> Path:
 
 
 def _train(network, tokens, steps: int = 150) -> None:
+    """Three captions compete for an image; and of each thing, that it is there with that it is not."""
     adam = torch.optim.AdamW(network.parameters(), 4e-3, weight_decay=0.01)
     rate = torch.optim.lr_scheduler.OneCycleLR(adam, 4e-3, total_steps=steps)
     forms = [
-        ("bright disc", "a bright disc", "there is a bright disc", "there are bright disc"),
-        ("stripes", "a stripes", "there are stripes", "there is stripes"),
-        ("nothing", "no disc no stripes", "there is nothing", "there are no stripes no disc"),
+        ("bright disc", "a bright disc", "there is a bright disc", "disc"),
+        ("stripes", "a stripes", "there is stripes", "stripes"),
+        ("nothing", "a nothing", "there is nothing", "nothing"),
     ]
+    pairs = ["There are bright disc", "There are stripes", "There are no bright disc", "There are no stripes"]
+    pairs += [f"{one} indicating ill" for one in pairs]
     network.train()
     for step in range(steps):
         x, masks = scene(32, step)
         has = masks.flatten(2).any(2)  # disc, stripes
-        said = tokens([one[step % 4] for one in forms], padding=True, return_tensors="pt")
+        said = tokens([one[step % 4] for one in forms] + pairs, padding=True, return_tensors="pt")
         text = F.normalize(network.text_projection(network.text_model(**said).pooler_output), dim=-1)
         image = F.normalize(network.visual_projection(network.vision_model(pixel_values=x).pooler_output), dim=-1)
         logits = network.logit_scale.exp() * image @ text.T
         truth = torch.stack([has[0], has[1], ~has.any(0)], 1).float()
-        loss = -(truth / truth.sum(1, keepdim=True) * logits.log_softmax(1)).sum(1).mean()
+        loss = -(truth / truth.sum(1, keepdim=True) * logits[:, :3].log_softmax(1)).sum(1).mean()
+        both = logits[:, 3:].view(-1, 2, 2, 2)  # wording, present or absent, thing
+        loss = loss + F.binary_cross_entropy_with_logits(
+            both[:, :, 0] - both[:, :, 1], has.T[:, None].expand(-1, 2, -1).float()
+        )
         adam.zero_grad()
         loss.backward()
         adam.step()

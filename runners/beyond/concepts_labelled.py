@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -378,6 +379,41 @@ def post_hoc_cbm(
     names = tuple(concepts)
     bank = {name: embedded(model, one.x, profile, batch_size=batch_size).double() for name, one in concepts.items()}
     ways = torch.stack([_way(one, codes, direction, generator) for one in bank.values()])
+    patches = _examples(concepts, [one @ ways[k] for k, one in enumerate(bank.values())])
+    kinds = answered if profile.task == "classification" else None
+    form, notes, cautions = bottlenecked(names, ways, codes, own, y, kinds, penalty, samples, runs, generator)
+    return Told(replace(form, patches=patches), (embedding_note(profile), *notes), (SAME_SOURCE, *cautions))
+
+
+def bottlenecked(
+    names: tuple[str, ...],
+    ways: Tensor,
+    codes: Tensor,
+    own: Tensor,
+    y: Tensor,
+    answered: Tensor | None,
+    penalty: float,
+    samples: int,
+    runs: int,
+    generator: torch.Generator,
+) -> tuple[Concepts, list[str], list[str]]:
+    """Give the model's score by a sparse linear step on concepts, and see how far that goes.
+
+    Args:
+        names: of the K concepts.
+        ways: ``(K, D)``, of each its direction in the embedding.
+        codes: embeddings of the cohort, ``(N, D)``.
+        own: of the image, ``(D,)``.
+        y: scores of the cohort, ``(N,)``.
+        answered: bool ``(N,)``, which the model answers as explained; None where it decides nothing.
+        penalty: weight of the elastic net.
+        samples: sets of random directions.
+        runs: bootstrap samples.
+        generator: draws.
+
+    Returns:
+        What each concept adds to the image's score, notes and cautions.
+    """
     fit = _bottleneck(codes, y, ways, own, penalty)
     folds = torch.randperm(len(codes), generator=generator) % 5
     held = _held_out(codes, y, ways, penalty, folds)
@@ -405,11 +441,10 @@ def post_hoc_cbm(
         "the same with random directions, mean": float(np.mean([max(0.0, one) for one in beaten])),
     }
     notes = [
-        embedding_note(profile),
         "The linear step was fitted to the model's own score; concept_completeness is the share of its variance that "
         "the concepts explain on images left out (5 folds).",
     ]
-    if profile.task == "classification":
+    if answered is not None:
         same = _same_answer(y, held, answered)
         measures["same answer as the model on images left out"] = same
     notes += [
@@ -417,7 +452,7 @@ def post_hoc_cbm(
         "score."
         for k, name in enumerate(names)
     ]
-    cautions = [SAME_SOURCE]
+    cautions: list[str] = []
     rank = sum(one >= explained for one in beaten)
     if rank >= max(1, samples // 20):
         cautions.append(
@@ -436,10 +471,9 @@ def post_hoc_cbm(
         low=torch.minimum(low, told),
         high=torch.maximum(high, told),
         neutral=0.0,
-        patches=_examples(concepts, [one @ ways[k] for k, one in enumerate(bank.values())]),
         measures=measures,
     )
-    return Told(form, tuple(notes), tuple(cautions))
+    return form, notes, cautions
 
 
 def _way(positive: Tensor, pool: Tensor, kind: str, generator: torch.Generator) -> Tensor:
