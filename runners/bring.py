@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from runners.case import Case, to_input
 from runners.images import load_image, load_mask
-from runners.joint import prompted
 from runners.load import Model, ModelCard, Towers
 from runners.owned import Cohort, Concept, Language, Reason
 from runners.registry import Progress, no_progress
@@ -135,13 +134,13 @@ def language_for(towers: Towers, prompts: Sequence[str], model: Model) -> Langua
         prompts: what to ask about.
         model: whose images they are.
     """
-    read = prompted(model)
-    same = read is not None and read.tower is towers.image
+    alike = all(getattr(towers.card, name) == getattr(model.card, name) for name in ("normalise", "size", "channels"))
 
     def encode_image(x: Tensor) -> Tensor:
-        return F.normalize(towers.image(x if same else _seen_by(towers.card, x, model.card)), dim=-1)
+        return F.normalize(towers.image(x if alike else _seen_by(towers.card, x, model.card)), dim=-1)
 
-    return Language(towers.encode_text, encode_image, tuple(one.strip() for one in prompts if one.strip()))
+    words = tuple(one.strip() for one in prompts if one.strip())
+    return Language(towers.encode_text, encode_image, words, towers.scale)
 
 
 def _seen_by(card: ModelCard, x: Tensor, own: ModelCard) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +85,8 @@ def takes_table(network: nn.Module) -> bool:
     if isinstance(network, Fused):
         return False
     if isinstance(network, torch.jit.ScriptModule):
-        asked = [one for one in network.forward.schema.arguments if one.name != "self" and not one.has_default_value()]
+        schema: Any = network.forward.schema  # type: ignore[attr-defined]
+        asked = [one for one in schema.arguments if one.name != "self" and not one.has_default_value()]
         return len(asked) == 2
     try:
         found = inspect.signature(network.forward).parameters.values()

@@ -1311,7 +1311,7 @@ def _open_clip(folder: Path) -> Towers:
         tokens = library.get_tokenizer(f"local-dir:{folder}")
         given = network.visual.preprocess_cfg
         size = given["size"]
-        card = {
+        card: dict[str, Any] = {
             "size": [size, size] if isinstance(size, int) else list(size),
             "normalise": {"scale": "display", "mean": list(given["mean"]), "std": list(given["std"])},
         }

@@ -79,11 +79,13 @@ class Language:
         encode_text: words to unit vectors ``(n, E)``.
         encode_image: images ``(B, C, *spatial)`` to unit vectors ``(B, E)``; differentiable.
         prompts: what to ask about: short descriptions of findings, in words.
+        scale: what a cosine of both is multiplied by to be a logit.
     """
 
     encode_text: Callable[[list[str]], Tensor]
     encode_image: Callable[[Tensor], Tensor]
     prompts: tuple[str, ...] = ()
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,22 +43,7 @@ def _tokenizer():
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    known = [
-        "<pad>",
-        "<start>",
-        "<unk>",
-        "a",
-        "bright",
-        "there",
-        "are",
-        "is",
-        "no",
-        "banana",
-        "indicating",
-        "ill",
-        *WORDS,
-        "<end>",
-    ]
+    known = [*"<pad> <start> <unk> a bright there are is no indicating ill".split(), *CONTROLS, *WORDS, "<end>"]
     vocabulary = {word: number for number, word in enumerate(known)}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     inner.normalizer = normalizers.Lowercase()
@@ -103,7 +88,7 @@ def folder(trained: bool = True) -> Path:
     return place
 
 
-def _train(network, tokens, steps: int = 150) -> None:
+def _train(network, tokens, steps: int = 200) -> None:
     """Three captions compete for an image; and of each thing, that it is there with that it is not."""
     adam = torch.optim.AdamW(network.parameters(), 4e-3, weight_decay=0.01)
     rate = torch.optim.lr_scheduler.OneCycleLR(adam, 4e-3, total_steps=steps)
@@ -118,13 +103,15 @@ def _train(network, tokens, steps: int = 150) -> None:
     for step in range(steps):
         x, masks = scene(32, step)
         has = masks.flatten(2).any(2)  # disc, stripes
-        said = tokens([one[step % 4] for one in forms] + pairs, padding=True, return_tensors="pt")
+        other = [CONTROLS[(5 * step + i) % len(CONTROLS)] for i in range(5)]  # captions of none of the images
+        said = tokens([one[step % 4] for one in forms] + other + pairs, padding=True, return_tensors="pt")
         text = F.normalize(network.text_projection(network.text_model(**said).pooler_output), dim=-1)
         image = F.normalize(network.visual_projection(network.vision_model(pixel_values=x).pooler_output), dim=-1)
         logits = network.logit_scale.exp() * image @ text.T
         truth = torch.stack([has[0], has[1], ~has.any(0)], 1).float()
-        loss = -(truth / truth.sum(1, keepdim=True) * logits[:, :3].log_softmax(1)).sum(1).mean()
-        both = logits[:, 3:].view(-1, 2, 2, 2)  # wording, present or absent, thing
+        single = truth.sum(1) == 1  # what shows both fits two captions
+        loss = -(truth * logits[:, :8].log_softmax(1)[:, :3]).sum(1)[single].mean()
+        both = logits[:, 8:].view(-1, 2, 2, 2)  # wording, present or absent, thing
         loss = loss + F.binary_cross_entropy_with_logits(
             both[:, :, 0] - both[:, :, 1], has.T[:, None].expand(-1, 2, -1).float()
         )

@@ -95,6 +95,8 @@ def _case(model: nn.Module, x: Tensor, score: Score, batch_size: int, least: int
     """
     reads = fused(model)
     count, named = x.shape[1], tuple(getattr(getattr(model, "card", None), "sequences", None) or ())
+    channels: tuple[tuple[int, ...], ...]
+    names: tuple[str, ...]
     if count == 1 or (count == 3 and reads is not None and not named):
         channels, names = (tuple(range(count)),), ("image",)
     else:

@@ -11,7 +11,6 @@ import torch
 from scipy import ndimage
 from scipy.stats import false_discovery_control, spearmanr
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from runners.asking import ask, at_least
 from runners.baselines import Fill, filling
@@ -33,6 +32,7 @@ CONTROLS: Final = tuple(
     """.split()
 )
 """Words of things that no biomedical image shows: what is found for them is found for nothing."""
+HALVED: Final = math.log(2)
 LEAST_DROP: Final = 0.1
 """Share of what the whole image adds to the score that a region must add to be a reason."""
 
@@ -321,7 +321,7 @@ def phrase_grounding(
     x: Tensor,
     score: Score,  # noqa: ARG001  the vision-language model answers by itself
     *,
-    window: float = 0.2,
+    window: float = 0.3,
     baseline: str = "mean",
     batch_size: int = 16,
     profile: Wired,  # noqa: ARG001  nothing is read inside
@@ -332,9 +332,10 @@ def phrase_grounding(
 ) -> Told:
     """Find the region that each sentence of a text speaks of: where hiding takes most of its likeness to the image.
 
-    The likeness counts against the mean of the other sentences and of words for things that no such image shows. A
-    region is confirmed when hiding it takes more of the sentence's likeness than the best place takes of any such
-    word's: the same choice of the best place is allowed to both.
+    What counts is the probability of a sentence against the other sentences, the prompts, and 19 words for things that
+    no such image shows. A region is confirmed when the sentence is likelier than by chance, and hiding the region at
+    least halves its odds, and takes more of them than the best place takes of any of these words: the same choice of
+    the best place is allowed to all.
 
     Args:
         model: not asked.
@@ -354,19 +355,21 @@ def phrase_grounding(
     sentences = tuple(one.text for one in reasons) or language.prompts
     if not sentences:
         raise TargetError("there is no sentence to look for; give prompts or a text")
-    words = [*sentences, *CONTROLS]
-    text = language.encode_text(list(words))
-    # against all the others: what every text loses, such as the look of an image, is nobody's place
-    apart = F.normalize(text - (text.sum(0) - text) / (len(text) - 1), dim=-1)
-
+    rest = [*(one for one in language.prompts if one not in sentences), *CONTROLS]
+    text = language.encode_text([*sentences, *rest])
     regions = _windows(tuple(x.shape[2:]), window)
 
+    known = len(sentences)
+
     def looked(images: Tensor) -> Tensor:
-        return language.encode_image(images) @ apart.to(images).T
+        """Log odds of every text against all the others, ``(n, W)``."""
+        logits = (language.scale * language.encode_image(images) @ text.to(images).T).cpu().double()
+        own = torch.eye(len(text), dtype=torch.bool)
+        return logits - logits[:, None].expand(-1, len(text), -1).masked_fill(own, -math.inf).logsumexp(2)
 
     rows = torch.zeros(len(regions), dtype=torch.long)
     with torch.no_grad():
-        whole = looked(x)[0].cpu()
+        whole = looked(x)[0]
         asked_ = ask(
             looked,
             x,
@@ -377,26 +380,28 @@ def phrase_grounding(
             batch_size,
             progress,
         )
-        lost = whole - torch.cat([answers.cpu() for *_, answers in asked_])  # (windows, words)
-    cover = regions.flatten(1).float()
+        lost = whole - torch.cat([answers for *_, answers in asked_])  # (windows, words)
+    cover = regions.flatten(1).double()
     maps = (lost.T @ cover / cover.sum(0).clamp(min=1)).view(-1, *x.shape[2:])
     best = lost.max(0).values
-    others = best[len(sentences) :]
-    found = torch.stack([peak_region(one) for one in maps[: len(sentences)]])
-    share = [float((others < best[i]).double().mean()) for i in range(len(sentences))]
-    holds = tuple(bool(best[i] > 0) and _chance(float(best[i]), others) <= SURE for i in range(len(sentences)))
+    others = best[-len(CONTROLS) :]
+    likely = whole.sigmoid()
+    holds = tuple(
+        bool(likely[i] > 1 / len(text)) and float(best[i]) >= HALVED and _chance(float(best[i]), others) <= SURE
+        for i in range(known)
+    )
     form = Rationale(
         sentences,
-        ("share of unrelated words that lose less at their best place",) * len(sentences),
-        torch.tensor(share),
-        maps=found,
-        drops=best[: len(sentences)],
+        ("probability against all other texts",) * known,
+        likely[:known],
+        maps=torch.stack([peak_region(one) for one in maps[:known]]),
+        drops=best[:known],
         holds=holds,
-        measures={"sentences with a place": float(sum(holds)), "sentences": float(len(sentences))},
+        measures={"sentences with a place": float(sum(holds)), "sentences": float(known)},
     )
     notes = (
-        f"{len(regions)} windows, each hidden once; likeness against the mean of the other sentences and of "
-        f"{len(CONTROLS)} words for things that no such image shows.",
+        f"{len(regions)} windows, each hidden once; {len(CONTROLS)} words for things that no such image shows, such as "
+        f"{CONTROLS[0]}, to compare with. Drops are of the logarithm of the odds.",
     )
     cautions = (
         CLAIMS,

@@ -167,7 +167,8 @@ def label_free_cbm(
 def _cubed(a: Tensor, b: Tensor) -> Tensor:
     """Return the cosine of the cubes of standardised columns, ``(K,)``."""
     cubes = [((t - t.mean(0)) / t.std(0, correction=0).clamp(min=1e-12)) ** 3 for t in (a, b)]
-    return F.cosine_similarity(cubes[0], cubes[1], dim=0)
+    found: Tensor = F.cosine_similarity(cubes[0], cubes[1], dim=0)
+    return found
 
 
 def _followed(codes: Tensor, said: Tensor, steps: int = 200) -> Tensor:
@@ -185,7 +186,8 @@ def _followed(codes: Tensor, said: Tensor, steps: int = 200) -> Tensor:
             adam.zero_grad()
             (-_cubed(z @ ways, said).sum()).backward()  # type: ignore[no-untyped-call]
             adam.step()
-    return (ways.detach() / spread[:, None]).T
+    learned: Tensor = ways.detach() / spread[:, None]
+    return learned.T
 
 
 @insight("clip_dissect")
