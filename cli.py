@@ -1457,6 +1457,8 @@ def explain(
     kb = load_kb()
     chosen = _known_ids(method or [], runners.explainers | runners.insights, "explainer")
     wanted = _known_ids(metric or [], runners.metrics, "metric")
+    if language is None and model and prompt:  # a vision-language model that is itself explained
+        language, model = Path(model), None
     towers = None if language is None else load_towers(language)
     source = model or towers
     if source is None:

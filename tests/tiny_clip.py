@@ -60,9 +60,13 @@ def _tokenizer():
     )
 
 
-@cache
 def folder(trained: bool = True) -> Path:
     """Return a folder as Hugging Face writes it: weights, configuration, tokenizer, preparation of images."""
+    return _folder(trained)
+
+
+@cache
+def _folder(trained: bool) -> Path:
     from transformers import CLIPConfig, CLIPModel
 
     tokens = _tokenizer()
@@ -76,7 +80,7 @@ def folder(trained: bool = True) -> Path:
         vision_config={**shared, "num_hidden_layers": 2, "image_size": SIDE, "patch_size": 4},
         projection_dim=16,
     )  # fmt: skip
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), torch.enable_grad():
         torch.manual_seed(0)
         network = CLIPModel(config)
         if trained:

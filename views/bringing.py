@@ -1,4 +1,4 @@
-"""What the user of the app brings along: a cohort, examples of concepts, clinical values. Nothing of it is kept."""
+"""What the user of the app brings along: images, values, a language model, reasons. Nothing of it is kept."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 
 import streamlit as st
 
-from runners.bring import read_cohort, read_concepts, read_features
+from runners.bring import language_for, read_cohort, read_concepts, read_features, read_reasons
 from runners.case import to_input
-from runners.load import Model
-from runners.owned import Owned
+from runners.joint import fused, prompted
+from runners.load import Model, Towers, load_towers
+from runners.owned import Language, Owned, Reason
 from taxonomy import AtlasError
 from views.choosing import Pair
 
@@ -47,7 +48,53 @@ def choose_owned(pair: Pair) -> Owned:
     if pair.case.mask is not None:
         mask = to_input(pair.case.mask, tuple(pair.x.shape[2:]), pair.case.fit)
     features = read_features(one for one in words.split(",") if one.strip())
-    return Owned(cohort=cohort, concepts=concepts or {}, features=features, mask=mask)
+    if (reads := fused(pair.model)) is not None and not features:
+        features = dict(zip(reads.names, reads.table[0].tolist(), strict=True))
+    return Owned(
+        cohort=cohort,
+        concepts=concepts or {},
+        features=features,
+        language=_language(pair),
+        reasons=_reasons(pair),
+        mask=mask,
+    )
+
+
+def _language(pair: Pair) -> Language | None:
+    """Let the user name a vision-language model and what to ask it; the explained model's own is taken by default."""
+    own = prompted(pair.model) is not None
+    left, right = st.columns(2, gap="medium")
+    place = left.text_input(
+        "Folder of a vision-language model",
+        value=st.session_state.get("model-place", "") if own else "",
+        placeholder="CLIP-like, of Hugging Face or open_clip, on this machine",
+        key=f"language-{pair.model.card.id}",
+    ).strip()
+    words = right.text_area(
+        "What to ask it about, a line each",
+        value="\n".join(pair.model.card.labels) if own else "",
+        placeholder="spiculated margin\nposterior shadowing",
+        height=80,
+        key=f"prompts-{pair.model.card.id}",
+    )
+    return language_for(_towers(place), words.splitlines(), pair.model) if place else None
+
+
+@st.cache_resource(max_entries=2, show_spinner="Loading the vision-language model …")
+def _towers(place: str) -> Towers:
+    return load_towers(place)
+
+
+def _reasons(pair: Pair) -> tuple[Reason, ...]:
+    """Let the user give sentences to check against the model."""
+    words = st.text_area(
+        "Reasons to check, a sentence a line, with the region that it cites",
+        placeholder="The mass is spiculated. [40, 120, 60, 200]",
+        help="Of a person or a language model. The region is a box in pixels: first and last of each axis.",
+        height=80,
+        key=f"reasons-{pair.model.card.id}",
+    )
+    return read_reasons(words, pair.case, tuple(pair.x.shape[2:])) if words.strip() else ()
 
 
 def _folder(pair: Pair, label: str, says: str, read: Callable[[Path, Model], Any]) -> Any:

@@ -13,8 +13,10 @@ import streamlit as st
 from torch import Tensor
 
 from runners import Box, Contrast, Image, Model, Region, Wired, load_image, load_model, profile
+from runners.bring import read_features
 from runners.case import WORDS, Case, Subject, label_name, open_case, to_input
 from runners.images import FORMATS, load_mask
+from runners.joint import takes_table, with_values
 from runners.load import bundled
 from runners.targets import Target
 from runners.zoo.samples import Sample, samples
@@ -281,6 +283,13 @@ def own_model() -> tuple[str, Model] | None:
         )
         mean = st.text_input("Mean per channel", placeholder="0.485 0.456 0.406", key="own-mean")
         deviation = st.text_input("Standard deviation per channel", placeholder="0.229 0.224 0.225", key="own-std")
+    prompts = st.text_area(
+        "For a vision-language model: what to ask about, a line each",
+        placeholder="a chest x-ray with pneumonia\na normal chest x-ray",
+        key="own-prompts",
+        height=80,
+        help="A folder of Hugging Face or open_clip; each text becomes a label.",
+    )
     if file is None and not place:
         return None
     sides = numbers(size, "input size")
@@ -294,11 +303,24 @@ def own_model() -> tuple[str, Model] | None:
         "channels": None if channels is None else int(channels),
         "normalise": {"scale": scale, "mean": numbers(mean, "mean"), "std": numbers(deviation, "standard deviation")},
     }
+    if texts := [one.strip() for one in prompts.splitlines() if one.strip()]:
+        options = {"prompts": texts}
     content = None if file is None else (file.name, file.getvalue())
     key = f"{file.file_id if file else place}|{sorted(options.items(), key=str)}"
     model = own(key, content, place, **options)
     for note in model.notes:
         st.caption(plain(note))
+    if takes_table(model.network):
+        words = st.text_input(
+            "This model reads clinical values too; give those of this case, in its order",
+            placeholder="age=63, psa=4.5",
+            key="own-values",
+        )
+        if not words.strip():
+            return None
+        values = read_features(one for one in words.split(",") if one.strip())
+        model = Model(with_values(model.network, values), model.card, sha256=model.sha256, notes=model.notes).eval()
+        key = f"{key}|{words}"
     return key, model
 
 

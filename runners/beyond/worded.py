@@ -211,7 +211,7 @@ def clip_dissect(
 
     By soft weighted pointwise mutual information: the strongest images of a unit count, the first nearly in full, and
     words that fit every unit count less. Named are the units that add most to this image's score (activation times
-    gradient); p is from unit activations that were exchanged between images, for the best of all words.
+    gradient); p is from words that were exchanged between images, against the best of all words.
 
     Args:
         model: network in eval mode.
@@ -242,15 +242,15 @@ def clip_dissect(
     chosen = worth.abs().argsort(descending=True, stable=True)[:units]
     said = (10 * likeness(language, cohort.x, language.prompts, batch_size)).softmax(1).double()
     top = max(5, round(share * len(cohort)))
-    best = _named(pooled, said, top)
-    values, words = best.max(1)
+    likely = _likely(pooled, said, top)
+    # a word that fits every unit says nothing: against its mean over the units
+    words = (likely - likely.logsumexp(0)).argmax(1)
     null = torch.stack(
-        [
-            _named(pooled, said[torch.randperm(len(said), generator=generator)], top)[chosen].max(1).values
-            for _ in range(samples)
-        ]
+        [_likely(pooled[:, chosen], said[torch.randperm(len(said), generator=generator)], top) for _ in range(samples)]
     )
-    p = (1 + (null >= values[chosen]).sum(0)) / (samples + 1)
+    middle, spread = null.mean(0), null.std(0).clamp(min=1e-12)
+    beyond = ((likely[chosen] - middle) / spread).gather(1, words[chosen, None])[:, 0]
+    p = (1 + (((null - middle) / spread).amax(2) >= beyond).sum(0)) / (samples + 1)
     p = torch.as_tensor(false_discovery_control(p.numpy()))
     sure = [float(one) < 0.05 for one in p]
     names = tuple(
@@ -284,8 +284,8 @@ def clip_dissect(
     return Told(form, notes, cautions)
 
 
-def _named(pooled: Tensor, said: Tensor, top: int) -> Tensor:
-    """Return how well each word fits each unit, ``(U, W)``.
+def _likely(pooled: Tensor, said: Tensor, top: int) -> Tensor:
+    """Return the log likelihood of each word given the images that excite each unit most, ``(U, W)``.
 
     Args:
         pooled: activations ``(N, U)``.
@@ -294,6 +294,4 @@ def _named(pooled: Tensor, said: Tensor, top: int) -> Tensor:
     """
     order = pooled.argsort(dim=0, descending=True, stable=True)[:top]
     belongs = torch.linspace(0.998, 0.97, top, dtype=said.dtype)[:, None, None]
-    likely = (1 + belongs * (said[order] - 1)).clamp(min=1e-7).log().sum(0)  # (U, W)
-    usual = likely.logsumexp(0) - math.log(len(likely))
-    return likely - usual
+    return (1 + belongs * (said[order] - 1)).clamp(min=1e-7).log().sum(0)
