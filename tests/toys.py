@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from runners import Tiled
+from runners.joint import Prompted
 
 
 def _conv(dims: int) -> type[nn.Module]:
@@ -355,6 +356,12 @@ TOYS: dict[str, Toy] = {
     "vit_pooled": Toy(lambda: ViT(prefix=0), (1, 32, 32), "classification", "vit"),
     "vit_registers": Toy(lambda: ViT((32, 48), prefix=5), (1, 32, 48), "classification", "vit"),
     "vit_3d": Toy(lambda: ViT((16, 16, 24)), (1, 16, 16, 24), "classification", "vit"),
+    "vit_prompted": Toy(
+        lambda: Prompted(ViT(labels=8), F.normalize(torch.randn(3, 8), dim=1), 10.0),
+        (1, 32, 32),
+        "classification",
+        "vit",
+    ),
     "swin": Toy(Swin, (3, 32, 32), "classification", "swin"),
     "unet2d": Toy(lambda: UNet(2), (1, 32, 32), "segmentation", "unet"),
     "unet2d_one_logit": Toy(lambda: UNet(2, labels=1), (1, 32, 32), "segmentation", "unet"),
