@@ -17,10 +17,12 @@ from runners.baselines import Fill, filling
 from runners.beyond.inside import asked, enough
 from runners.beyond.radiomic import table
 from runners.beyond.worded import CLAIMS, likeness
+from runners.checks import background
 from runners.forms import Rationale
 from runners.models import Wired, run
 from runners.owned import Cohort, Language, Reason
 from runners.perturbation import occlusion
+from runners.regions import PLACEMENTS, placements
 from runners.registry import Progress, Score, Told, insight, no_progress
 from taxonomy.errors import TargetError
 
@@ -47,10 +49,9 @@ def without(
         return torch.cat([answers.double().cpu() for *_, answers in found])
 
 
-def elsewhere(region: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Return regions ``(count, *spatial)`` of the same size and shape at random places, wrapped around the border."""
-    shifts = [torch.randint(side, (count,), generator=generator).tolist() for side in region.shape]
-    return torch.stack([region.roll(shift, tuple(range(region.ndim))) for shift in zip(*shifts, strict=True)])
+def elsewhere(x: Tensor, region: Tensor, generator: torch.Generator) -> tuple[Tensor, tuple[str, ...]]:
+    """Return regions ``(PLACEMENTS, *spatial)`` like one, at random places in the body, and a note."""
+    return placements(region, ~background(x)[0].cpu(), generator)
 
 
 def _chance(drop: float, others: Tensor) -> float:
@@ -66,7 +67,6 @@ def checked_reasons(
     score: Score,
     *,
     baseline: str = "inpaint",
-    controls: int = 60,
     batch_size: int = 16,
     profile: Wired,
     reasons: tuple[Reason, ...],
@@ -83,19 +83,22 @@ def checked_reasons(
         x: image ``(1, C, *spatial)``, 2D or 3D.
         score: one number per output row.
         baseline: what a removed region shows.
-        controls: regions elsewhere, at least 20.
         batch_size: images per model call.
         profile: what is known of the model.
         reasons: the sentences, with the regions that they cite.
         generator: draws the places of the controls.
         progress: told the model rows done.
     """
-    at_least(20, controls=controls)
     fill = filling(x, baseline, generator)
     with torch.no_grad():
         whole = float(score(run(model, x.clone()), torch.zeros(1, dtype=torch.long))[0])
     cited = [one.region for one in reasons if one.region is not None]
-    jobs = [region for one in cited for region in (one[None].cpu(), elsewhere(one.cpu(), controls, generator))]
+    jobs: list[Tensor] = []
+    lacking: list[str] = []
+    for region in cited:
+        others, told = elsewhere(x, region.cpu(), generator)
+        jobs += [region[None].cpu(), others]
+        lacking += told
     joint = torch.stack(cited).any(0)[None].cpu() if cited else torch.zeros(0, *x.shape[2:], dtype=torch.bool)
     regions = torch.cat([*jobs, joint, ~joint]) if cited else joint
     answers = whole - without(model, x, fill, score, regions, batch_size, progress) if cited else torch.zeros(0)
@@ -107,8 +110,8 @@ def checked_reasons(
             drops.append(math.nan)
             holds.append(False)
             continue
-        drop, others = float(answers[at]), answers[at + 1 : at + 1 + controls]
-        at += 1 + controls
+        drop, others = float(answers[at]), answers[at + 1 : at + 1 + PLACEMENTS]
+        at += 1 + PLACEMENTS
         p = _chance(drop, others)
         quantities.append("share of equal regions elsewhere that cost less")
         values.append(float((others < drop).double().mean()))
@@ -137,7 +140,8 @@ def checked_reasons(
         measures=measures,
     )
     notes = (
-        f"Removed regions show the baseline {baseline!r}; {controls} regions of the same size and shape elsewhere.",
+        f"Removed regions show the baseline {baseline!r}; {PLACEMENTS} regions of the same size and shape elsewhere.",
+        *dict.fromkeys(lacking),
         *(
             (f"{len(reasons) - len(cited)} of {len(reasons)} sentences cite no region.",)
             if len(cited) < len(reasons)
@@ -158,7 +162,6 @@ def measured_reasons(
     score: Score,
     *,
     baseline: str = "inpaint",
-    controls: int = 60,
     most: int = 5,
     batch_size: int = 16,
     profile: Wired,
@@ -179,7 +182,6 @@ def measured_reasons(
         x: image ``(1, C, *spatial)``, 2D or 3D.
         score: one number per output row.
         baseline: what a removed region shows in the check; the map is made with the mean.
-        controls: regions elsewhere, at least 20.
         most: sentences about measures.
         batch_size: images per model call.
         profile: what is known of the model.
@@ -189,7 +191,6 @@ def measured_reasons(
         generator: draws the places of the controls.
         progress: told the model rows done.
     """
-    at_least(20, controls=controls)
     at_least(0, most=most)
     fill = filling(x, baseline, generator)
     map_ = occlusion(model, x, score, batch_size=batch_size, progress=progress, generator=generator).values[0].cpu()
@@ -214,13 +215,15 @@ def measured_reasons(
             "evidence for it."
         )
         places.append((text, "share of the evidence", inside, mask.cpu()))
+    notes = [f"Evidence: occlusion with the mean; checked by removal with the baseline {baseline!r}."]
     for text, quantity, value, region in places:
-        regions = torch.cat([region[None], elsewhere(region, controls, generator)])
+        others, lacking = elsewhere(x, region, generator)
+        notes += [one for one in lacking if one not in notes]
+        regions = torch.cat([region[None], others])
         lost = whole - without(model, x, fill, score, regions, batch_size, no_progress)
         drop = float(lost[0])
         sure = _chance(drop, lost[1:]) < SURE and drop >= LEAST_DROP * abs(whole - empty)
         said.append((text, quantity, value, region, drop, sure))
-    notes = [f"Evidence: occlusion with the mean; checked by removal with the baseline {baseline!r}."]
     if cohort is None:
         notes.append("Without a cohort nothing can be said about measures of the image.")
     else:
