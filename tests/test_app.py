@@ -14,6 +14,7 @@ import nibabel
 import numpy as np
 import pytest
 import safetensors.torch
+import tiny_clip
 import torch
 from PIL import Image as Pillow
 from streamlit.runtime.scriptrunner_utils.exceptions import StopException
@@ -560,6 +561,22 @@ def test_run_takes_an_own_model_from_weights_and_a_factory(tmp_path: Path) -> No
     pressed(chosen(app, "grad_cam"))
     (row,) = stored()
     assert row.facts["model"]["labels"] == ["one", "two", "three"]
+
+
+def test_run_takes_a_language_model_its_prompts_and_reasons_to_check() -> None:
+    pytest.importorskip("transformers")
+    app = fine(by_label(set_up().get("button_group"), "Model from").set_value("My own").run())
+    app.text_input(key="model-place").set_value(str(tiny_clip.folder(trained=False)))
+    app.text_area(key="own-prompts").set_value("bright disc\nstripes")
+    app = fine(app.run())
+    assert not app.error
+    next(one for one in app.text_area if one.label.startswith("Reasons to check")).set_value(
+        "It is here. [10, 80, 20, 90]\nI am sure."
+    )
+    app = fine(app.run())
+    pressed(chosen(app, "cot_rationale"))
+    (row,) = stored()
+    assert row.facts["model"]["labels"] == ["bright disc", "stripes"]
 
 
 @pytest.mark.parametrize(("factory", "said"), [("Broken", "no signal"), ("Missing", "Missing")])

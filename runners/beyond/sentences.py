@@ -82,7 +82,7 @@ def checked_reasons(
         model: network in eval mode.
         x: image ``(1, C, *spatial)``, 2D or 3D.
         score: one number per output row.
-        baseline: what a removed region shows.
+        baseline: what a removed region shows: black, white, mean, organ, blur, noise, zero, inpaint or impute.
         batch_size: images per model call.
         profile: what is known of the model.
         reasons: the sentences, with the regions that they cite.
@@ -181,7 +181,8 @@ def measured_reasons(
         model: network in eval mode.
         x: image ``(1, C, *spatial)``, 2D or 3D.
         score: one number per output row.
-        baseline: what a removed region shows in the check; the map is made with the mean.
+        baseline: what a removed region shows in the check: inpaint, impute, black, white, mean, organ, blur, noise or
+            zero; the map is made with the mean.
         most: sentences about measures.
         batch_size: images per model call.
         profile: what is known of the model.
@@ -345,7 +346,7 @@ def phrase_grounding(
         x: image ``(1, C, H, W)``.
         score: not used.
         window: side of what is hidden at a time, as a share of the image's.
-        baseline: what a hidden place shows.
+        baseline: what a hidden place shows: black, white, mean, organ, blur, noise, zero, inpaint or impute.
         batch_size: images per model call.
         profile: not used.
         language: the vision-language model; its prompts are the sentences where no reasons are given.
