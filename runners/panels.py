@@ -159,8 +159,7 @@ def _cases(form: Cases, case: Case) -> Figure:
     axes = figure.subplots(rows, columns, squeeze=False)
     for one in axes.ravel():
         one.set_axis_off()
-    place = [axes[(at // columns) * (1 + here), at % columns] for at in range(len(shown) + 1)]
-    _picture(place[0], case.image.display(), "this case")
+    _picture(axes[0, 0], case.image.display(), "this case")
     for at in shown:
         column, row = (at + 1) % columns, (at + 1) // columns * (1 + here)
         words = [form.roles[at], *form.labels[at : at + 1], f"{float(form.scores[at]):.3g}"]
@@ -168,7 +167,7 @@ def _cases(form: Cases, case: Case) -> Figure:
         if form.maps is not None:
             values = laid(form.maps[at], case)
             axes[row, column].imshow(overlay(case.image.display(), values, signed=bool((form.maps < 0).any())))
-            axes[row, column].set_title("this case: where", fontsize=8)
+            axes[row, column].set_title("where it is alike", fontsize=8)
         if form.images is None:
             below = axes[row + here, column]
             below.text(0.5, 0.5, f"case {int(form.index[at])}\n{title}", ha="center", va="center", fontsize=8)

@@ -395,19 +395,14 @@ def told(
             f"No case stands out: the {len(shown)} shown have {share:.0%} of all influence, which is spread nearly "
             "evenly over the cohort."
         )
-    doubted = []
-    if own is not None:
-        doubted = [
-            f"The model gives {float(own[at]):.0%} to the known label of {called(cohort, at)}, which is shown: the "
-            "label deserves a look."
-            for at in shown
-            if float(own[at]) < 0.5
-        ]
+    doubted = [] if own is None else [at for at in shown if float(own[at]) < 0.5]
+    look = [f"{called(cohort, at)} ({float(own[at]):.0%})" for at in doubted if own is not None]
+    labels = (f"To the known label of {', '.join(look)} the model gives less than half: look at these labels.",)
     form = gathered(
         cohort, torch.tensor(shown), adds[shown], what, ["supports"] * len(supports) + ["opposes"] * len(opposes),
         {SHARED: share, "that, as a multiple of an even share": stands, **measures},
     )  # fmt: skip
-    return Told(form, (*notes, *itself, *doubted), (*warned, RARELY))
+    return Told(form, (*notes, *itself, *(labels if look else ())), (*warned, RARELY))
 
 
 def _alike_for_all(adds: Tensor, usual: Tensor) -> tuple[dict[str, float], list[str]]:
@@ -483,13 +478,18 @@ def influence_functions(
             without = last.refitted(last.wanted, last.outputs, size, weights, pull)
             falls.append(-float(last.slope @ (without @ last.own)))
         real, estimated = np.array(falls), adds[chosen].numpy()
-        measures["mean error against fitting the last layer again without the case, as a share"] = float(
-            np.abs(real - estimated).sum() / max(np.abs(real).sum(), 1e-30)
-        )
+        error = float(np.abs(real - estimated).sum() / max(np.abs(real).sum(), 1e-30))
+        measures["mean error against fitting the last layer again without the case, as a share"] = error
+        if error > 0.3:
+            said.append(
+                f"Against fitting the last layer again the estimates are wrong by {error:.0%} on average: the order of "
+                "the cases can be trusted more than the numbers."
+            )
         if len(chosen) > 2 and real.std() > 0 and estimated.std() > 0:
             measures["correlation with fitting again"] = float(np.corrcoef(real, estimated)[0, 1])
     notes = (
-        f"Last linear layer only, exact Hessian, damping {size:.2g}; influence through earlier layers is left out.",
+        f"Last linear layer only, exact Hessian, damping {size:.2g}; influence through earlier layers is left out. The "
+        "cohort is taken for all that the model learned from: of a part of it, a case seems to count for more.",
         *truth.notes,
     )
     what = "fall of the score without the case, estimated"
@@ -519,7 +519,7 @@ def representer_points(
     score: Score,
     *,
     count: int = 4,
-    penalty: float = 0.0001,
+    penalty: float = 0.001,
     refit: str = "answers",
     batch_size: int = 16,
     profile: Wired,
@@ -725,7 +725,7 @@ def trak(
     *,
     count: int = 4,
     width: int = 2048,
-    damping: float = 0.01,
+    damping: float = 0.1,
     profile: Wired,
     cohort: Cohort,
     members: tuple[nn.Module, ...],

@@ -23,6 +23,8 @@ from runners.targets import primary
 from taxonomy.errors import TargetError
 
 DISTANCES = ("cosine", "euclidean")
+WINDOWS = 20
+"""Parts of each axis over which slopes, which are speckled, are averaged to be seen."""
 CHUNK = 200_000
 """Vectors that are compared at a time, which bounds the memory of a search."""
 
@@ -152,7 +154,7 @@ def knn_retrieval(
     score: Score,
     *,
     count: int = 5,
-    others: int = 2,
+    contrasts: int = 2,
     distance: str = "cosine",
     layer: str | None = None,
     samples: int = 200,
@@ -173,7 +175,7 @@ def knn_retrieval(
         x: Image ``(1, C, *spatial)``, 2D or 3D.
         score: One number per output row.
         count: Cases to show.
-        others: Cases of another class than that of the image to show.
+        contrasts: Cases of another class than that of the image to show.
         distance: cosine or euclidean.
         layer: Name of the layer to take the embedding from; None for what the last linear layer reads.
         samples: Permutations of the labels for chance.
@@ -187,7 +189,7 @@ def knn_retrieval(
         The cases with their likeness, and where in the image it lies if the embedding is an average over positions.
     """
     at_least(1, count=count, samples=samples)
-    at_least(0, others=others)
+    at_least(0, contrasts=contrasts)
     vectors = embedded(model, cohort.x, profile, layer=layer, batch_size=batch_size, progress=progress)
     own = embedded(model, x, profile, layer=layer, batch_size=batch_size)
     index = index_of(vectors, distance)
@@ -205,14 +207,14 @@ def knn_retrieval(
         )
     own_kind, kind, source = _kind_of(model, x, score, profile, cohort, numbers, batch_size)
     roles = ["most alike"] * len(numbers)
-    if kind is not None:
+    if kind is not None and len(kind.unique()) > 1:
         agreement, chance, p = _agreement(index, kind, count, samples, generator)
         measures |= {
             "nearest cases with the same label, in the cohort": agreement,
             "the same by chance": chance,
             "p": p,
+            "nearest cases of the image's class": float((kind[numbers] == own_kind).double().mean()),
         }
-        measures["nearest cases of the image's class"] = float((kind[numbers] == own_kind).double().mean())
         if p > 0.05:
             cautions.append(
                 "In the cohort the nearest cases have the same label no more often than by chance: the labels of "
@@ -220,16 +222,16 @@ def knn_retrieval(
             )
         notes = (*notes, f"Class of a case: {source}. Chance: {samples} permutations of the classes.")
         among = other & (kind != own_kind)
-        if others and among.any():
-            more, further = (one[0] for one in index.nearest(own, min(others, int(among.sum())), among))
+        if contrasts and among.any():
+            more, further = (one[0] for one in index.nearest(own, min(contrasts, int(among.sum())), among))
             fresh = ~torch.isin(more, numbers)
             numbers, likeness = torch.cat([numbers, more[fresh]]), torch.cat([likeness, further[fresh]])
             # a case of another class may be among the most alike as well
             roles = ["most alike" if at < count else "" for at in range(len(numbers))]
             for at in torch.isin(numbers, more).nonzero()[:, 0].tolist():
                 roles[at] = "most alike, of another class" if roles[at] else "nearest of another class"
-        elif others:
-            cautions.append("The cohort has no case of another class.")
+    if contrasts and not any("another" in role for role in roles):
+        cautions.append("The cohort has no case known to be of another class.")
     what = "likeness to this image (cosine)" if distance == "cosine" else "distance to this image, negated"
     maps = _places(model, x, own[0], vectors[numbers], profile, distance, layer)
     form = gathered(cohort, numbers, likeness, what, roles, measures, maps)
@@ -281,7 +283,7 @@ def _usual(index: Index, likeness: float, most: int = 2000) -> float:
         return math.nan
     numbers, found = index.nearest(index.vectors[rows], 2)
     nearest = torch.where(numbers[:, 0] == rows, found[:, 1], found[:, 0])
-    return float((nearest <= likeness + 1e-6).double().mean())
+    return float((nearest <= likeness).double().mean())
 
 
 def _agreement(
@@ -397,7 +399,8 @@ def simplex(
     case_maps = _jacobians(model, x, cohort, chosen, steps, layer, profile, batch_size, progress) if steps else None
     roles = ["part of the mixture"] * len(chosen)
     form = gathered(cohort, chosen, weights, "weight in the mixture", roles, measures, case_maps=case_maps)
-    return Told(form, (embedding_note(profile, layer), *notes), tuple(cautions))
+    where = () if case_maps is None else ("Maps on the cases: averaged over windows, as slopes are speckled.",)
+    return Told(form, (embedding_note(profile, layer), *where, *notes), tuple(cautions))
 
 
 def mixture(target: Tensor, vectors: Tensor) -> Tensor:
@@ -447,4 +450,7 @@ def _jacobians(
                 total += torch.autograd.grad((embed(on.clone()) @ way).sum(), on)[0].sum(0, keepdim=True)
         maps.append(((there - start) * total / steps)[0].sum(0).cpu())
         progress(done, len(chosen))
-    return torch.stack(maps)
+    size = tuple(x.shape[2:])
+    windows = tuple(min(WINDOWS, n) for n in size)
+    pool = F.adaptive_avg_pool2d if len(size) == 2 else F.adaptive_avg_pool3d
+    return upsample(pool(torch.stack(maps)[:, None], windows)[:, 0], size)
