@@ -37,6 +37,10 @@ RARELY: Final = (
     "The influence of a single case is often smaller than that of chance in training: take it for a hint which cases "
     "to look at."
 )
+SURE: Final = (
+    "Cases that the model has become sure of have next to no loss left and count for little, even if the answer was "
+    "learned from them."
+)
 
 
 # --- what was learned -------------------------------------------------------------------------------------------------
@@ -109,15 +113,17 @@ def truth_of(method: str, model: nn.Module, x: Tensor, score: Score, cohort: Coh
     """
     card = getattr(model, "card", None)
     names = tuple(getattr(card, "labels", None) or ())
+    with torch.no_grad():
+        output = primary(run(model, x.clone()))
     if profile.task == "segmentation":
         if cohort.masks is None:
             raise RequirementError(method, [Gap("training_data", ASK_MASKS)])
-        with torch.no_grad():
-            output = primary(run(model, x.clone()))
         slope = slope_of(score, output, torch.zeros(1, dtype=torch.long, device=x.device)).flatten(2).sum(2)[0]
         note = "The mask of every case is taken for what the model should mark as the explained label."
         return Truth("region", cohort.masks.float(), int(slope.argmax()), _probable(model, x, cohort, profile), (note,))
-    single = max(profile.outputs, 1) == 1
+    if output.ndim != 2:
+        raise RequirementError(method, [Gap("task", "it explains models that give some numbers for each image.")])
+    single = output.shape[1] == 1
     column = next((n for n in (*names, "target") if n in cohort.feature_names), None)
     if single and column is not None and cohort.features is not None:
         values = cohort.features[:, cohort.feature_names.index(column)]
@@ -128,7 +134,7 @@ def truth_of(method: str, model: nn.Module, x: Tensor, score: Score, cohort: Coh
         return Truth("square", values[:, None].float(), notes=(f"True values: the column {column!r} of the cohort.",))
     if cohort.labels is None:
         raise RequirementError(method, [Gap("training_data", ASK_VALUES if single else ASK_LABELS)])
-    outputs = max(profile.outputs, 2)
+    outputs = max(output.shape[1], 2)
     if int(cohort.labels.max()) >= outputs or (
         names and cohort.label_names and len(names) == outputs and names != cohort.label_names
     ):
@@ -141,7 +147,7 @@ def truth_of(method: str, model: nn.Module, x: Tensor, score: Score, cohort: Coh
     if single:
         note = "The model has one output: it is taken for the logit of label 1 against label 0."
         return Truth("sigmoid", cohort.labels[:, None].float(), shares=shares, notes=(note,))
-    wanted = F.one_hot(cohort.labels, profile.outputs).float()
+    wanted = F.one_hot(cohort.labels, outputs).float()
     if getattr(card, "multilabel", False):
         note = "Labels other than a case's own are taken to be absent in it."
         return Truth("sigmoid", wanted, shares=shares, notes=(note,))
@@ -182,7 +188,7 @@ class Last:
 
     Attributes:
         kind: as in :class:`Truth`.
-        features: ``(N, D + 1)``, what it reads, of mean square length 1, and a constant for the bias.
+        features: ``(N, D + 1)``, what it reads, and a one for the bias.
         outputs: ``(N, K)``.
         wanted: ``(N, K)``.
         own: ``(D + 1,)`` of the image. answers: ``(K,)`` of the image.
@@ -308,8 +314,10 @@ def last_layer(
     truth: Truth,
     batch_size: int,
     progress: Progress,
+    *,
+    scaled: bool = True,
 ) -> Last:
-    """Read what the last linear layer reads and answers.
+    """Read what the last linear layer reads and answers; with ``scaled`` the features have a mean square length of 1.
 
     Raises:
         RequirementError: the model does not end in a linear layer that gives the output.
@@ -338,7 +346,7 @@ def last_layer(
             slope = slope_of(score, outputs, rows)[0].double().cpu()
         progress(done + 1, len(parts))
     features, outputs = torch.cat(reads), torch.cat(gives)
-    size = float(features[1:].square().sum(1).mean().sqrt()) or 1.0
+    size = (float(features[1:].square().sum(1).mean().sqrt()) or 1.0) if scaled else 1.0
     features = torch.cat([features / size, torch.ones(len(features), 1, dtype=features.dtype)], 1)
     return Last(
         truth.kind,
@@ -402,7 +410,7 @@ def told(
         cohort, torch.tensor(shown), adds[shown], what, ["supports"] * len(supports) + ["opposes"] * len(opposes),
         {SHARED: share, "that, as a multiple of an even share": stands, **measures},
     )  # fmt: skip
-    return Told(form, (*notes, *itself, *(labels if look else ())), (*warned, RARELY))
+    return Told(form, (*notes, *itself, *(labels if look else ())), (*warned, SURE, RARELY))
 
 
 def _alike_for_all(adds: Tensor, usual: Tensor) -> tuple[dict[str, float], list[str]]:
@@ -639,7 +647,7 @@ def tracin(
 
         with preserved(state):
             if weights == "last":
-                last = last_layer("tracin", state, x, score, cohort, profile, truth, batch_size, tell)
+                last = last_layer("tracin", state, x, score, cohort, profile, truth, batch_size, tell, scaled=False)
                 slopes = last.shares(last.outputs) - last.wanted
                 dots = (slopes @ last.slope) * (last.features @ last.own)
                 sizes = slopes.norm(dim=1) * last.features.norm(dim=1)
@@ -764,17 +772,16 @@ def trak(
         raise RequirementError(
             "trak", [Gap("task", "it explains answers that have a probability; this model gives a number.")]
         )
-    states, levers, doubts, own = (model, *members), [], [], None
+    states, levers, doubts = (model, *members), [], []
     for done, state in enumerate(states):
 
         def tell(at: int, of: int, done: int = done) -> None:
             progress(done * of + at, len(states) * of)
 
         with preserved(state):
-            lever, shares = _levers(state, x, score, cohort, truth, width, damping, generator, tell)
+            lever, doubt = _levers(state, x, score, cohort, truth, width, damping, generator, tell)
         levers.append(lever)
-        doubts.append(1 - shares)
-        own = shares if own is None else own
+        doubts.append(doubt)
     adds = torch.stack(levers).mean(0) * torch.stack(doubts).mean(0)
     total = float(adds.abs().sum())
     adds = adds / total if total > 0 else adds
@@ -787,7 +794,7 @@ def trak(
         if members
         else ["One model alone carries the chance of its training; give more, trained anew, to average it out."]
     )
-    return told(cohort, x, adds, "share of all influence, by leverage", count, {}, notes, cautions, own)
+    return told(cohort, x, adds, "share of all influence, by leverage", count, {}, notes, cautions, 1 - doubts[0])
 
 
 def _levers(
@@ -801,7 +808,7 @@ def _levers(
     generator: torch.Generator,
     progress: Progress = no_progress,
 ) -> tuple[Tensor, Tensor]:
-    """Return the leverage of each case on the image, ``(N,)``, and the probability of its own label."""
+    """Return the leverage of each case on the image, and the probability that its own label does not get, ``(N,)``."""
     with _learning(model) as weights:
         total = sum(one.numel() for one in weights)
         slots = torch.randint(width, (total,), generator=generator).to(x.device)
@@ -812,20 +819,17 @@ def _levers(
             return slope.new_zeros(width).index_add_(0, slots, slope).double().cpu()
 
         own = projected(explained(run(model, x.clone()), score, truth.kind))
-        features, shares = [], []
+        features, doubts = [], []
         for at in range(len(cohort)):
-            outputs = run(model, cohort.x[at : at + 1].to(x, copy=True))
-            output = primary(outputs)
+            output = primary(run(model, cohort.x[at : at + 1].to(x, copy=True)))
             label = int(truth.values[at].argmax())
             sign = 1 if float(truth.values[at, label]) > 0.5 else -1  # a single output has a label 0 as well
-            features.append(projected(sign * truth.log_odds(output, label).sum()))
-            share = truth.given(output.detach(), torch.tensor([at]))
-            assert share is not None
-            shares.append(float(share))
+            margin = sign * truth.log_odds(output, label).sum()
+            features.append(projected(margin))
+            doubts.append(float(torch.sigmoid(-margin.detach().double())))
             progress(at + 1, len(cohort))
     rows = torch.stack(features)
     kernel = rows @ rows.T
     ridge = damping * float(kernel.diag().mean()) or damping
-    return torch.linalg.solve(kernel + ridge * torch.eye(len(rows), dtype=rows.dtype), rows @ own), torch.tensor(
-        shares, dtype=torch.float64
-    )
+    ridged = kernel + ridge * torch.eye(len(rows), dtype=rows.dtype)
+    return torch.linalg.solve(ridged, rows @ own), torch.tensor(doubts, dtype=torch.float64)

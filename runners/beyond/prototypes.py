@@ -132,10 +132,7 @@ def mmd_critic(
     told = [f"Prototype {at + 1} is the nearest of {share:.0%} of the cases." for at, share in enumerate(shares)] + [
         f"Criticism {at + 1}: witness function {float(witness[one]):+.2g}." for at, one in enumerate(badly)
     ]
-    if np.mean([one <= measures["squared mean discrepancy of the prototypes"] for one in drawn]) > 0.05:
-        weak = ("Random cases stand for the cohort as well as the prototypes do.",)
-    else:
-        weak = ()
+    weak = RANDOM if no_better(measures["squared mean discrepancy of the prototypes"], drawn) else ()
     form = gathered(
         cohort,
         rows[order],
@@ -150,6 +147,14 @@ def mmd_critic(
         *weak,
     )
     return Told(form, (embedding_note(profile, layer), *notes, *told), cautions)
+
+
+RANDOM: Final = ("Random cases, as many, stand for it as well as the prototypes do.",)
+
+
+def no_better(found: float, drawn: Sequence[float]) -> bool:
+    """Say whether more than one in twenty random choices come as near."""
+    return bool(np.mean([one <= found * (1 + 1e-5) for one in drawn]) > 0.05)
 
 
 def spread_alike(kernel: Tensor, count: int) -> list[int]:
@@ -258,11 +263,7 @@ def protodash(
     )  # fmt: skip
     cautions = [
         "A weight says how much of the summary a case stands for, not how strongly it moved the model.",
-        *(
-            ["Random cases summarise as well as the prototypes do."]
-            if np.mean([one <= apart(chosen, weights) for one in drawn]) > 0.05
-            else []
-        ),
+        *(RANDOM if no_better(apart(chosen, weights), drawn) else ()),
     ]
     summed = f"The weights, {float(weights.sum()):.2g} together, are given as shares."
     return Told(form, (embedding_note(profile, layer), *notes, summed), tuple(cautions))
