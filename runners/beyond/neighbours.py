@@ -207,7 +207,7 @@ def knn_retrieval(
         )
     own_kind, kind, source = _kind_of(model, x, score, profile, cohort, numbers, batch_size)
     roles = ["most alike"] * len(numbers)
-    if kind is not None and len(kind.unique()) > 1:
+    if kind is not None and bool((kind != kind[0]).any()):
         agreement, chance, p = _agreement(index, kind, count, samples, generator)
         measures |= {
             "nearest cases with the same label, in the cohort": agreement,
@@ -294,7 +294,7 @@ def _agreement(
     if count < 1:
         return math.nan, math.nan, 1.0
     rows = torch.arange(len(kind))
-    numbers = torch.cat([index.nearest(index.vectors[part], count + 1)[0] for part in rows.split(1000)])
+    numbers = torch.cat([index.nearest(index.vectors[part], count + 1)[0] for part in torch.split(rows, 1000)])
     itself = numbers == rows[:, None]
     itself[~itself.any(1), -1] = True  # more than ``count`` copies of it: it may not be among the nearest
     numbers = numbers[~itself].view(len(kind), count)
@@ -444,13 +444,14 @@ def _jacobians(
     maps = []
     for done, at in enumerate(chosen.tolist(), 1):
         there, total = cohort.x[at : at + 1].to(x), torch.zeros_like(x)
-        for part in points.split(batch_size):
+        for part in torch.split(points, batch_size):
             on = (start + part.view(-1, *[1] * (x.ndim - 1)) * (there - start)).requires_grad_()
             with torch.enable_grad():
                 total += torch.autograd.grad((embed(on.clone()) @ way).sum(), on)[0].sum(0, keepdim=True)
         maps.append(((there - start) * total / steps)[0].sum(0).cpu())
         progress(done, len(chosen))
     size = tuple(x.shape[2:])
-    windows = tuple(min(WINDOWS, n) for n in size)
-    pool = F.adaptive_avg_pool2d if len(size) == 2 else F.adaptive_avg_pool3d
-    return upsample(pool(torch.stack(maps)[:, None], windows)[:, 0], size)
+    windows = [min(WINDOWS, n) for n in size]
+    found = torch.stack(maps)[:, None]
+    coarse = (F.adaptive_avg_pool2d if len(size) == 2 else F.adaptive_avg_pool3d)(found, windows)  # type: ignore[operator]
+    return upsample(coarse[:, 0], size)
