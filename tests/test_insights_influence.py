@@ -10,8 +10,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from torch import nn
 from torch.nn import functional as F
 
-from runners import Cohort, Owned, discover
-from runners.beyond.influence import Last, Truth, conjugate
+from runners import Cohort, Contrast, Owned, discover
+from runners.beyond.influence import Last, Truth, centred, conjugate
 from runners.registry import seeded
 from taxonomy.errors import ModelError, RequirementError, TargetError
 
@@ -425,6 +425,15 @@ def test_bad_parameters_are_told():
         found("influence_functions", damping=0.0)
     with pytest.raises(ModelError, match="no case of the cohort"):
         found("tracin", target=lambda outputs: 0.0 * outputs[:, 0] + 1)
+
+
+@pytest.mark.parametrize("method", ["tracin", "trak"])
+def test_what_all_outputs_share_is_no_influence(method):
+    one, against = (found(method, target=target).form for target in (1, Contrast(1, 0)))
+    assert torch.equal(one.index, against.index)
+    assert torch.allclose(one.scores, against.scores, atol=1e-5)
+    assert torch.allclose(centred(torch.tensor([1.0, 0, 0]), "softmax"), torch.tensor([2.0, -1, -1]) / 3)
+    assert torch.equal(centred(torch.tensor([1.0, 0, 0]), "sigmoid"), torch.tensor([1.0, 0, 0]))
 
 
 @pytest.mark.parametrize(("method", "more"), METHODS)
