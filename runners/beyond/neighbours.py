@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -451,7 +452,7 @@ def _jacobians(
         maps.append(((there - start) * total / steps)[0].sum(0).cpu())
         progress(done, len(chosen))
     size = tuple(x.shape[2:])
-    windows = [min(WINDOWS, n) for n in size]
-    found = torch.stack(maps)[:, None]
-    coarse = (F.adaptive_avg_pool2d if len(size) == 2 else F.adaptive_avg_pool3d)(found, windows)  # type: ignore[operator]
+    windows: Any = tuple(min(WINDOWS, n) for n in size)
+    pool = F.adaptive_avg_pool2d if len(size) == 2 else F.adaptive_avg_pool3d
+    coarse = pool(torch.stack(maps)[:, None], windows)
     return upsample(coarse[:, 0], size)
