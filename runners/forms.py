@@ -57,7 +57,8 @@ class Cases:
         labels: what each is known to be; empty when the cohort has no labels.
         names: as the cohort calls them; empty when it does not.
         images: ``(N, C, *spatial)``.
-        maps: where case and image are alike, ``(N, *spatial)``.
+        maps: where in the explained image it is like the case, ``(N, *spatial)``.
+        case_maps: where in the case it is like the image, ``(N, *spatial)``.
         measures: of the explanation as a whole.
     """
 
@@ -69,6 +70,7 @@ class Cases:
     names: tuple[str, ...] = ()
     images: Tensor | None = None
     maps: Tensor | None = None
+    case_maps: Tensor | None = None
     measures: Measures = field(default_factory=dict)
 
     def name(self, at: int) -> str:
@@ -283,7 +285,7 @@ def checked(form: Form) -> None:
             raise ValueError(f"{name} holds NaN or infinite numbers")
     counted = [(n, len(facts[n])) for n in ("names", "roles", "rules", "sentences", "quantities") if facts.get(n)]
     first = {"scores", "values", "index", "precision", "coverage", "low", "high", "p_values", "drops", "activations"}
-    parts = {"patches", "maps"} if not isinstance(form, Projection) else {"points", "images"}
+    parts = {"patches", "maps", "case_maps"} if not isinstance(form, Projection) else {"points", "images"}
     own = {"images"} if isinstance(form, Cases | Units | Counterfactual) else set()
     if not isinstance(form, Changes):
         counted += [(n, len(a)) for n, a in arrays.items() if n in first | parts | own]

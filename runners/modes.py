@@ -1054,11 +1054,12 @@ class _Silent(Mode):
 
 
 class Codes(Mode):
-    """Keep what the last linear layer of a forward pass reads, in ``last``."""
+    """Keep what the last linear layer of a forward pass reads, in ``last``, and what it gives, in ``result``."""
 
     def __init__(self) -> None:
         super().__init__()
         self.last: Tensor | None = None
+        self.result: Tensor | None = None
 
     def wants(self, name: str, args: Sequence[Any]) -> bool:  # noqa: ARG002
         return name == "linear"
@@ -1066,4 +1067,5 @@ class Codes(Mode):
     def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ARG002
         # addmm(bias, x, weight transposed)
         self.last = args[1] if function.__name__ == "addmm" else kwargs.get("input", args[0] if args else None)
-        return function(*args, **kwargs)
+        self.result = function(*args, **kwargs)
+        return self.result

@@ -150,23 +150,44 @@ def _concepts(form: Concepts, case: Case) -> Figure:
 
 
 def _cases(form: Cases, case: Case) -> Figure:
+    """Draw this case and the others beside it; where maps say what is alike, this image stands above each again."""
     shown = range(min(MOST_CASES, len(form.index)))
+    here = form.maps is not None
     columns = min(5, len(shown) + 1)
-    rows = -(-(len(shown) + 1) // columns)
+    rows = -(-(len(shown) + 1) // columns) * (1 + here)
     figure = _figure(2.0 * columns, 2.5 * rows + 0.3)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for one in axes:
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for one in axes.ravel():
         one.set_axis_off()
-    _picture(axes[0], case.image.display(), "this case")
-    for place, at in enumerate(shown, 1):
+    _picture(axes[0, 0], case.image.display(), "this case")
+    for at in shown:
+        column, row = (at + 1) % columns, (at + 1) // columns * (1 + here)
         words = [form.roles[at], *form.labels[at : at + 1], f"{float(form.scores[at]):.3g}"]
         title = ", ".join(word for word in words if word)
-        if form.images is not None:
-            _picture(axes[place], seen(form.images[at], case), title)
+        if form.maps is not None:
+            values = laid(form.maps[at], case)
+            axes[row, column].imshow(overlay(case.image.display(), values, signed=bool((form.maps < 0).any())))
+            axes[row, column].set_title("where it is alike", fontsize=8)
+        if form.images is None:
+            below = axes[row + here, column]
+            below.text(0.5, 0.5, f"case {int(form.index[at])}\n{title}", ha="center", va="center", fontsize=8)
         else:
-            axes[place].text(0.5, 0.5, f"case {int(form.index[at])}\n{title}", ha="center", va="center", fontsize=8)
+            _picture(axes[row + here, column], in_case(form, at, case), title)
     figure.supxlabel(form.what, fontsize=8)
     return figure
+
+
+def in_case(form: Cases, at: int, case: Case) -> Any:
+    """Return a case as it is shown, with the map laid over it that says where it is like the image, where there is one.
+
+    ``(H, W)`` or ``(H, W, 3)`` in 0..1.
+    """
+    assert form.images is not None
+    base = seen(form.images[at], case)
+    if form.case_maps is None:
+        return base
+    signed = bool((form.case_maps < 0).any())
+    return overlay(base, flat(form.case_maps[at], case), signed=signed) / 255
 
 
 def _counterfactual(form: Counterfactual, case: Case) -> Figure:

@@ -30,6 +30,7 @@ from runners.panels import (
     PLAIN,
     READING,
     flat,
+    in_case,
     laid,
     measured_words,
     seen,
@@ -167,7 +168,7 @@ def cases(form: Cases, case: Case, _key: str) -> None:
             {"why": form.roles[at], "case": name, "label": (form.labels or ("",) * (at + 1))[at], "score": score}
         )
         if form.images is not None:
-            pictures.append((pixels(seen(form.images[at], case)), " · ".join(word for word in words if word)))
+            pictures.append((pixels(in_case(form, at, case)), " · ".join(word for word in words if word)))
     gallery(pictures)
     if form.maps is not None:
         gallery([(over(case, one), f"like {lines[at]['case']}") for at, one in enumerate(form.maps)])
