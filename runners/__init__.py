@@ -42,8 +42,10 @@ _HOME = {
 }
 _REGISTERING = (
     "attention",
+    "beyond.anchored",
     "beyond.concepts_found",
     "beyond.concepts_labelled",
+    "beyond.probing",
     "beyond.radiomic",
     "cams",
     "coalitions",
