@@ -47,6 +47,8 @@ _REGISTERING = (
     "beyond.concepts_labelled",
     "beyond.probing",
     "beyond.radiomic",
+    "beyond.sparse",
+    "beyond.visualised",
     "cams",
     "coalitions",
     "detectors",

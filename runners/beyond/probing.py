@@ -10,7 +10,7 @@ from scipy.stats import false_discovery_control, rankdata
 from torch import Tensor, nn
 
 from runners.asking import at_least
-from runners.beyond.inside import enough, interval
+from runners.beyond.inside import enough, interval, shrunk
 from runners.beyond.radiomic import MEASURES, table
 from runners.embedding import embedded, embedding_note
 from runners.forms import Contributions
@@ -66,7 +66,7 @@ def held_out(features: Tensor, targets: Tensor, folds: Tensor) -> Tensor:
         folds: ``(N,)`` number of the fold of each case.
     """
     said = torch.zeros_like(targets)
-    for fold in folds.unique().tolist():
+    for fold in sorted(set(folds.tolist())):
         own, rest = (folds == fold).nonzero()[:, 0], (folds != fold).nonzero()[:, 0]
         mean, scale = features[rest].mean(0), features[rest].std(0, correction=0)
         scale = torch.where(scale > 1e-9 * scale.max().clamp(min=1e-300), scale, torch.inf)  # constant: left out
@@ -97,11 +97,13 @@ def concordance(said: Tensor, true: Tensor, folds: Tensor) -> Tensor:
     fits cannot be put in one order (that would give less than chance where there is nothing).
 
     Args:
-        said: ``(N, T)``. true: likewise, of one kind of target. folds: ``(N,)``.
+        said: ``(N, T)``.
+        true: likewise, of one kind of target.
+        folds: ``(N,)``.
     """
-    kinds = true.unique()
+    kinds = sorted(set(true.flatten().tolist()))
     total, weight = torch.zeros(said.shape[1], dtype=torch.float64), torch.zeros(said.shape[1], dtype=torch.float64)
-    for fold in folds.unique().tolist():
+    for fold in sorted(set(folds.tolist())):
         own = folds == fold
         r = torch.from_numpy(rankdata(said[own].numpy(), axis=0))
         if len(kinds) == 2:
@@ -126,7 +128,7 @@ def properties(cohort: Cohort) -> tuple[Tensor, tuple[str, ...], str]:
     """
     columns, names = [], []
     if cohort.labels is not None:
-        kinds = cohort.labels.unique().tolist()
+        kinds = sorted(set(cohort.labels.tolist()))
         for kind in kinds[1:] if len(kinds) == 2 else kinds:
             columns.append((cohort.labels.cpu() == kind).double())
             names.append(cohort.label_names[kind] if kind < len(cohort.label_names) else f"label {kind}")
@@ -191,16 +193,14 @@ def linear_probing(
     found = pooled_at(model, both, places, batch_size, x.device, progress)
     read = [(place.name, one) for place, one in zip(places, found, strict=True)]
     read.append((layer or "the embedding", last))
-    size = [min(n, 8 if x.ndim == 4 else 4) for n in x.shape[2:]]
-    pool = nn.functional.adaptive_avg_pool2d if x.ndim == 4 else nn.functional.adaptive_avg_pool3d
-    pixels = pool(both.cpu().float(), size).flatten(1).double()
+    pixels = shrunk(both.cpu().float(), [min(n, 8 if x.ndim == 4 else 4) for n in x.shape[2:]]).flatten(1).double()
     lines: list[tuple[str, float, float, float, float, str]] = []
     notes: list[str] = []
     controls: list[float] = []
     for number, name in enumerate(names):
         known = (~truth[:, number].isnan()).nonzero()[:, 0]
         y = truth[known, number]
-        kinds = y.unique()
+        kinds = sorted(set(y.tolist()))
         if len(known) < 20 or len(kinds) < 2 or (len(kinds) == 2 and min(int((y == k).sum()) for k in kinds) < FOLDS):
             notes.append(f"{name}: not probed, as too few cases are known to differ in it.")
             continue
@@ -214,14 +214,17 @@ def linear_probing(
             control = float(reached[1:].mean())
             controls.append(control)
             p = (int((reached[1:] >= reached[0]).sum()) + 1) / (samples + 1)
-            rows = torch.randint(len(y), (runs, len(y)), generator=generator)
-            draws = torch.stack([concordance(said[one, :1], y[one, None], folds[one])[0] for one in rows])
+            rows = torch.zeros(len(y), runs, dtype=torch.long)
+            for fold in range(FOLDS):
+                own_fold = (folds == fold).nonzero()[:, 0]
+                rows[own_fold] = own_fold[torch.randint(len(own_fold), (len(own_fold), runs), generator=generator)]
+            draws = concordance(said[rows, 0], y[rows], folds)
             low, high = interval(draws[:, None])
             value = float(reached[0]) - control
             case = torch.cat([features[known], features[-1:]])
             last_fold = torch.cat([torch.zeros(len(known)), torch.ones(1)]).long()
             own = float(held_out(case, torch.cat([y, y[:1]])[:, None], last_fold)[-1, 0])
-            unit = f"{min(max(own, 0.0), 1.0):.0%} yes" if set(kinds.tolist()) == {0.0, 1.0} else f"{own:.3g}"
+            unit = f"{min(max(own, 0.0), 1.0):.0%} yes" if kinds == [0.0, 1.0] else f"{own:.3g}"
             lines.append(
                 (f"{name}, in {where}", value, min(float(low[0]) - control, value), float(high[0]) - control, p, unit)
             )
@@ -271,7 +274,8 @@ def hsic(a: Tensor, b: Tensor) -> Tensor:
     """Return the unbiased estimate of the dependence of two sets of features of the same cases (HSIC, linear kernel).
 
     Args:
-        a: Kernel ``(N, N)`` of the first, its diagonal 0. b: of the second.
+        a: Kernel ``(N, N)`` of the first, its diagonal 0.
+        b: Likewise of the second.
     """
     n = len(a)
     cross = (a * b).sum()
