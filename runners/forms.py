@@ -191,6 +191,8 @@ class Contributions:
         low: ``(P,)`` lower end of the confidence interval. high: its upper end.
         inputs: what the case has of each, as words; empty where that makes no sense.
         map: the image's own map beside it, ``(*spatial)``.
+        grid: values of each part at which its curve is known, ``(P, Q)``, in rising order.
+        curves: the mean answer there, ``(P, Q)``.
         measures: total, completeness and the like.
     """
 
@@ -201,6 +203,8 @@ class Contributions:
     high: Tensor | None = None
     inputs: tuple[str, ...] = ()
     map: Tensor | None = None
+    grid: Tensor | None = None
+    curves: Tensor | None = None
     measures: Measures = field(default_factory=dict)
 
 
@@ -283,6 +287,7 @@ def checked(form: Form) -> None:
             raise ValueError(f"{name} holds NaN or infinite numbers")
     counted = [(n, len(facts[n])) for n in ("names", "roles", "rules", "sentences", "quantities") if facts.get(n)]
     first = {"scores", "values", "index", "precision", "coverage", "low", "high", "p_values", "drops", "activations"}
+    first |= {"grid", "curves"}
     parts = {"patches", "maps"} if not isinstance(form, Projection) else {"points", "images"}
     own = {"images"} if isinstance(form, Cases | Units | Counterfactual) else set()
     if not isinstance(form, Changes):

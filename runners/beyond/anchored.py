@@ -268,7 +268,7 @@ def anchors(
     keep = slice(1, 2) if not arm.regions else slice(0, 2)
     hidden = "the same place of images of the cohort" if baseline == "cohort" else f"{baseline} content"
     form = Rules(
-        rules=rules[keep],
+        rules=tuple(rules[keep]),
         precision=torch.stack(shares)[keep],
         coverage=torch.tensor([p_sample ** len(arm.regions), 1.0])[keep],
         maps=torch.stack([region, torch.zeros_like(region)])[keep],

@@ -1,4 +1,4 @@
-"""A sparse autoencoder trained on a layer's features over a cohort: what the layer is made of, a few units at a time."""
+"""A sparse autoencoder trained on a layer's features over a cohort: what it is made of, a few units at a time."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def learned(
 ) -> Dictionary:
     """Train a sparse autoencoder on features ``(N, D)``: a few seconds on one core.
 
-    Units start at features of the data that point different ways; units that never fire are moved to what is reconstructed worst.
+    Units start at features of the data that point different ways; units that never fire move to what is worst
+    reconstructed.
 
     Args:
         tokens: Features ``(N, D)``.
@@ -97,7 +98,7 @@ def learned(
             codes = one.encode(batch)
             error = (one.decode(codes) - batch).square().sum(1)
             adam.zero_grad()
-            error.mean().backward()  # type: ignore[no-untyped-call]
+            error.mean().backward()
             adam.step()
             fired |= (codes.detach() > 0).any(0)
             if step % 100 == 99 and step < 0.8 * steps:
@@ -218,13 +219,13 @@ def sparse_autoencoder(
     )
     notes = (
         *inside.notes,
-        f"Learned from {len(learn)} positions in {len(some) - last} images of the cohort; {last} were left out to judge.",
+        f"Learned from {len(learn)} positions in {len(some) - last} images of the cohort; {last} judge.",
         *_goes_with(cohort, drawn, strongest, unit),
     )
     cautions = [
         *passing,
-        "Units have no names: look at the examples before you call them something. Units of untrained networks can look "
-        "as clear.",
+        "Units have no names: look at the examples before you call them something. Units of untrained networks can "
+        "look as clear.",
     ]
     if float(cosine.mean()) < 0.7:
         cautions.append("A second training gave other units: do not take these for the parts of the model.")

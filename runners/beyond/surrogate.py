@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.base import clone
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics import roc_auc_score
@@ -63,6 +64,8 @@ class Surrogate:
     auc: float
     notes: tuple[str, ...]
     cautions: tuple[str, ...]
+    again: Callable[[NDArray[np.int64]], Callable[[Array], Array]]
+    """Numbers of cases to ``predict`` of a surrogate of the same kind that was fitted to these alone."""
 
     @property
     def measures(self) -> dict[str, float]:
@@ -185,7 +188,7 @@ def fitted(
     fidelity, held = tried[best]
     draws = torch.randint(len(answers), (500, len(answers)), generator=generator).numpy()
     spread = [r_squared(answers[rows], held[rows]) for rows in draws]
-    model = makers[best].fit(values, answers)
+    model = clone(makers[best]).fit(values, answers)
     slopes = model[-1].coef_ / model[0].scale_ if best == "linear" else None
     what = "linear model (ridge)" if best == "linear" else "model of boosted trees"
     notes = (f"A {what} of {len(names)} clinical values was fitted to the model's score on {len(values)} cases.",)
@@ -207,6 +210,7 @@ def fitted(
         auc=float(roc_auc_score(alike, held)) if 0 < alike.sum() < len(alike) else float("nan"),
         notes=notes,
         cautions=caution if fidelity < WEAK else (),
+        again=lambda rows: clone(makers[best]).fit(values[rows], answers[rows]).predict,
     )
 
 

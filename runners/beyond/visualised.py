@@ -19,10 +19,9 @@ from runners.owned import Autoencoder
 from runners.registry import Progress, Score, Told, insight
 from taxonomy.errors import TargetError
 
-Made = Callable[[], Tensor]
 MADE: Final = (
-    "Made images show what raises a number most, not what such findings look like: they run through the network otherwise "
-    "than real images do."
+    "Made images show what raises a number most, not what such findings look like: they run through the network "
+    "otherwise than real images do."
 )
 
 
@@ -188,10 +187,9 @@ def activation_maximisation(
             return -sign * question.score(run(model, image)).sum()
 
         painted = _Painted(x, generator) if autoencoder is None else _Decoded(x, autoencoder)
-        done = number * steps
         made = climbed(
             painted, loss, steps=steps, rate=rate, smooth=smooth if autoencoder is None else 0.0, jitter=jitter,
-            generator=generator, told=lambda step, done=done: progress(done + step, 2 * steps),
+            generator=generator, told=_after(progress, number * steps, 2 * steps),
         )  # fmt: skip
         images.append(made[0])
         scores.append(float(question.look(made)[0][0]))
@@ -278,15 +276,17 @@ def feature_visualization(
         def loss(image: Tensor, unit: int = unit) -> Tensor:
             return -_responses(model, image, place)[unit].mean() / spread[unit].to(image.device)
 
-        done = number * steps
         made = climbed(
             _Painted(x, generator), loss, steps=steps, rate=rate, smooth=smooth, jitter=jitter, generator=generator,
-            told=lambda step, done=done: progress(done + step, len(chosen) * steps),
+            told=_after(progress, number * steps, len(chosen) * steps),
         )  # fmt: skip
         images.append(made[0])
         with torch.no_grad():
             reached = float(_responses(model, made, place)[unit].mean())
-            moved = [float(_responses(model, jittered(made, 2 * jitter + 2, generator), place)[unit].mean()) for _ in range(5)]
+            moved = [
+                float(_responses(model, jittered(made, 2 * jitter + 2, generator), place)[unit].mean())
+                for _ in range(5)
+            ]
         gains.append((reached - float(usual[unit])) / float(spread[unit]))
         kept.append((sum(moved) / 5 - float(usual[unit])) / max(reached - float(usual[unit]), 1e-12))
     index = torch.tensor(chosen)
@@ -357,10 +357,9 @@ def feature_inversion(
         def loss(image: Tensor, goal: Tensor = goal, size: Tensor = size, place: Place = place) -> Tensor:
             return (_responses(model, image, place) - goal).square().sum() / size
 
-        done = number * steps
         made = climbed(
             _Painted(x, generator), loss, steps=steps, rate=rate, smooth=smooth, jitter=0, generator=generator,
-            told=lambda step, done=done: progress(done + step, len(places) * steps),
+            told=_after(progress, number * steps, len(places) * steps),
         )  # fmt: skip
         images.append(made[0])
         with torch.no_grad():
@@ -372,13 +371,11 @@ def feature_inversion(
         activations=torch.tensor(reached),
         what="share of the layer's features of the case that the made image has again",
         images=torch.stack(images),
-        measures={
-            f"likeness to the case, {name} (correlation)": one for name, one in zip(names, like, strict=True)
-        },
+        measures={f"likeness to the case, {name} (correlation)": one for name, one in zip(names, like, strict=True)},
     )
     cautions = [
         "Detail that comes back was kept by the layer, not used: untrained networks keep much, too.",
-        "Detail that is missing may be in the layer and not found by the optimisation where its features are not reached.",
+        "Detail that is missing may be in the layer and not found, where its features are not reached.",
     ]
     if min(reached) < 0.8:
         cautions.append("In some layers less than 80% of the features were reached: take more steps.")
@@ -403,3 +400,7 @@ def _likeness(a: Tensor, b: Tensor) -> float:
     """Return Pearson's correlation of two images."""
     a, b = (one.flatten().double().cpu() - one.double().cpu().mean() for one in (a, b))
     return float((a @ b) / (a.norm() * b.norm()).clamp(min=1e-12))
+
+
+def _after(progress: Progress, before: int, total: int) -> Callable[[int], None]:
+    return lambda step: progress(before + step, total)
