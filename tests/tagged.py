@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from runners import Cohort
 
 TAG = (slice(2, 7), slice(2, 7))
+VALUES = {"tag": 1.0, "age": 0.4, "coin": 1.0}
+"""Clinical values of the case."""
 
 
 def images(

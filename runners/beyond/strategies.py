@@ -28,6 +28,8 @@ PATCHES: Final = 4
 """Examples shown of each group."""
 MOST: Final = 6
 """Groups at most."""
+SURE: Final = 0.01
+"""p up to which the maps of a group are taken to agree on a place."""
 
 
 @insight("spray")
@@ -39,7 +41,7 @@ def spray(
     maps: str = "auto",
     groups: int = 0,
     images: int = 120,
-    samples: int = 100,
+    samples: int = 200,
     runs: int = 200,
     batch_size: int = 16,
     profile: Wired,
@@ -75,7 +77,7 @@ def spray(
     """
     at_least(0, groups=groups)
     at_least(8, images=images)
-    at_least(19, samples=samples)
+    at_least(99, samples=samples)
     at_least(2, runs=runs)
     enough(cohort, 20, "spray")
     question = asked(model, x, score, profile, batch_size)
@@ -112,12 +114,13 @@ def spray(
         null.append(max(consistency(moved[again == k]) for k in range(int(again.max()) + 1)))
     p = (torch.tensor(null)[None] >= agree[:, None]).double().sum(1).add(1) / (samples + 1)
     others = cohort.x[(~own).nonzero()[:, 0]] if bool((~own).any()) else cohort.x
-    falls, lows, highs, places, patches, names = [], [], [], [], [], []
+    falls, lows, highs, places, patches, names, common = [], [], [], [], [], [], []
     for k in range(count):
         rows = (cluster == k).nonzero()[:, 0]
         mean = whole[rows].clamp(min=0)
         mean = (mean / mean.flatten(1).sum(1).clamp(min=1e-12).view(-1, *[1] * (mean.ndim - 1))).mean(0)
-        place = _place(mean)
+        place, compact = _place(mean)
+        common.append(compact and float(p[k]) <= SURE)
         pairs = torch.randint(len(others), (len(rows),), generator=generator)
         images_ = both[rows.to(x.device)]
         before = question.look(images_)[0]
@@ -145,6 +148,9 @@ def spray(
         maps=torch.stack(places)[order],
         measures={
             "groups": float(count),
+            "groups with a common place (p up to 0.01, half of the relevance in a fifth of the image)": float(
+                sum(common)
+            ),
             "largest eigengap": float(gaps.max()),
             "agreement of the maps of the most agreeing group (mean cosine)": float(agree.max()),
             "agreement by chance (95th percentile)": float(torch.tensor(null).quantile(0.95)),
@@ -154,8 +160,9 @@ def spray(
         *question.notes,
         chosen,
         f"Maps of {name}, what speaks for the answer.",
-        f"p: how often the most agreeing of as many groups of maps, each moved to about where another lay ({samples} times), agrees "
-        "as much on a place; this corrects for the number of groups.",
+        f"p: how often the most agreeing of as many groups of maps, each moved to about where another lay ({samples} "
+        "times), agrees as much on a place; this corrects for the number of groups.",
+        *(f"Group {k + 1} has a common place." for k in range(count) if common[k]),
         "Agreement (mean cosine) — " + "; ".join(f"group {k + 1}: {float(agree[k]):.2f}" for k in range(count)) + ".",
         *_labels(cohort, index, cluster[: len(index)]),
         *(() if here else ("In this image nothing speaks for the answer: it is in no group.",)),
@@ -197,7 +204,7 @@ def clustered(unit: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
     if count == 1:
         return torch.zeros(n, dtype=torch.long), gaps
     rows = F.normalize(vectors[:, :count], dim=1)
-    found = KMeans(count, n_init=5, random_state=seed).fit(rows.numpy()).labels_
+    found = KMeans(count, n_init=3, random_state=seed).fit(rows.numpy()).labels_
     return torch.from_numpy(found).long(), gaps
 
 
@@ -250,14 +257,18 @@ def scattered(maps: Tensor, generator: torch.Generator) -> Tensor:
     return torch.stack([one.roll(step, tuple(range(dims))) for one, step in zip(maps, steps, strict=True)])
 
 
-def _place(mean: Tensor, share: float = 0.5) -> Tensor:
-    """Return the smallest place, bool ``(*spatial)``, that holds a share of a mean map, up to a fifth of the image."""
+def _place(mean: Tensor, share: float = 0.5, most: float = 0.2) -> tuple[Tensor, bool]:
+    """Return the smallest place, bool ``(*spatial)``, that holds a share of a mean map, and whether it is one.
+
+    It is none where it would take more than ``most`` of the image, and is cut off there.
+    """
     flat = mean.flatten()
     order = flat.argsort(descending=True, stable=True)
     need = int((flat[order].cumsum(0) < share * flat.sum()).sum()) + 1
+    limit = max(1, int(len(flat) * most))
     found = torch.zeros_like(flat, dtype=torch.bool)
-    found[order[: min(need, max(1, len(flat) // 5))]] = True
-    return found.view(mean.shape)
+    found[order[: min(need, limit)]] = True
+    return found.view(mean.shape), need <= limit
 
 
 def _labels(cohort: Cohort, index: Tensor, cluster: Tensor) -> tuple[str, ...]:
