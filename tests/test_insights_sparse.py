@@ -17,10 +17,8 @@ RANDOM = "change of the score by a random direction of this size (largest of 20)
 
 
 def ask(model, **options):
-    return discover(
-        model, tagged.case(), "sparse_autoencoder", 1, owned=Owned(cohort=COHORT), layer="features.3", active=2, width=24,
-        steps=500, **options,
-    )  # fmt: skip
+    given = {"layer": "features.3", "active": 2, "width": 24, "steps": 500} | options
+    return discover(model, tagged.case(), "sparse_autoencoder", 1, owned=Owned(cohort=COHORT), **given)
 
 
 def test_planted_directions_are_found_again():
@@ -60,6 +58,4 @@ def test_where_nothing_was_learned_no_unit_counts():
 
 def test_bad_parameters_are_told():
     with pytest.raises(TargetError, match="no more units"):
-        discover(
-            tagged.untrained(), tagged.case(), "sparse_autoencoder", 1, owned=Owned(cohort=COHORT), active=9, width=4
-        )
+        ask(tagged.untrained(), active=9, width=4)

@@ -1,13 +1,11 @@
 """Clusters of relevance maps show the planted shortcut, and none where there is none."""
 
-from dataclasses import replace
-
 import pytest
 import tagged
 import torch
 from torch.nn import functional as F
 
-from runners import Owned, discover
+from runners import Cohort, Owned, discover
 from runners.beyond.strategies import _place, clustered, consistency, scattered
 from runners.registry import seeded
 from taxonomy.errors import TargetError
@@ -91,8 +89,6 @@ def test_bad_choices_are_told():
     for maps in ("magic", "attention_rollout"):
         with pytest.raises(TargetError, match="lrp_composite"):
             discover(tagged.untrained(), tagged.case(), "spray", 1, owned=OWNED, maps=maps)
+    few = Owned(cohort=Cohort(tagged.cohort().x[:9]))
     with pytest.raises(TargetError, match="at least 20"):
-        discover(
-            tagged.untrained(), tagged.case(), "spray", 1, owned=Owned(cohort=replace(tagged.cohort(), x=tagged.cohort().x[:9],
-            labels=None, features=None, feature_names=())),
-        )  # fmt: skip
+        discover(tagged.untrained(), tagged.case(), "spray", 1, owned=few)

@@ -69,7 +69,7 @@ def test_a_model_that_wants_blobs_gets_bright_ones_and_a_channel_is_excited():
     made = discover(tagged.learned(False), x, "activation_maximisation", 1, steps=60).form
     assert made.activations[0] > 2 * made.measures["score of the case"]
     assert made.images[0].mean() > x.mean()
-    units = discover(tagged.learned(False), x, "feature_visualization", 1, shown=2, steps=50)
+    units = discover(tagged.learned(False), x, "feature_visualization", 1, shown=2)
     assert len(units.form.names) == 2
     assert units.form.measures["mean activation on the made images, above the case's, in its spreads (smallest)"] > 1
     assert units.form.measures["share of that kept when the images are shifted (smallest)"] > 0.6
@@ -81,13 +81,14 @@ def test_a_model_that_wants_blobs_gets_bright_ones_and_a_channel_is_excited():
 
 
 class Forgetful(nn.Module):
-    """A first layer that keeps all and a second that keeps the mean of each quarter."""
+    """A first layer that keeps all and a second that keeps the mean of each tile."""
 
     def __init__(self):
         super().__init__()
         self.all = nn.Conv2d(1, 1, 1)
-        self.mean = nn.AvgPool2d(10)
-        self.head = nn.Linear(4, 2)
+        self.mean = nn.Conv2d(1, 1, 5, stride=5, bias=False)
+        nn.init.constant_(self.mean.weight, 1 / 25)
+        self.head = nn.Linear(16, 2)
 
     def forward(self, x):
         return self.head(self.mean(self.all(x)).flatten(1))
@@ -100,9 +101,9 @@ def test_inversion_shows_what_a_layer_lost():
     assert (found.activations > 0.95).all()
     like = [value for name, value in found.measures.items() if name.startswith("likeness")]
     assert like[0] > 0.95
-    assert like[1] < 0.4
+    assert like[1] < 0.5
     pool = nn.functional.avg_pool2d
-    assert pool(found.images[1], 10) == pytest.approx(pool(x[0], 10), abs=0.03)
+    assert pool(found.images[1], 5) == pytest.approx(pool(x[0], 5), abs=0.03)
 
 
 def test_volumes_are_made_too():

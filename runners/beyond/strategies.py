@@ -171,7 +171,7 @@ def spray(
         "A common place can be a tag, a marker or a border, and as well the organ that always lies there: look at the "
         "examples.",
     ]
-    if float(p.min()) > 0.05:
+    if not any(common):
         cautions.append(
             "In no group do the maps agree on a place more than chance would have it: no shortcut was seen."
         )

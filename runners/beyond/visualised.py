@@ -33,9 +33,10 @@ class _Painted:
     Args:
         x: the image that is explained, ``(1, C, *spatial)``.
         generator: draws the start.
+        contrast: how far the start is from a grey image.
     """
 
-    def __init__(self, x: Tensor, generator: torch.Generator) -> None:
+    def __init__(self, x: Tensor, generator: torch.Generator, contrast: float = 0.01) -> None:
         self.size = tuple(x.shape[2:])
         axes = tuple(range(2, x.ndim))
         self.low, self.high = x.amin(axes, keepdim=True), x.amax(axes, keepdim=True)
@@ -48,7 +49,7 @@ class _Painted:
         steps.append(torch.fft.rfftfreq(self.size[-1], device=x.device))
         waves = torch.stack(torch.meshgrid(*steps, indexing="ij")).square().sum(0).sqrt()
         self.scale = 1 / waves.clamp(min=1 / max(self.size)) * math.sqrt(math.prod(self.size))
-        self.weights = (0.01 * torch.randn(*shape, 2, generator=generator)).to(x.device).requires_grad_()
+        self.weights = (contrast * torch.randn(*shape, 2, generator=generator)).to(x.device).requires_grad_()
 
     def parameters(self) -> list[Tensor]:
         """Return what is optimised."""
@@ -59,6 +60,18 @@ class _Painted:
         axes = tuple(range(2, 2 + len(self.size)))
         drawn = torch.fft.irfftn(torch.view_as_complex(self.weights) * self.scale, s=self.size, dim=axes)
         return torch.sigmoid(drawn / 4 + self.start) * (self.high - self.low) + self.low
+
+
+STARTS: Final = (0.01, 0.1, 0.3, 1.0)
+"""Contrasts of the starts that are tried: a unit that is silent gives no slope to climb."""
+
+
+def _started(x: Tensor, loss: Callable[[Tensor], Tensor], generator: torch.Generator) -> _Painted:
+    """Return the start of the lowest loss."""
+    tried = [_Painted(x, generator, contrast) for contrast in STARTS]
+    with torch.no_grad():
+        losses = [float(loss(one())) for one in tried]
+    return tried[losses.index(min(losses))]
 
 
 class _Decoded:
@@ -186,7 +199,7 @@ def activation_maximisation(
         def loss(image: Tensor, sign: float = sign) -> Tensor:
             return -sign * question.score(run(model, image)).sum()
 
-        painted = _Painted(x, generator) if autoencoder is None else _Decoded(x, autoencoder)
+        painted = _started(x, loss, generator) if autoencoder is None else _Decoded(x, autoencoder)
         made = climbed(
             painted, loss, steps=steps, rate=rate, smooth=smooth if autoencoder is None else 0.0, jitter=jitter,
             generator=generator, told=_after(progress, number * steps, 2 * steps),
@@ -226,7 +239,7 @@ def feature_visualization(
     units: str = "",
     shown: int = 4,
     steps: int = 128,
-    rate: float = 0.05,
+    rate: float = 0.1,
     smooth: float = 0.02,
     jitter: int = 4,
     profile: Wired,
@@ -277,7 +290,7 @@ def feature_visualization(
             return -_responses(model, image, place)[unit].mean() / spread[unit].to(image.device)
 
         made = climbed(
-            _Painted(x, generator), loss, steps=steps, rate=rate, smooth=smooth, jitter=jitter, generator=generator,
+            _started(x, loss, generator), loss, steps=steps, rate=rate, smooth=smooth, jitter=jitter, generator=generator,
             told=_after(progress, number * steps, len(chosen) * steps),
         )  # fmt: skip
         images.append(made[0])
@@ -288,7 +301,8 @@ def feature_visualization(
                 for _ in range(5)
             ]
         gains.append((reached - float(usual[unit])) / float(spread[unit]))
-        kept.append((sum(moved) / 5 - float(usual[unit])) / max(reached - float(usual[unit]), 1e-12))
+        more = reached - float(usual[unit])
+        kept.append((sum(moved) / 5 - float(usual[unit])) / more if more > 0 else 0.0)
     index = torch.tensor(chosen)
     form = Units(
         names=tuple(f"channel {one}" for one in chosen),
