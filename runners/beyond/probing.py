@@ -135,7 +135,7 @@ def properties(cohort: Cohort) -> tuple[Tensor, tuple[str, ...], str]:
     if cohort.features is not None:
         columns += list(cohort.features.double().cpu().T)
         names += list(cohort.feature_names)
-    note = "Probed: what is known of the cohort, its labels and clinical values."
+    note = "Probed: labels and clinical values of the cohort; read: 2 AUC - 1 of a yes or no, rank correlation else."
     if not columns:
         values, measures = table(cohort.x, cohort.masks)
         columns, names = list(values.T), list(measures)
@@ -220,13 +220,20 @@ def linear_probing(
                 rows[own_fold] = own_fold[torch.randint(len(own_fold), (len(own_fold), runs), generator=generator)]
             draws = concordance(said[rows, 0], y[rows], folds)
             low, high = interval(draws[:, None])
-            value = float(reached[0]) - control
+            value = float(reached[0]) - max(control, 0.0)
             case = torch.cat([features[known], features[-1:]])
             last_fold = torch.cat([torch.zeros(len(known)), torch.ones(1)]).long()
             own = float(held_out(case, torch.cat([y, y[:1]])[:, None], last_fold)[-1, 0])
             unit = f"{min(max(own, 0.0), 1.0):.0%} yes" if kinds == [0.0, 1.0] else f"{own:.3g}"
             lines.append(
-                (f"{name}, in {where}", value, min(float(low[0]) - control, value), float(high[0]) - control, p, unit)
+                (
+                    f"{name}, in {where}",
+                    value,
+                    min(float(low[0]) - max(control, 0.0), value),
+                    float(high[0]) - max(control, 0.0),
+                    p,
+                    unit,
+                )
             )
             notes.append(
                 f"{name}, in {where}: {float(reached[0]):.2f} on cases left out, {control:.2f} with shuffled labels "
@@ -242,8 +249,7 @@ def linear_probing(
     form = Contributions(
         names=tuple(names_),
         values=torch.tensor(values),
-        what="selectivity: how well a linear probe reads it on cases left out (2 AUC - 1, or rank correlation), above "
-        "shuffled labels",
+        what="selectivity: how well it is read from cases left out, above shuffled labels (1 perfect, 0 chance)",
         low=torch.tensor(lows),
         high=torch.maximum(torch.tensor(highs), torch.tensor(values)),
         inputs=tuple(units),
@@ -384,7 +390,7 @@ def cka(
     form = Contributions(
         names=tuple(name for name, _, _ in pairs),
         values=torch.tensor(values),
-        what="similarity (debiased linear CKA): 1 arranges the cases alike, 0 has nothing in common",
+        what="similarity (debiased CKA; 1 alike, 0 nothing in common)",
         low=torch.tensor(lows),
         high=torch.tensor(highs),
         measures={"similarity of shuffled cases (95th percentile)": float(torch.tensor(chance).quantile(0.95))},

@@ -142,6 +142,7 @@ def climbed(
     with torch.enable_grad():
         adam = torch.optim.Adam(painted.parameters(), rate)
         for step in range(steps):
+            adam.param_groups[0]["lr"] = rate * min(1.0, 2 * (steps - step) / steps)
             image = painted()
             spread = image.detach().var().clamp(min=1e-12)
             cost = loss(jittered(image, jitter, generator)) + smooth * roughness(image) / spread
@@ -290,8 +291,8 @@ def feature_visualization(
             return -_responses(model, image, place)[unit].mean() / spread[unit].to(image.device)
 
         made = climbed(
-            _started(x, loss, generator), loss, steps=steps, rate=rate, smooth=smooth, jitter=jitter, generator=generator,
-            told=_after(progress, number * steps, len(chosen) * steps),
+            _started(x, loss, generator), loss, steps=steps, rate=rate, smooth=smooth, jitter=jitter,
+            generator=generator, told=_after(progress, number * steps, len(chosen) * steps),
         )  # fmt: skip
         images.append(made[0])
         with torch.no_grad():
@@ -372,7 +373,7 @@ def feature_inversion(
             return (_responses(model, image, place) - goal).square().sum() / size
 
         made = climbed(
-            _Painted(x, generator), loss, steps=steps, rate=rate, smooth=smooth, jitter=0, generator=generator,
+            _started(x, loss, generator), loss, steps=steps, rate=rate, smooth=smooth, jitter=0, generator=generator,
             told=_after(progress, number * steps, len(places) * steps),
         )  # fmt: skip
         images.append(made[0])
