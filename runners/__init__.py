@@ -42,6 +42,7 @@ _HOME = {
 }
 _REGISTERING = (
     "attention",
+    "beyond.anchored",
     "beyond.concepts_found",
     "beyond.concepts_labelled",
     "beyond.modality",
@@ -51,6 +52,13 @@ _REGISTERING = (
     "beyond.radiomic",
     "beyond.sentences",
     "beyond.worded",
+    "beyond.distilled",
+    "beyond.probing",
+    "beyond.projections",
+    "beyond.radiomic",
+    "beyond.sparse",
+    "beyond.strategies",
+    "beyond.visualised",
     "cams",
     "coalitions",
     "detectors",

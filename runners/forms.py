@@ -193,6 +193,8 @@ class Contributions:
         low: ``(P,)`` lower end of the confidence interval. high: its upper end.
         inputs: what the case has of each, as words; empty where that makes no sense.
         map: the image's own map beside it, ``(*spatial)``.
+        grid: values of each part at which its curve is known, ``(P, Q)``, in rising order.
+        curves: the mean answer there, ``(P, Q)``.
         measures: total, completeness and the like.
     """
 
@@ -203,6 +205,8 @@ class Contributions:
     high: Tensor | None = None
     inputs: tuple[str, ...] = ()
     map: Tensor | None = None
+    grid: Tensor | None = None
+    curves: Tensor | None = None
     measures: Measures = field(default_factory=dict)
 
 
@@ -286,6 +290,7 @@ def checked(form: Form) -> None:
     counted = [(n, len(facts[n])) for n in ("names", "roles", "rules", "sentences", "quantities") if facts.get(n)]
     first = {"scores", "values", "index", "precision", "coverage", "low", "high", "p_values", "drops", "activations"}
     parts = {"patches", "maps", "case_maps"} if not isinstance(form, Projection) else {"points", "images"}
+    first |= {"grid", "curves"}
     own = {"images"} if isinstance(form, Cases | Units | Counterfactual) else set()
     if not isinstance(form, Changes):
         counted += [(n, len(a)) for n, a in arrays.items() if n in first | parts | own]

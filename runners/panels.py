@@ -288,14 +288,22 @@ def _rationale(form: Rationale, case: Case) -> Figure:
 
 def _contributions(form: Contributions, case: Case) -> Figure:
     order = strongest(form.values)
-    figure = _figure(7.5 + (2.4 if form.map is not None else 0), 1.2 + 0.5 * len(order))
-    grid = figure.add_gridspec(1, 4)
+    beside = form.curves is not None or form.map is not None
+    figure = _figure(7.5 + (2.4 if beside else 0), 1.2 + (0.8 if form.curves is not None else 0.5) * len(order))
+    grid = figure.add_gridspec(len(order), 4)
     names = [name + (f" = {form.inputs[i]}" if form.inputs else "") for i, name in enumerate(form.names)]
-    axes = figure.add_subplot(grid[0, : 3 if form.map is not None else None])
+    axes = figure.add_subplot(grid[:, : 3 if beside else None])
     _bars(axes, names, form.values, form.what, form.low, form.high, None, order)
-    if form.map is not None:
+    if form.curves is not None and form.grid is not None:
+        low, high = float(form.curves.min()), float(form.curves.max())
+        for row, at in enumerate(order):
+            line = figure.add_subplot(grid[row, 3])
+            line.plot(form.grid[at].tolist(), form.curves[at].tolist(), color=PLAIN)
+            line.set_ylim(low - 0.05 * (high - low) - 1e-9, high + 0.05 * (high - low) + 1e-9)
+            line.tick_params(labelsize=6)
+    elif form.map is not None:
         shown = laid(form.map, case)
-        picture = figure.add_subplot(grid[0, 3])
+        picture = figure.add_subplot(grid[:, 3])
         picture.imshow(overlay(case.image.display(), shown, signed=bool((form.map < 0).any())))
         picture.set_axis_off()
     return figure
@@ -313,7 +321,7 @@ def _units(form: Units, case: Case) -> Figure:
         axes[row, 0].set_axis_off()
         column = 1
         if form.images is not None:
-            _picture(axes[row, column], seen(form.images[at], case), "made to excite it" if row == 0 else "")
+            _picture(axes[row, column], seen(form.images[at], case), "made for it" if row == 0 else "")
             column += 1
         if form.maps is not None:
             shown = laid(form.maps[at], case)

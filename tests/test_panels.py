@@ -39,6 +39,10 @@ def all_forms(spatial: tuple[int, ...]) -> list[forms.Form]:
         ),
         Contributions(("T1", "FLAIR"), torch.tensor([0.5, -0.2]), "added to the score", inputs=("1", "2")),
         Contributions(("T1", "age"), torch.tensor([0.5, 0.2]), "added to the score", map=draw(*spatial) - 0.5),
+        Contributions(
+            ("age", "PSA"), torch.tensor([0.5, 0.2]), "change of the answer", inputs=("60", "4"),
+            grid=draw(2, 5).sort().values, curves=draw(2, 5),
+        ),
         Units(("unit 3", "unit 7"), draw(2), "mean", draw(2, *image), draw(2, 3, *image), draw(2, *spatial)),
     ]  # fmt: skip
 
@@ -48,7 +52,7 @@ def insight(form: forms.Form) -> Insight:
 
 
 @pytest.mark.parametrize("volume", [False, True])
-@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("number", range(13))
 def test_every_form_is_drawn(number: int, volume: bool) -> None:
     one = case(volume=volume)
     form = all_forms(one.image.shape)[number]
