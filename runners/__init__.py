@@ -44,6 +44,7 @@ _REGISTERING = (
     "attention",
     "beyond.concepts_found",
     "beyond.concepts_labelled",
+    "beyond.counterfactuals_drawn",
     "beyond.radiomic",
     "cams",
     "coalitions",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from runners.asking import at_least
-from runners.beyond.directions import direction, others as unlike
+from runners.beyond.directions import others as unlike
 from runners.beyond.drawing import (
     Asked,
     Drawn,
@@ -437,7 +437,6 @@ def cav_counterfactual(
         else:
             rest = torch.cat([each for key, each in codes.items() if key != name])
         ways[name] = (own.mean(0) - rest.mean(0)).to(x)
-        assert torch.allclose(unit(ways[name]).double(), direction(own, rest, "pattern").to(x).double(), atol=1e-4)
     rises = {}
     for number, (name, way) in enumerate(ways.items(), 1):
         less, more = asked.look(one.series(one.code + torch.stack([-way, way])))[0].tolist()
@@ -515,12 +514,7 @@ def wachter_counterfactual(
         model, x, score, profile=profile, others=others, decision=decision, goal=goal, batch_size=batch_size
     )
     one = drawn(autoencoder, x, detail, batch_size)
-    width = float(x.std()) or 1.0
-
-    def change(image: Tensor) -> Tensor:
-        return (image - x).abs().mean() / width
-
-    found, note = _searched(asked, one, asked.towards, change, asked.look, steps, rounds, rate, progress)
+    found, note = _searched(asked, one, steps, rounds, rate, progress)
     return _between(asked, one, found, frames, cohort, (note, *drawn_notes(one)))
 
 
@@ -583,43 +577,21 @@ def clue(
     if before < 0.02 * most:
         why = f"The model is sure already: its entropy is {before:.2g} of at most {most:.2g} nats."
         return _nothing(asked, one, cohort, why)
-    width = float(x.std()) or 1.0
-
-    def change(image: Tensor) -> Tensor:
-        return (image - x).abs().mean() / width
-
-    found, note = _searched(asked, one, asked.towards, change, asked.look, steps, rounds, rate, progress)
+    found, note = _searched(asked, one, steps, rounds, rate, progress)
     caution = "A model can be sure and wrong: this shows what it is unsure about, not what is right."
     notes = ("Score: entropy of the answer, in nats.", note, *drawn_notes(one))
     return _between(asked, one, found, frames, cohort, notes, (caution,))
 
 
 def _searched(
-    asked: Asked,
-    one: Drawn,
-    towards: Callable[[Tensor], Tensor],
-    change: Callable[[Tensor], Tensor],
-    look: Callable[[Tensor], tuple[Tensor, Tensor]],
-    steps: int,
-    rounds: int,
-    rate: float,
-    progress: Progress,
+    asked: Asked, one: Drawn, steps: int, rounds: int, rate: float, progress: Progress
 ) -> tuple[Tensor, str]:
-    """Return the code ``(1, Z)`` of the smallest change found that reaches what is wanted, and a note.
-
-    Args:
-        asked: what is asked.
-        one: draws.
-        towards: images to how far they are from what is wanted.
-        change: an image to the size of its change.
-        look: images to scores, and whether each is what is wanted.
-        steps: as in the insights. rounds: the same. rate: the same.
-        progress: told the steps done.
-    """
+    """Return the code ``(1, Z)`` of the smallest change found that reaches what is wanted, and a note."""
     best: tuple[float, Tensor] | None = None
     nearest = (math.inf, one.code)
-    start = float(towards(one.images(one.code))[0].detach().abs())
-    weight = 0.1 / max(start, 1e-6)
+    with torch.no_grad():
+        weight = 0.1 / max(float(asked.towards(one.images(one.code))[0].abs()), 1e-6)
+    width = float(one.x.std()) or 1.0
     length = rate * max(float(one.code.std()), 1e-3)
     for turn in range(rounds):
         code = one.code.detach().clone().requires_grad_()
@@ -627,16 +599,17 @@ def _searched(
         for step in range(steps):
             with torch.enable_grad():
                 image = one.images(code)
-                gap = towards(image)[0]
-                size = change(image)
+                gap = asked.towards(image)[0]
+                size = (image - one.x).abs().mean() / width
                 loss = weight * gap.relu() + size
                 adam.zero_grad()
                 (code.grad,) = torch.autograd.grad(loss, code, allow_unused=True)
-            if step and float(gap) <= 0 and bool(look(image.detach())[1][0]):
-                if best is None or float(size) < best[0]:
-                    best = (float(size), code.detach().clone())
-            elif float(gap) < nearest[0]:
-                nearest = (float(gap), code.detach().clone())
+            far, long = float(gap.detach()), float(size.detach())
+            if step and far <= 0 and bool(asked.look(image.detach())[1][0]):
+                if best is None or long < best[0]:
+                    best = (long, code.detach().clone())
+            elif far < nearest[0]:
+                nearest = (far, code.detach().clone())
             if code.grad is None:
                 break
             adam.step()

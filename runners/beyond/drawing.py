@@ -278,6 +278,9 @@ def walked(asked: Asked, one: Drawn, direction: Tensor, reach: float) -> tuple[f
         if float(one.far(one.code + 2 * length * direction)) > reach:
             break
         length *= 2
+    for share in (1.5, 1.25, 1.125):
+        if float(one.far(one.code + share * length * direction)) <= reach:
+            length *= share
     places = torch.linspace(0, length, STEPS + 1, device=one.code.device)[1:]
     scores, there = asked.look(one.series(one.code + places[:, None] * direction))
     if not there.any():
