@@ -515,7 +515,8 @@ def wachter_counterfactual(
     )
     one = drawn(autoencoder, x, detail, batch_size)
     found, note = _searched(asked, one, steps, rounds, rate, progress)
-    return _between(asked, one, found, frames, cohort, (note, *drawn_notes(one)))
+    caution = "The nearest image can differ by less than an eye sees: then the answer hangs on little, not on a sign."
+    return _between(asked, one, found, frames, cohort, (note, *drawn_notes(one)), (caution,))
 
 
 @insight("clue")
