@@ -35,7 +35,7 @@ class Asked:
         model: the model.
         x: the image, ``(1, C, *spatial)``.
         score: outputs to the explained score per image.
-        margin: outputs to how far the explained answer is ahead of the best other one; the score where that is unknown.
+        others: the scores of the answers that compete with the explained one; none where they are not known.
         decision: outputs to the share of the explained answer that the model decides for; None where nothing is
             decided.
         before: the score of the image.
@@ -70,7 +70,10 @@ class Asked:
 
     def towards(self, images: Tensor) -> Tensor:
         """Return how far images ``(N, C, *spatial)`` are from what is wanted, ``(N,)``, differentiable; 0 is there."""
-        outputs, rows = self._outputs(images)
+        return self.far(*self._outputs(images))
+
+    def far(self, outputs: Any, rows: Tensor) -> Tensor:
+        """Return the same of outputs of the model."""
         score = self.score(outputs, rows)
         if self.goal is not None:
             return (self.goal - score) * self.sign
@@ -89,19 +92,19 @@ class Asked:
     @torch.no_grad()
     def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the score of images ``(N, C, *spatial)``, and whether each is what is wanted."""
-        scores, there = [], []
-        for part in images.split(self.batch_size):
-            outputs, rows = self._outputs(part.clone())
-            score = self.score(outputs, rows)
-            if self.goal is not None:
-                reached = (score - self.goal) * self.sign >= 0
-            elif self.decision is not None:
-                reached = (self.decision(outputs, rows) > 0.5) != self.own
-            else:
-                reached = torch.zeros(len(score), dtype=torch.bool)
-            scores.append(score.float().cpu())
-            there.append(reached.cpu())
-        return torch.cat(scores), torch.cat(there)
+        found = [self.read(*self._outputs(part.clone())) for part in images.split(self.batch_size)]
+        return torch.cat([scores for scores, _ in found]), torch.cat([there for _, there in found])
+
+    def read(self, outputs: Any, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the same of outputs of the model, on the CPU."""
+        score = self.score(outputs, rows).detach()
+        if self.goal is not None:
+            reached = (score - self.goal) * self.sign >= 0
+        elif self.decision is not None:
+            reached = (self.decision(outputs, rows) > 0.5) != self.own
+        else:
+            reached = torch.zeros(len(score), dtype=torch.bool)
+        return score.float().cpu(), reached.cpu()
 
 
 def ask_for(
