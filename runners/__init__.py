@@ -46,6 +46,7 @@ _REGISTERING = (
     "beyond.concepts_labelled",
     "beyond.counterfactuals_drawn",
     "beyond.counterfactuals_inside",
+    "beyond.counterfactuals_searched",
     "beyond.counterfactuals_tables",
     "beyond.radiomic",
     "cams",

@@ -154,7 +154,7 @@ def vae_latent(
     """
     odd_frames(frames)
     enough(cohort, 4, "vae_latent")
-    codes = _codes(autoencoder, cohort, batch_size)
+    codes = codes_of(autoencoder, cohort, batch_size)
     spreads = codes.std(0, correction=0)
     if value is not None and not 1 <= value <= len(spreads):
         raise TargetError(f"value = {value}: the code has the values 1 to {len(spreads)}")
@@ -216,7 +216,7 @@ def ganspace(
     odd_frames(frames)
     at_least(1, components=components)
     enough(cohort, 4, "ganspace")
-    codes = _codes(autoencoder, cohort, batch_size).double()
+    codes = codes_of(autoencoder, cohort, batch_size).double()
     _, values, rows = torch.linalg.svd(codes - codes.mean(0), full_matrices=False)
     rows = rows * rows.gather(1, rows.abs().argmax(1, keepdim=True)).sign()  # the sign of a component is free: fix it
     ways = (rows * values[:, None] / math.sqrt(len(codes)))[: min(components, len(codes) - 1)].to(x)
@@ -235,7 +235,8 @@ def ganspace(
 
 
 @torch.no_grad()
-def _codes(autoencoder: Autoencoder, cohort: Cohort, batch_size: int) -> Tensor:
+def codes_of(autoencoder: Autoencoder, cohort: Cohort, batch_size: int) -> Tensor:
+    """Return the codes of a cohort, ``(R, Z)``."""
     return torch.cat([autoencoder.encode(part) for part in cohort.x.split(batch_size)])
 
 
@@ -340,7 +341,7 @@ def interfacegan(
             f"the model answers {int(y.sum())} of {len(y)} cases of the cohort as explained here; at least 4 on either "
             "side are needed to place a border"
         )
-    codes = _codes(autoencoder, cohort, batch_size).double().cpu()
+    codes = codes_of(autoencoder, cohort, batch_size).double().cpu()
     mean, width = codes.mean(0), codes.std(0, correction=0).clamp(min=1e-9)
     table = ((codes - mean) / width).numpy()
 
@@ -433,7 +434,7 @@ def cav_counterfactual(
     ways = {}
     for name, own in codes.items():
         if cohort is not None:
-            rest = unlike(_codes(autoencoder, cohort, batch_size).double().cpu(), own)
+            rest = unlike(codes_of(autoencoder, cohort, batch_size).double().cpu(), own)
         else:
             rest = torch.cat([each for key, each in codes.items() if key != name])
         ways[name] = (own.mean(0) - rest.mean(0)).to(x)
