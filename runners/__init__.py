@@ -45,6 +45,7 @@ _REGISTERING = (
     "beyond.concepts_found",
     "beyond.concepts_labelled",
     "beyond.counterfactuals_drawn",
+    "beyond.counterfactuals_filled",
     "beyond.counterfactuals_inside",
     "beyond.counterfactuals_searched",
     "beyond.counterfactuals_tables",

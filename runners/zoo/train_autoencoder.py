@@ -53,12 +53,12 @@ def _flat(grid: tuple[int, int], channels: int, code: int, local: int) -> dict[s
 
 DRAWINGS: dict[str, Drawing] = {
     "chest_xray_cnn": Drawing(_flat((80, 80), 1, 64, 24), epochs=24),
-    "brain_mri_vit": Drawing(_flat((80, 80), 1, 64, 24), epochs=24),
+    "brain_mri_vit": Drawing(_flat((80, 80), 1, 64, 24), epochs=12),
     "breast_us_unet": Drawing(_flat((64, 64), 1, 0, 16), epochs=100, noise=0.2),
-    "nuclei_unet": Drawing(_flat((80, 80), 3, 0, 16), epochs=100, batch=16),
+    "nuclei_unet": Drawing(_flat((80, 80), 3, 0, 16), epochs=40, batch=16),
     "hippocampus_unet3d": Drawing(
         {"dims": 3, "channels": 1, "grid": [36, 52, 40], "widths": [8, 24, 40], "code": 0, "local": 4},
-        epochs=40,
+        epochs=24,
         batch=8,
     ),
 }
