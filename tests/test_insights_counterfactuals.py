@@ -10,7 +10,14 @@ from torch import nn
 from runners import Owned, discover
 from runners.beyond.drawing import NONE, judged
 
-BY_GENERATOR = ("cav_counterfactual", "ganspace", "interfacegan", "latent_shift", "vae_latent", "wachter_counterfactual")
+BY_GENERATOR = (
+    "cav_counterfactual",
+    "ganspace",
+    "interfacegan",
+    "latent_shift",
+    "vae_latent",
+    "wachter_counterfactual",
+)
 FEW = {"wachter_counterfactual": {"steps": 30, "rounds": 4}, "clue": {"steps": 40, "rounds": 5}}
 
 
@@ -61,7 +68,9 @@ def test_where_nothing_decides_no_counterfactual_is_found(method):
 def test_the_other_way_round_the_spot_comes():
     form = found("latent_shift", x=case(spot=False), reach=4).form
     assert form.measures["cf_validity"] == 1
-    other = discover(Reader(), case(spot=False), "latent_shift", 1, owned=brought(), reach=4).form  # not the model's answer
+    other = discover(
+        Reader(), case(spot=False), "latent_shift", 1, owned=brought(), reach=4
+    ).form  # not the model's answer
     assert float(other.scores[other.chosen]) > float(other.scores[other.start])
     assert Painter().encode(other.images[[other.chosen]])[0, 0] == pytest.approx(0.5, abs=0.05)
 

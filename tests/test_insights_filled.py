@@ -38,7 +38,9 @@ def test_a_mask_of_nothing_changes_nothing():
     x, mask = case()
     other = torch.zeros_like(mask)
     free = (~mask).nonzero()
-    corner = max(((0, 0), (0, 20), (20, 0), (20, 20)), key=lambda at: int((~mask[at[0] : at[0] + 8, at[1] : at[1] + 8]).sum()))
+    corner = max(
+        ((0, 0), (0, 20), (20, 0), (20, 20)), key=lambda at: int((~mask[at[0] : at[0] + 8, at[1] : at[1] + 8]).sum())
+    )
     assert len(free)
     other[corner[0] : corner[0] + 8, corner[1] : corner[1] + 8] = True
     other &= ~mask

@@ -1,4 +1,4 @@
-"""Counterfactuals inside the model: what is swapped is the planted sign, what is taken away the concept that decides."""
+"""Counterfactuals inside the model: the planted sign is swapped, the concept that decides is taken away."""
 
 import pytest
 import torch
@@ -22,7 +22,9 @@ def test_the_swapped_cells_lie_on_the_planted_sign(dims):
     grown = torch.nn.functional.max_pool2d if dims == 2 else torch.nn.functional.max_pool3d
     near = grown(mask[None].float(), 5, 1, 2)[0] > 0
     assert float((changed & near).sum() / changed.sum()) > 0.8
-    assert len(form.images) == 1 + round(form.measures["share of the cells that were swapped"] * (14**2 if dims == 2 else 125))
+    assert len(form.images) == 1 + round(
+        form.measures["share of the cells that were swapped"] * (14**2 if dims == 2 else 125)
+    )
 
 
 def test_one_swap_is_the_best_of_all_by_a_slow_search():

@@ -191,7 +191,7 @@ def ganspace(
     cohort: Cohort,
     progress: Progress,
 ) -> Told:
-    """Go along the principal components of the cohort's codes; show the one that moves the score most (arXiv 2004.02546).
+    """Go along principal components of the cohort's codes; show the one that moves the score most (arXiv 2004.02546).
 
     Args:
         model: Network in eval mode.
@@ -237,7 +237,7 @@ def ganspace(
 @torch.no_grad()
 def codes_of(autoencoder: Autoencoder, cohort: Cohort, batch_size: int) -> Tensor:
     """Return the codes of a cohort, ``(R, Z)``."""
-    return torch.cat([autoencoder.encode(part) for part in cohort.x.split(batch_size)])
+    return torch.cat([autoencoder.encode(part) for part in torch.split(cohort.x, batch_size)])
 
 
 def _along(
@@ -299,7 +299,7 @@ def interfacegan(
     generator: torch.Generator,
     progress: Progress,
 ) -> Told:
-    """Go across the linear border between the cohort's codes that the model answers so and otherwise (arXiv 1907.10786).
+    """Go across the linear border between codes that the model answers so and otherwise (arXiv 1907.10786).
 
     Args:
         model: Network in eval mode.
@@ -366,7 +366,9 @@ def interfacegan(
     end, _ = walked(asked, one, way, reach)
     images, start, chosen = swept(one, way, end, frames)
     notes = (f"Border: between the codes of {len(y)} cases, by {what}.", *drawn_notes(one))
-    cautions = ["What goes along with the answer in the cohort goes along with it here, whether the model uses it or not."]
+    cautions = [
+        "What goes along with the answer in the cohort goes along with it here, whether the model uses it or not."
+    ]
     if accuracy < 0.65:
         cautions.insert(0, f"The border tells held-out cases apart in {accuracy:.0%}: it hardly means anything.")
     more = {"balanced accuracy of the border on held-out cases": accuracy}
@@ -428,7 +430,7 @@ def cav_counterfactual(
     one = drawn(autoencoder, x, detail, batch_size)
     with torch.no_grad():
         codes = {
-            name: torch.cat([autoencoder.encode(part) for part in each.x.split(batch_size)]).double().cpu()
+            name: torch.cat([autoencoder.encode(part) for part in torch.split(each.x, batch_size)]).double().cpu()
             for name, each in concepts.items()
         }
     ways = {}
@@ -524,7 +526,7 @@ def wachter_counterfactual(
 def clue(
     model: nn.Module,
     x: Tensor,
-    score: Score,
+    score: Score,  # noqa: ARG001
     *,
     share: float = 0.5,
     steps: int = 60,
@@ -567,8 +569,8 @@ def clue(
     def entropy(outputs: object, rows: Tensor) -> Tensor:  # noqa: ARG001
         values = primary(outputs).flatten(1)
         if several or values.shape[1] == 1:
-            return torch.distributions.Bernoulli(logits=values).entropy().sum(1)
-        return torch.distributions.Categorical(logits=values).entropy()
+            values = torch.stack([values, torch.zeros_like(values)], -1)  # yes or no, of every label
+        return -(values.softmax(-1) * values.log_softmax(-1)).flatten(1).sum(1)
 
     with torch.no_grad():
         outputs = run(model, x.clone())
@@ -585,9 +587,7 @@ def clue(
     return _between(asked, one, found, frames, cohort, notes, (caution,))
 
 
-def _searched(
-    asked: Asked, one: Drawn, steps: int, rounds: int, rate: float, progress: Progress
-) -> tuple[Tensor, str]:
+def _searched(asked: Asked, one: Drawn, steps: int, rounds: int, rate: float, progress: Progress) -> tuple[Tensor, str]:
     """Return the code ``(1, Z)`` of the smallest change found that reaches what is wanted, and a note."""
     best: tuple[float, Tensor] | None = None
     nearest = (math.inf, one.code)

@@ -88,7 +88,7 @@ def inpainting_counterfactual(
         "p of the change of the score against random places": p,
     }
     said = [
-        "A filling is a guess from the surroundings, not what lies under the finding, and its own look can move a model.",
+        "A filling is a guess from the surroundings, not what lies under the finding; its own look can move a model."
     ]
     if mask is None:
         said.append("The place was searched for, the random ones were not: a small p is to be expected.")
@@ -123,7 +123,8 @@ def _grown(
         if not choices:
             break
         tried = torch.stack([region | (labels == one) for one in choices])
-        far = [_far(asked, _filled(put, part)) for part in tried.split(asked.batch_size)]
+        with torch.no_grad():
+            far = [asked.towards(_filled(put, part)) for part in torch.split(tried, asked.batch_size)]
         best = int(torch.cat(far).argmin())
         taken.append(choices[best])
         region = tried[best]
@@ -140,11 +141,6 @@ def _grown(
             steps.append(region)
     progress(int(largest) + 1, int(largest) + 1)
     return steps, f"Region: {len(taken)} of {count} superpixels, found by the model's answer."
-
-
-@torch.no_grad()
-def _far(asked: Asked, images: Tensor) -> Tensor:
-    return asked.towards(images)
 
 
 def _touching(grid: NDArray[np.int64], count: int) -> list[set[int]]:

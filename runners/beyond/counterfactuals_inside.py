@@ -1,4 +1,4 @@
-"""Counterfactuals inside the model: cells of its features swapped with those of another case, concepts added or taken."""
+"""Counterfactuals inside the model: cells of features swapped with those of another case, concepts added or taken."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from runners.asking import at_least
-from runners.beyond.directions import COUNTER, direction, others as unlike
+from runners.beyond.directions import COUNTER, direction
+from runners.beyond.directions import others as unlike
 from runners.beyond.drawing import NONE, Asked, ask_for, judged
 from runners.beyond.inside import Inside, cut, enough, settled
 from runners.forms import Concepts, Counterfactual
@@ -122,8 +123,10 @@ def _swaps(
     Args:
         asked: what is asked.
         inside: the cut model.
-        own: features of the image, ``(1, D, *grid)``. there: of the other case, ``(D, *grid)``.
-        edits: most swaps. tried: swaps asked about at each step.
+        own: features of the image, ``(1, D, *grid)``.
+        there: features of the other case, ``(D, *grid)``.
+        edits: most swaps.
+        tried: swaps asked about at each step.
     """
     grid, other = own.shape[2:], there.flatten(1)
     now = own.clone()
@@ -156,7 +159,7 @@ def _swaps(
 def _far(asked: Asked, inside: Inside, features: Tensor, *, slope: bool = False) -> tuple[Tensor, Tensor]:
     """Return how far the answers on features ``(N, D, *grid)`` are from what is wanted, and the gradient if wished."""
     found, slopes = [], []
-    for part in features.split(asked.batch_size):
+    for part in torch.split(features, asked.batch_size):
         with torch.set_grad_enabled(slope):
             leaf = part.clone().requires_grad_(slope)
             outputs = inside.outputs_behind(asked.x.expand(len(part), *asked.x.shape[1:]), leaf)

@@ -82,22 +82,28 @@ def cem_pertinent(
         return torch.where(change * away >= 0, change, 0.0)  # at 0 there is a gradient
 
     negative, found = _elastic(
-        asked, one, x, lambda change: (x + more(change)).clamp(low, high), beta, gamma, steps, rounds, _half(progress, 0)
+        asked,
+        one,
+        x,
+        lambda change: (x + more(change)).clamp(low, high),
+        beta,
+        gamma,
+        steps,
+        rounds,
+        _half(progress, 0),
     )
     keeps = _Keeps(asked)
 
     def part(change: Tensor) -> Tensor:
         return nothing + torch.where(room >= 0, change.clamp(min=0).minimum(room), change.clamp(max=0).maximum(room))
 
-    positive, kept = _elastic(
-        keeps, one, nothing, part, beta, gamma, steps, rounds, _half(progress, 1)
-    )
+    positive, kept = _elastic(keeps, one, nothing, part, beta, gamma, steps, rounds, _half(progress, 1))
     images = torch.stack([positive[0], x[0], negative[0]])
     width = float(x.std()) or 1.0
     share = float(((positive - nothing).abs() > FADES * width).any(1).double().mean())
     notes = (
-        f"First image: what of it suffices for the answer, on {absent}; last image: what must not be there as well.",
-        f"The part that suffices takes {share:.0%} of the positions." if kept else "No part of it that suffices was found.",
+        f"First image: what of it suffices for the answer, on {absent}; last: what must not be there as well.",
+        f"The part that suffices takes {share:.0%} of the positions." if kept else "No part of it suffices.",
         *drawn_notes(one),
     )
     measures = {"validity of the part that suffices": float(kept), "share of positions that suffice": share}
@@ -126,7 +132,7 @@ def cf_proto(
     cohort: Cohort,
     progress: Progress,
 ) -> Told:
-    """Search a near image that the model answers otherwise, drawn to the prototype of cases it answers so (arXiv 1907.02584).
+    """Search a near image with another answer, drawn to the prototype of cases with that answer (arXiv 1907.02584).
 
     The prototype is the mean code of the nearest cases of the cohort with the wanted answer.
 
@@ -221,8 +227,10 @@ def _elastic(
         one: the generator; what it cannot draw of the change counts against it.
         start: the image that is changed.
         make: a change to the image with it, within what is allowed.
-        beta: weight of the mean absolute change. gamma: of what cannot be drawn.
-        steps: of a round. rounds: with ten times the weight each.
+        beta: weight of the mean absolute change.
+        gamma: weight of what cannot be drawn.
+        steps: of a round.
+        rounds: with ten times the weight each.
         progress: told the steps done.
         pull: a further term of the loss.
 

@@ -45,7 +45,7 @@ def dice(
     generator: torch.Generator,
     progress: Progress,
 ) -> Told:
-    """Find several, different changes of the clinical values under which the answer would be another (arXiv 1905.07697).
+    """Find several, different changes of clinical values under which the answer would be another (arXiv 1905.07697).
 
     An image model does not read clinical values. So a forest is fitted to its answers on the cohort, from the values
     alone; what is changed are the answers of that stand-in. Its fidelity on held-out cases is tested against shuffled
@@ -108,8 +108,8 @@ def dice(
     notes = [
         f"Stand-in: a forest of {TREES} trees from {len(names)} clinical values to the model's "
         f"{'answer' if deciding else 'score'} on {len(table)} cases; an image model does not read these values.",
-        f"Wanted: the stand-in's {'chance of the explained answer' if deciding else 'score'} {'above' if up else 'below'} "
-        f"{border:.3g} instead of {here:.3g}. p: against {runs} shuffles.",
+        f"Wanted: a {'chance of the explained answer' if deciding else 'score'} of the stand-in "
+        f"{'above' if up else 'below'} {border:.3g} instead of {here:.3g}. p: against {runs} shuffles.",
     ]
     cautions = [
         "These changes go along with another answer in the cohort; they do not cause it, and no treatment follows.",
@@ -166,7 +166,8 @@ class _Stand:
         if not self.deciding:
             return torch.from_numpy(forest.predict(table.numpy())).double()
         chances = torch.from_numpy(forest.predict_proba(table.numpy())).double()
-        return chances[:, list(forest.classes_).index(True)] if True in forest.classes_ else 0 * chances[:, 0]
+        own: Tensor = chances[:, list(forest.classes_).index(True)] if True in forest.classes_ else 0 * chances[:, 0]
+        return own
 
     def answer(self, table: Tensor) -> Tensor:
         """Return chances of the explained answer, or scores, ``(N,)``."""
@@ -186,9 +187,7 @@ class _Stand:
             held[out] = self._say(self._fit(inside.nonzero()[:, 0], self.y), self.table[out])
             progress(fold + 1, FOLDS)
         found = self._quality(held, self.y)
-        chance = [
-            self._quality(held, self.y[torch.randperm(len(self.y), generator=generator)]) for _ in range(runs)
-        ]
+        chance = [self._quality(held, self.y[torch.randperm(len(self.y), generator=generator)]) for _ in range(runs)]
         return found, (sum(one >= found for one in chance) + 1) / (runs + 1)
 
     def _quality(self, held: Tensor, y: Tensor) -> float:

@@ -92,7 +92,7 @@ class Asked:
     @torch.no_grad()
     def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the score of images ``(N, C, *spatial)``, and whether each is what is wanted."""
-        found = [self.read(*self._outputs(part.clone())) for part in images.split(self.batch_size)]
+        found = [self.read(*self._outputs(part.clone())) for part in torch.split(images, self.batch_size)]
         return torch.cat([scores for scores, _ in found]), torch.cat([there for _, there in found])
 
     def read(self, outputs: Any, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,7 +159,7 @@ class Drawn:
     @torch.no_grad()
     def series(self, codes: Tensor) -> Tensor:
         """Return the same for many codes, a chunk at a time."""
-        return torch.cat([self.images(part) for part in codes.split(self.batch_size)])
+        return torch.cat([self.images(part) for part in torch.split(codes, self.batch_size)])
 
     def far(self, codes: Tensor) -> Tensor:
         """Return how much images change, as root mean square over the image's standard deviation, ``(N,)``."""
@@ -183,9 +183,7 @@ def drawn(autoencoder: Autoencoder, x: Tensor, detail: bool, batch_size: int) ->
             f"(1, Z) and {tuple(x.shape)}, all finite, are needed"
         )
     left = x - again
-    return Drawn(
-        autoencoder, x, code, left if detail else torch.zeros_like(x), float(left.square().mean()), batch_size
-    )
+    return Drawn(autoencoder, x, code, left if detail else torch.zeros_like(x), float(left.square().mean()), batch_size)
 
 
 def drawn_notes(one: Drawn) -> tuple[str, ...]:
@@ -200,7 +198,7 @@ def drawn_notes(one: Drawn) -> tuple[str, ...]:
 def undrawn(autoencoder: Autoencoder, images: Tensor, batch_size: int) -> Tensor:
     """Return the mean squared error of the generator on images ``(N, C, *spatial)``, ``(N,)``."""
     found = []
-    for part in images.split(batch_size):
+    for part in torch.split(images, batch_size):
         found.append((autoencoder.decode(autoencoder.encode(part)) - part).square().flatten(1).mean(1))
     return torch.cat(found)
 
@@ -293,7 +291,7 @@ def walked(asked: Asked, one: Drawn, direction: Tensor, reach: float) -> tuple[f
     low, high = float(places[first - 1]) if first else 0.0, float(places[first])
     for _ in range(7):
         middle = (low + high) / 2
-        reached = bool(asked.look(one.images((one.code + middle * direction)))[1][0])
+        reached = bool(asked.look(one.images(one.code + middle * direction))[1][0])
         low, high = (low, middle) if reached else (middle, high)
     return high, True
 

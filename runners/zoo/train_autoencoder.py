@@ -53,7 +53,7 @@ def _flat(grid: tuple[int, int], channels: int, code: int, local: int) -> dict[s
 
 DRAWINGS: dict[str, Drawing] = {
     "chest_xray_cnn": Drawing(_flat((80, 80), 1, 64, 24), epochs=24),
-    "brain_mri_vit": Drawing(_flat((80, 80), 1, 64, 24), epochs=12),
+    "brain_mri_vit": Drawing(_flat((64, 64), 1, 64, 24), epochs=12),
     "breast_us_unet": Drawing(_flat((64, 64), 1, 0, 16), epochs=100, noise=0.2),
     "nuclei_unet": Drawing(_flat((80, 80), 3, 0, 16), epochs=40, batch=16),
     "hippocampus_unet3d": Drawing(
@@ -79,9 +79,7 @@ def images(name: str, data: Path, parts: set[Split]) -> Iterator[Case]:
 def loss_of(given: Tensor, image: Tensor, code: Tensor, log_variance: Tensor, drawing: Drawing) -> Tensor:
     """Return squared error, differences between neighbours and distance of the codes from the standard normal."""
     error = F.mse_loss(given, image)
-    edges = [
-        F.l1_loss(given.diff(dim=axis), image.diff(dim=axis)) for axis in range(2, image.ndim)
-    ]
+    edges = [F.l1_loss(given.diff(dim=axis), image.diff(dim=axis)) for axis in range(2, image.ndim)]
     variance = log_variance.exp()
     distance = 0.5 * (code.square() + variance - log_variance - 1).sum(1).mean()
     return error + drawing.edges * torch.stack(edges).mean() + 2 * drawing.noise * distance / image[0].numel()
@@ -117,14 +115,16 @@ def train(drawing: Drawing, recipe: Recipe, cases: Sequence[Case]) -> nets.Autoe
             total += float(loss.detach())
         if epoch % max(1, drawing.epochs // 8) == 0:
             left = float(unexplained(network.eval(), kept).mean())
-            print(f"epoch {epoch} loss {total / steps:.4f} left {left:.4f} {time.monotonic() - start:.0f} s", flush=True)
+            print(
+                f"epoch {epoch} loss {total / steps:.4f} left {left:.4f} {time.monotonic() - start:.0f} s", flush=True
+            )
     return network
 
 
 @torch.no_grad()
 def unexplained(network: nets.Autoencoder, images: Tensor) -> Tensor:
     """Return the share of the variance of each image ``(B, C, *grid)`` that its reconstruction leaves, ``(B,)``."""
-    given = torch.cat([network(part) for part in images.split(16)])
+    given = torch.cat([network(part) for part in torch.split(images, 16)])
     return (given - images).square().flatten(1).mean(1) / images.flatten(1).var(1, correction=0).clamp_min(1e-6)
 
 
@@ -132,7 +132,9 @@ def load(name: str) -> nets.Autoencoder:
     """Return the autoencoder with the weights that lie beside its card, in float32."""
     network = nets.Autoencoder(**DRAWINGS[name].kwargs)
     state = load_file(CARDS / f"{name}.safetensors")
-    network.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in state.items()})
+    network.load_state_dict(
+        {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    )
     return network.eval()
 
 
