@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runners.detection import Box
     from runners.discovery import Insight, discover, unmet_by
     from runners.gate import Explanation, explain, measure, unmet
+    from runners.generators import bundled_autoencoders, load_autoencoder
     from runners.images import Image, load_image, load_mask
     from runners.load import Model, bundled, load_model
     from runners.mil import Tiled
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from runners.targets import Contrast, Expected, Region, Similarity
 
 _HOME = {
+    "generators": ("bundled_autoencoders", "load_autoencoder"),
     "gate": ("Explanation", "explain", "measure", "unmet"),
     "images": ("Image", "load_image", "load_mask"),
     "load": ("Model", "bundled", "load_model"),
@@ -93,11 +95,13 @@ __all__ = [
     "Tiled",
     "Wired",
     "bundled",
+    "bundled_autoencoders",
     "discover",
     "discoverable",
     "explain",
     "explainers",
     "insights",
+    "load_autoencoder",
     "load_image",
     "load_mask",
     "load_model",

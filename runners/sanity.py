@@ -24,7 +24,7 @@ from skimage.filters import sobel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from runners.asking import ask, correlation
+from runners.asking import ask, correlation, placements
 from runners.baselines import blurred, filling, smoothed
 from runners.case import Result, Subject, answers, explained, scored
 from runners.checks import background

@@ -7,8 +7,9 @@ import torch
 from drawn_world import Painter, Reader, case, cohort, concepts
 from torch import nn
 
-from runners import Owned, discover
+from runners import Cohort, Owned, discover
 from runners.beyond.drawing import NONE, judged
+from taxonomy.errors import TargetError
 
 BY_GENERATOR = (
     "cav_counterfactual",
@@ -101,6 +102,15 @@ def test_the_notes_name_what_counts():
     other = found("cav_counterfactual", concept="stripes")
     assert other.form.measures["cf_validity"] == 0
     assert found("interfacegan").form.measures["balanced accuracy of the border on held-out cases"] > 0.9
+
+
+def test_the_border_may_be_that_of_the_known_labels():
+    told = found("interfacegan", label=True)
+    assert any("the known label spot" in note for note in told.notes)
+    assert told.form.measures["cf_validity"] == 1
+    with pytest.raises(TargetError, match="no labels"):
+        bare = Owned(autoencoder=Painter(), cohort=Cohort(cohort().x))
+        discover(Reader(), case(), "interfacegan", owned=bare, label=True)
 
 
 def test_measures_are_their_closed_forms():

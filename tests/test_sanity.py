@@ -16,6 +16,7 @@ from test_report import Page
 from torch import Tensor, nn
 
 from runners import Image, load_model, sanity
+from runners.asking import PLACEMENTS, placements
 from runners.case import Result, Subject, subject
 from runners.gate import explain
 from runners.load import Model, ModelCard

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import streamlit as st
+from torch import Tensor
 
 from runners.bring import read_cohort, read_concepts, read_features
 from runners.case import to_input
@@ -70,7 +71,7 @@ def _generator(pair: Pair) -> Autoencoder | None:
         card = next(card for card in bundled_autoencoders() if card.id == own)
         told = "; ".join(f"{one.metric}: {one.value:.0%} on {one.n} {one.data}" for one in card.measured)
         right.caption(f"{plain(card.name)}. {plain(card.intended_use or '')} {plain(told)}.")
-        return load_autoencoder(own, pair.x)
+        return _bundled(own, tuple(pair.x.shape), pair.x)
     file: Any = right.file_uploader(
         "A TorchScript file with the methods encode and decode",
         type=["pt", "pth", "ts"],
@@ -83,6 +84,11 @@ def _generator(pair: Pair) -> Autoencoder | None:
         target = Path(place) / "generator.pt"
         target.write_bytes(file.getvalue())
         return load_autoencoder(target, pair.x)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _bundled(name: str, shape: tuple[int, ...], _like: Tensor) -> Autoencoder:  # noqa: ARG001
+    return load_autoencoder(name, _like)
 
 
 def _folder(pair: Pair, label: str, says: str, read: Callable[[Path, Model], Any]) -> Any:
