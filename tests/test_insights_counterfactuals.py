@@ -108,8 +108,8 @@ def test_the_border_may_be_that_of_the_known_labels():
     told = found("interfacegan", label=True)
     assert any("the known label spot" in note for note in told.notes)
     assert told.form.measures["cf_validity"] == 1
+    bare = Owned(autoencoder=Painter(), cohort=Cohort(cohort().x))
     with pytest.raises(TargetError, match="no labels"):
-        bare = Owned(autoencoder=Painter(), cohort=Cohort(cohort().x))
         discover(Reader(), case(), "interfacegan", owned=bare, label=True)
 
 

@@ -394,7 +394,7 @@ def cav_counterfactual(
     cohort: Cohort | None,
     progress: Progress,
 ) -> Told:
-    """Move the code of a generator along the direction of a concept and draw what comes.
+    """Move the code of a generator along the direction of a concept and draw what comes (arXiv 2506.04058).
 
     The direction is the difference between the mean code of the concept's examples and that of other images: the
     cohort, or the other concepts' examples where there is none.
