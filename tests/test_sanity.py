@@ -27,7 +27,6 @@ from runners.sanity import (
     absorbing,
     examine,
     markers,
-    placements,
     read_labelled,
     top_region,
 )
@@ -274,7 +273,7 @@ def test_random_places_have_the_shape_and_hide_as_much_of_the_body() -> None:
     body = torch.zeros(32, 32, dtype=torch.bool)
     body[:, 4:28] = True
     found, notes = placements(inside, body, seeded(0))
-    assert found.shape == (sanity.PLACEMENTS, 32, 32)
+    assert found.shape == (PLACEMENTS, 32, 32)
     assert not notes
     assert all(int(one.sum()) == 40 for one in found)
     assert all(int((one & body).sum()) >= 36 for one in found)

@@ -7,12 +7,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from runners.asking import at_least, placements
+from runners.asking import at_least
 from runners.baselines import Fill, filling
 from runners.beyond.drawing import NONE, Asked, ask_for, judged
 from runners.checks import background
 from runners.forms import Counterfactual
 from runners.models import Wired
+from runners.regions import placements
 from runners.registry import Progress, Score, Told, insight
 from runners.superpixels import superpixels
 
