@@ -72,9 +72,17 @@ def test_the_same_seed_gives_the_same_and_a_small_cohort_is_refused():
     few = Owned(cohort=world(count=10), features=dict.fromkeys(NAMES, 1.0))
     with pytest.raises(TargetError, match="needs at least 20"):
         discover(Reader(), x, "dice", owned=few)
-    bare = Owned(cohort=Cohort(world().x), features=dict.fromkeys(NAMES, 1.0))
-    with pytest.raises(TargetError, match="no clinical values"):
-        discover(Reader(), x, "dice", owned=bare)
+    unknown = Owned(cohort=world(), features=dict.fromkeys(NAMES, float("nan")))
+    with pytest.raises(TargetError, match="is unknown"):
+        discover(Reader(), x, "dice", owned=unknown)
+
+
+def test_without_clinical_values_measures_of_the_image_change():
+    x = Painter().decode(codes(1, 5, spot=True))
+    told = discover(Reader(), x, "dice", owned=Owned(cohort=Cohort(world().x)), candidates=400, runs=20)
+    assert "brightness" in told.form.names
+    assert any("radiomic measures" in note for note in told.notes)
+    assert told.form.measures["fidelity of the stand-in (balanced accuracy on held-out cases)"] > 0.7
 
 
 def test_a_regression_moves_across_the_median():

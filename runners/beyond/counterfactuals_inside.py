@@ -30,7 +30,7 @@ def counterfactual_visual(
     score: Score,
     *,
     layer: str | None = None,
-    edits: int = 12,
+    edits: int = 20,
     distractors: int = 3,
     tried: int = 16,
     batch_size: int = 16,

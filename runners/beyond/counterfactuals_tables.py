@@ -1,4 +1,4 @@
-"""Diverse changes of clinical values that go along with another answer: of a stand-in fitted to the model's answers."""
+"""Diverse changes of clinical or radiomic values that go along with another answer of a stand-in for the model."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from runners.asking import at_least
 from runners.beyond.inside import asked as asked_anywhere
 from runners.beyond.inside import enough, seed_of
+from runners.beyond.radiomic import measured_alike
 from runners.forms import Changes
 from runners.models import Wired
 from runners.owned import Cohort
@@ -42,13 +43,15 @@ def dice(
     profile: Wired,
     cohort: Cohort,
     features: Mapping[str, float],
+    mask: Tensor | None,
     generator: torch.Generator,
     progress: Progress,
 ) -> Told:
-    """Find several, different changes of clinical values under which the answer would be another (arXiv 1905.07697).
+    """Find several, different changes of table values under which the answer would be another (arXiv 1905.07697).
 
-    An image model does not read clinical values. So a forest is fitted to its answers on the cohort, from the values
-    alone; what is changed are the answers of that stand-in. Its fidelity on held-out cases is tested against shuffled
+    The values are clinical ones, or radiomic measures where none are given. An image model does not read either. So a
+    forest is fitted to its answers on the cohort, from the values alone; what is changed are the answers of that
+    stand-in. Its fidelity on held-out cases is tested against shuffled
     answers. Candidates take values that the cohort has; from those that reach the other answer, near ones are chosen
     that differ from each other (log-determinant of their similarities), and values that need not change go back.
 
@@ -64,8 +67,9 @@ def dice(
         runs: Shuffles of the test of the stand-in.
         batch_size: Images per model call.
         profile: What is known of the model.
-        cohort: Images with clinical values.
-        features: Clinical values of this case.
+        cohort: Images, with clinical values where there are some.
+        features: Clinical values of this case; without them radiomic measures are changed.
+        mask: Region of interest to measure in, bool ``(*spatial)``, where the cohort has them too.
         generator: Draws.
         progress: Told what is done.
 
@@ -73,21 +77,16 @@ def dice(
         The ways, with the chance that the stand-in gives to the explained answer (for a regression: its score).
     """
     at_least(1, ways=ways, most=most, candidates=candidates, runs=runs)
-    if cohort.features is None:
-        raise TargetError("the cohort has no clinical values; give them as columns of cohort.csv")
-    names = cohort.feature_names
-    before = torch.tensor([features[name] for name in names], dtype=torch.float64)
-    if before.isnan().any():
-        raise TargetError("a clinical value of this case is unknown; give all that the cohort has")
+    before, every, names, source = _values(x, cohort, features, mask)
     stay = [one.strip() for one in fixed.split(",") if one.strip()]
     if unknown := [one for one in stay if one not in names]:
         raise TargetError(f"fixed names {', '.join(unknown)}; the cohort has {', '.join(names)}")
     free = [at for at, name in enumerate(names) if name not in stay]
-    known = ~cohort.features.isnan().any(1)
-    enough(Cohort(cohort.x[known]) if known.any() else cohort, LEAST, "dice")
+    known = ~every.isnan().any(1)
+    enough(Cohort(cohort.x[known]), LEAST, "dice")
     anywhere = asked_anywhere(model, x, score, profile, batch_size)
     scores, own, _ = anywhere.look(cohort.x[known], progress)
-    table = cohort.features[known].double()
+    table = every[known]
     deciding = profile.task == "classification"
     y = own.double() if deciding else scores.double()
     if deciding and min(int(own.sum()), int((~own).sum())) < FOLDS:
@@ -106,8 +105,9 @@ def dice(
     there = (answers > border) if up else (answers < border)
     scale = _scale(table)
     notes = [
-        f"Stand-in: a forest of {TREES} trees from {len(names)} clinical values to the model's "
+        f"Stand-in: a forest of {TREES} trees from {len(names)} values to the model's "
         f"{'answer' if deciding else 'score'} on {len(table)} cases; an image model does not read these values.",
+        source,
         f"Wanted: a {'chance of the explained answer' if deciding else 'score'} of the stand-in "
         f"{'above' if up else 'below'} {border:.3g} instead of {here:.3g}. p: against {runs} shuffles.",
     ]
@@ -118,7 +118,7 @@ def dice(
     if p > 0.05:
         cautions.insert(
             0,
-            f"The clinical values do not tell what the model answers ({what} {fidelity:.2f} on held-out cases, p "
+            f"These values do not tell what the model answers ({what} {fidelity:.2f} on held-out cases, p "
             f"{p:.2f}): these changes say nothing about it.",
         )
     measures = {f"fidelity of the stand-in ({what} on held-out cases)": fidelity, "p of the fidelity": p}
@@ -146,6 +146,26 @@ def dice(
         "mean distance between the ways": float(apart.sum()) / pairs,
     } | measures
     return Told(Changes(names, before, after, final, measures), tuple(notes), tuple(cautions))
+
+
+def _values(
+    x: Tensor, cohort: Cohort, features: Mapping[str, float], mask: Tensor | None
+) -> tuple[Tensor, Tensor, tuple[str, ...], str]:
+    """Return values of the case ``(V,)`` and of the cohort ``(N, V)``, their names, and where they come from."""
+    if features and cohort.features is not None:
+        names = cohort.feature_names
+        before = torch.tensor([features[name] for name in names], dtype=torch.float64)
+        if before.isnan().any():
+            raise TargetError("a clinical value of this case is unknown; give all that the cohort has")
+        return before, cohort.features.double(), names, "Values: the clinical ones that were given."
+    enough(cohort, LEAST, "dice")
+    every, before, names, where = measured_alike(x, cohort, mask)
+    return (
+        before,
+        every,
+        names,
+        f"Values: radiomic measures, as the case, the cohort or both have no clinical ones. {where}",
+    )
 
 
 class _Stand:

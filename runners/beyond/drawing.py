@@ -220,14 +220,16 @@ def judged(
         "cf_sparsity": float((gap.amax(0) <= CHANGED * width).double().mean()),
     }
     if one is not None:
-        error = float(undrawn(one.autoencoder, after[None], 1)[0])
-        usual = one.error
-        name = "implausibility (error of the generator, relative to the image's)"
-        if cohort is not None:
-            usual = float(undrawn(one.autoencoder, cohort.x, one.batch_size).median())
-            name = "implausibility (error of the generator, relative to the cohort's)"
-        found[name] = min(error / max(usual, 1e-12), 1e6)
+        whose = "image" if cohort is None else "cohort"
+        name = f"implausibility (error of the generator, relative to the {whose}'s)"
+        found[name] = implausible(after[None], one, cohort)
     return found
+
+
+def implausible(image: Tensor, one: Drawn, cohort: Cohort | None) -> float:
+    """Return the error of the generator on an image ``(1, C, *spatial)``, over the cohort's median, or the image's."""
+    usual = one.error if cohort is None else float(undrawn(one.autoencoder, cohort.x, one.batch_size).median())
+    return min(float(undrawn(one.autoencoder, image, 1)[0]) / max(usual, 1e-12), 1e6)
 
 
 def told(
@@ -251,7 +253,7 @@ def told(
     if one is not None and not one.detail.any() and bool(there[start]):
         said.append("The model answers the reconstruction itself otherwise than the image: the generator loses signs.")
     odd = [value for name, value in measures.items() if name.startswith("implausibility")]
-    if odd and odd[0] > ODD:
+    if one is not None and odd[0] > ODD * max(1.0, implausible(asked.x, one, cohort)):
         said.append(
             f"The generator draws this image {odd[0]:.1f} times worse than usual: it may be no image of this kind."
         )
