@@ -33,7 +33,7 @@ def test_what_suffices_is_the_planted_sign(dims):
     assert form.measures["validity of the part that suffices"] == 1
     first, x = form.images[0, 0], form.original[0]
     there = (first - x.amin()).abs() > 1e-6
-    assert float((there & sign(dims)).sum() / there.sum()) > 0.9
+    assert float((there & sign(dims)).sum() / there.sum()) > 0.85  # a ninth of the image
     assert form.scores[0] > 0
     assert (first <= x + 1e-5).all()  # nothing is there that the image does not have
     assert torch.equal(form.images[1], form.original)

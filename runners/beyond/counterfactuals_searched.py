@@ -12,13 +12,13 @@ from runners.asking import at_least
 from runners.baselines import baseline as make_baseline
 from runners.beyond.counterfactuals_drawn import codes_of
 from runners.beyond.drawing import Asked, Drawn, ask_for, drawn, drawn_notes, told
-from runners.models import Wired
+from runners.models import Wired, upsample
 from runners.owned import Autoencoder, Cohort
 from runners.registry import Progress, Score, Told, insight
 from taxonomy.errors import TargetError
 
-FADES: Final = 0.02
-"""Changes below this share of the image's standard deviation are taken back."""
+THERE: Final = 0.02
+"""Standard deviations of the image from which on something is there."""
 
 
 @insight("cem_pertinent")
@@ -28,6 +28,7 @@ def cem_pertinent(
     score: Score,
     *,
     absent: str = "black",
+    cells: int = 20,
     beta: float = 0.1,
     gamma: float = 10.0,
     steps: int = 60,
@@ -51,6 +52,7 @@ def cem_pertinent(
         x: Image ``(1, C, *spatial)``, 2D or 3D.
         score: One number per output row.
         absent: What "nothing" is: black (additions are bright), white, mean, organ, blur or zero.
+        cells: Cells per axis that are added or kept together; single pixels would make an adversarial pattern.
         beta: Weight of the mean absolute change.
         gamma: Weight of what the generator cannot draw of the change.
         steps: Steps of each round.
@@ -73,34 +75,24 @@ def cem_pertinent(
     )
     one = drawn(autoencoder, x, True, batch_size)
     nothing = make_baseline(x, absent, generator)
-    room = x - nothing
-    away = torch.where(room >= 0, 1.0, -1.0)
+    room, width = x - nothing, float(x.std()) or 1.0
+    away = torch.where(room >= 0, width, -width)
     seen = x if cohort is None else torch.cat([x, cohort.x.to(x)])
     low, high = seen.amin(), seen.amax()
+    grid = [min(cells, side) for side in x.shape[2:]]
 
-    def more(change: Tensor) -> Tensor:
-        return torch.where(change * away >= 0, change, 0.0)  # at 0 there is a gradient
+    def more(amount: Tensor) -> Tensor:
+        return (x + upsample(amount, tuple(x.shape[2:])) * away).clamp(low, high)
 
-    negative, found = _elastic(
-        asked,
-        one,
-        x,
-        lambda change: (x + more(change)).clamp(low, high),
-        beta,
-        gamma,
-        steps,
-        rounds,
-        _half(progress, 0),
-    )
-    keeps = _Keeps(asked)
+    def part(amount: Tensor) -> Tensor:
+        return nothing + upsample(amount, tuple(x.shape[2:])) * room
 
-    def part(change: Tensor) -> Tensor:
-        return nothing + torch.where(room >= 0, change.clamp(min=0).minimum(room), change.clamp(max=0).maximum(room))
-
-    positive, kept = _elastic(keeps, one, nothing, part, beta, gamma, steps, rounds, _half(progress, 1))
+    none = x.new_zeros(1, *grid)
+    weights = (beta, gamma, steps, rounds)
+    negative, _ = _elastic(asked, one, x, more, none, (0.0, torch.inf), weights, _half(progress, 0))
+    positive, kept = _elastic(_Keeps(asked), one, nothing, part, none + 1, (0.0, 1.0), weights, _half(progress, 1))
     images = torch.stack([positive[0], x[0], negative[0]])
-    width = float(x.std()) or 1.0
-    share = float(((positive - nothing).abs() > FADES * width).any(1).double().mean())
+    share = float(((positive - nothing).abs() > THERE * width).any(1).double().mean())
     notes = (
         f"First image: what of it suffices for the answer, on {absent}; last: what must not be there as well.",
         f"The part that suffices takes {share:.0%} of the positions." if kept else "No part of it suffices.",
@@ -175,7 +167,18 @@ def cf_proto(
     def pull(image: Tensor) -> Tensor:
         return theta * (autoencoder.encode(image) - proto).square().sum() / away
 
-    made, _ = _elastic(asked, one, x, lambda change: x + change, beta, gamma, steps, rounds, progress, pull)
+    width = float(x.std()) or 1.0
+    made, _ = _elastic(
+        asked,
+        one,
+        x,
+        lambda change: x + change * width,
+        torch.zeros_like(x),
+        (-torch.inf, torch.inf),
+        (beta, gamma, steps, rounds),
+        progress,
+        pull,
+    )
     places = torch.linspace(0, 1, frames, device=x.device).view(-1, *[1] * (x.ndim - 1))
     images = torch.lerp(x, made, places)
     with torch.no_grad():
@@ -213,40 +216,40 @@ def _elastic(
     one: Drawn,
     start: Tensor,
     make: Callable[[Tensor], Tensor],
-    beta: float,
-    gamma: float,
-    steps: int,
-    rounds: int,
+    first: Tensor,
+    within: tuple[float, float],
+    weights: tuple[float, float, int, int],
     progress: Progress,
     pull: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, bool]:
-    """Search a small, sparse change ``(1, C, *spatial)`` of an image that is what is wanted.
+    """Search a small, sparse change of an image that is what is wanted.
 
     Args:
         asked: what is wanted.
         one: the generator; what it cannot draw of the change counts against it.
-        start: the image that is changed.
-        make: a change to the image with it, within what is allowed.
-        beta: weight of the mean absolute change.
-        gamma: weight of what cannot be drawn.
-        steps: of a round.
-        rounds: with ten times the weight each.
+        start: the image that is changed; no change leaves it as it is.
+        make: a change, of any shape, to the image with it.
+        first: the change to begin with.
+        within: lowest and highest value of a change.
+        weights: beta, of the mean absolute change; gamma, of what cannot be drawn; steps of a round; rounds.
         progress: told the steps done.
         pull: a further term of the loss.
 
     Returns:
         The image, and whether it is what is wanted; else the one that comes nearest.
     """
+    beta, gamma, steps, rounds = weights
     width = float(one.x.std()) or 1.0
     with torch.no_grad():
-        first = max(float(asked.towards(start)[0].abs()), float(asked.towards(one.x)[0].abs()), 1e-6)
+        scale = max(float(asked.towards(start)[0].abs()), float(asked.towards(one.x)[0].abs()), 1e-6)
         undrawn = start - one.autoencoder.decode(one.autoencoder.encode(start))
     best: tuple[float, Tensor] | None = None
     nearest = (float("inf"), start)
-    weight = 0.1 / first
+    weight = 0.1 / scale
     for turn in range(rounds):
-        change = (one.x - start).clone().requires_grad_()  # all of the image, to be taken away; none of it, to be added
-        adam = torch.optim.Adam([change], 0.05 * width)
+        held = False
+        change = first.clone().requires_grad_()
+        adam = torch.optim.Adam([change], 0.05)
         for step in range(steps):
             with torch.enable_grad():
                 image = make(change)
@@ -257,36 +260,35 @@ def _elastic(
                 size = beta * moved.abs().mean() + moved.square().mean() + gamma * left
                 if pull is not None:
                     size = size + pull(image)
-                (change.grad,) = torch.autograd.grad(weight * gap.relu() + size, change, allow_unused=True)
+                (change.grad,) = torch.autograd.grad(weight * gap.relu() + size, change)
             far, cost = float(gap.detach()), float(size.detach())
             if far <= 0 and bool(asked.look(image.detach())[1][0]):
+                held |= 2 * step >= steps  # not only where the search began
                 if best is None or cost < best[0]:
-                    best = (cost, image.detach().clone())
+                    best = (cost, change.detach().clone())
             elif far < nearest[0]:
                 nearest = (far, image.detach().clone())
             adam.step()
+            with torch.no_grad():
+                change.clamp_(*within)
             progress(turn * steps + step + 1, rounds * steps)
-        if best is not None:
+        if held:
             break
         weight *= 10
     progress(rounds * steps, rounds * steps)
     if best is None:
         return nearest[1], False
-    return _faded(asked, start, best[1], FADES * width), True
+    return _faded(asked, make, best[1]), True
 
 
-def _faded(asked: Asked | _Keeps, start: Tensor, image: Tensor, least: float) -> Tensor:
-    """Take back the smallest changes, as many as the answer allows: halves of what is left, six times."""
-    change = image - start
-    size = change.abs().amax(1, keepdim=True)
-    kept = torch.where(size > least, image, start)
-    kept = kept if bool(asked.look(kept)[1][0]) else image
-    low, high = 0.0, float(size.max())
+def _faded(asked: Asked | _Keeps, make: Callable[[Tensor], Tensor], change: Tensor) -> Tensor:
+    """Take back the smallest changes, as many as the answer allows; halves of the range are tried."""
+    kept, low, high = make(change).detach(), 0.0, float(change.abs().max())
     for _ in range(6):
         middle = (low + high) / 2
-        tried = torch.where(size > middle, image, start)
-        if bool(asked.look(tried)[1][0]):
-            low, kept = middle, tried
+        image = make(torch.where(change.abs() > middle, change, 0.0)).detach()
+        if bool(asked.look(image)[1][0]):
+            low, kept = middle, image
         else:
             high = middle
     return kept

@@ -122,11 +122,11 @@ def dice(
             f"{p:.2f}): these changes say nothing about it.",
         )
     measures = {f"fidelity of the stand-in ({what} on held-out cases)": fidelity, "p of the fidelity": p}
-    own_answer = bool(anywhere.look(x)[1][0]) if deciding else True
-    if deciding and own_answer == up:
-        cautions.insert(0, "The stand-in answers this very case otherwise than the model.")
-    if not there.any():
-        cautions.insert(0, "No counterfactual was found: no candidate reaches the other answer.")
+    why = "" if there.any() else "no candidate reaches the other answer."
+    if deciding and bool(anywhere.look(x)[1][0]) == up:
+        why = "the stand-in answers this very case otherwise than the model, so its changes would not be those wanted."
+    if why:
+        cautions.insert(0, f"No counterfactual was found: {why}")
         form = Changes(names, before, before[None], torch.tensor([here]), {"cf_validity": 0.0} | measures)
         return Told(form, tuple(notes), tuple(cautions))
     chosen = _diverse(drawn[there], before, scale, ways, diversity)
