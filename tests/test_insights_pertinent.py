@@ -63,6 +63,8 @@ def test_where_nothing_decides_nothing_is_found():
     told = found("cem_pertinent", Blind())
     assert told.form.measures["cf_validity"] == 0
     assert NONE in told.cautions
+    assert any("an image of nothing (black) the same" in one for one in told.cautions)
+    assert not any("an image of nothing" in one for one in found("cem_pertinent").cautions)
     with pytest.raises(TargetError, match="no case for a prototype"):
         found("cf_proto", Blind())
     same = Owned(autoencoder=Painter(), cohort=Cohort(case()))

@@ -95,12 +95,14 @@ def cem_pertinent(
     share = float(((positive - nothing).abs() > THERE * width).any(1).double().mean())
     notes = (
         f"First image: what of it suffices for the answer, on {absent}; last: what must not be there as well.",
-        f"The part that suffices takes {share:.0%} of the positions." if kept else "No part of it suffices.",
+        f"The part that suffices takes {share:.1%} of the positions." if kept else "No part of it suffices.",
         *drawn_notes(one),
     )
     measures = {"validity of the part that suffices": float(kept), "share of positions that suffice": share}
-    caution = "A part on an empty image is no image of this kind: the model may answer it for other reasons."
-    return told(asked, images, 1, 2, one, cohort, notes, (caution,), measures)
+    cautions = ["A part on an empty image is no image of this kind: the model may answer it for other reasons."]
+    if bool(_Keeps(asked).look(nothing)[1][0]):
+        cautions.insert(0, f"The model answers an image of nothing ({absent}) the same: choose another kind (absent).")
+    return told(asked, images, 1, 2, one, cohort, notes, cautions, measures)
 
 
 @insight("cf_proto")
