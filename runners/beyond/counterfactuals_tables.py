@@ -242,7 +242,8 @@ def _candidates(
         for at in torch.randperm(len(free), generator=generator)[: int(many[row])].tolist():
             other = int(torch.randint(len(table), (1,), generator=generator))
             found[row, free[at]] = table[other, free[at]]
-    return torch.unique(found, dim=0)
+    every: Tensor = torch.unique(found, dim=0)
+    return every
 
 
 def _diverse(found: Tensor, before: Tensor, scale: Tensor, ways: int, weight: float) -> Tensor:
