@@ -13,6 +13,8 @@ from runners.registry import seeded
 from runners.zoo import train, train_autoencoder
 from taxonomy.errors import ModelError
 
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+
 CARDS = {card.id: card for card in bundled_autoencoders()}
 MODELS = {card.id: card for card in bundled()}
 LIKE = torch.randn(1, 1, 12, 10, generator=seeded(0))

@@ -284,7 +284,7 @@ def walked(asked: Asked, one: Drawn, direction: Tensor, reach: float) -> tuple[f
     for share in (1.5, 1.25, 1.125):
         if float(one.far(one.code + share * length * direction)) <= reach:
             length *= share
-    places = torch.linspace(0, length, STEPS + 1, device=one.code.device)[1:]
+    places = length * torch.linspace(0, 1, STEPS + 1, device=one.code.device)[1:].square()  # closer where it begins
     scores, there = asked.look(one.series(one.code + places[:, None] * direction))
     if not there.any():
         best = int((scores * asked.sign).argmax())
