@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from runners.case import Answered, Case, Result, Subject
     from runners.images import Image
     from runners.load import Model
-    from runners.owned import Owned, Reason
+    from runners.owned import Autoencoder, Owned, Reason
     from runners.sanity import Finding, Sanity
     from runners.targets import Target
     from trial import Attempt, Trial, Tuning
@@ -1423,6 +1423,16 @@ def explain(
             "[first, last, first, last] in pixels of each axis, or [mask file]."
         ),
     ] = None,
+    autoencoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Generator of such images: id of a bundled one (default for its model), TorchScript file with encode "
+            "and decode, folder with encoder.* and decoder.*, FILE.py:FUNCTION, or weights."
+        ),
+    ] = None,
+    autoencoder_factory: Annotated[
+        str | None, typer.Option(help="For weights of a generator: FILE.py:FUNCTION that builds it.")
+    ] = None,
     random_check: Annotated[
         bool, typer.Option("--random-check", help="Compare each map with that of the model under random weights.")
     ] = False,
@@ -1476,6 +1486,7 @@ def explain(
     inside = region if in_mask or part in ("false_positive", "missed") else None
     what = _likeness(like, loaded) if like else _read_what(target, part, at, inside, case, loaded, x)
     owned = _brought(loaded, cohort, concepts, feature or [], region)
+    owned = replace(owned, autoencoder=_drawer(loaded, x, autoencoder, autoencoder_factory))
     if towers is not None:
         owned = replace(owned, language=language_for(towers, prompt or (), loaded))
     if rationale is not None:
@@ -1836,6 +1847,14 @@ def _brought(
             with _bar(f"reading the {name}") as progress:
                 read[name] = reader(folder, model, progress=progress)
     return Owned(**read)
+
+
+def _drawer(model: Model, x: Tensor, source: str | None, factory: str | None) -> Autoencoder | None:
+    """Read the generator that the user names, or take the one that is bundled for the model."""
+    from runners.generators import autoencoder_of, load_autoencoder
+
+    name = source or autoencoder_of(model)
+    return None if name is None else load_autoencoder(name, x, factory=factory)
 
 
 @contextmanager

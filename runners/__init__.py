@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runners.detection import Box
     from runners.discovery import Insight, check_rationale, discover, unmet_by
     from runners.gate import Explanation, explain, measure, unmet
+    from runners.generators import bundled_autoencoders, load_autoencoder
     from runners.images import Image, load_image, load_mask
     from runners.load import Model, bundled, load_model, load_towers
     from runners.mil import Tiled
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from runners.targets import Contrast, Expected, Region, Similarity
 
 _HOME = {
+    "generators": ("bundled_autoencoders", "load_autoencoder"),
     "gate": ("Explanation", "explain", "measure", "unmet"),
     "images": ("Image", "load_image", "load_mask"),
     "load": ("Model", "bundled", "load_model", "load_towers"),
@@ -45,20 +47,24 @@ _REGISTERING = (
     "beyond.anchored",
     "beyond.concepts_found",
     "beyond.concepts_labelled",
-    "beyond.modality",
+    "beyond.counterfactuals_drawn",
+    "beyond.counterfactuals_filled",
+    "beyond.counterfactuals_inside",
+    "beyond.counterfactuals_searched",
+    "beyond.counterfactuals_tables",
+    "beyond.distilled",
     "beyond.influence",
+    "beyond.modality",
     "beyond.neighbours",
+    "beyond.probing",
+    "beyond.projections",
     "beyond.prototypes",
     "beyond.radiomic",
     "beyond.sentences",
-    "beyond.worded",
-    "beyond.distilled",
-    "beyond.probing",
-    "beyond.projections",
-    "beyond.radiomic",
     "beyond.sparse",
     "beyond.strategies",
     "beyond.visualised",
+    "beyond.worded",
     "cams",
     "coalitions",
     "detectors",
@@ -104,11 +110,13 @@ __all__ = [
     "Wired",
     "bundled",
     "check_rationale",
+    "bundled_autoencoders",
     "discover",
     "discoverable",
     "explain",
     "explainers",
     "insights",
+    "load_autoencoder",
     "load_image",
     "load_mask",
     "load_model",

@@ -116,6 +116,8 @@ def discover(
             "generator": seeded(seed),
             "progress": progress or no_progress,
             "members": tuple(unwrap(member) for member in members),
+            "others": resolved.others,
+            "decision": resolved.decision,
             **{name: getattr(owned, name) for name, _ in ASKED.values()},
         }
         given = {name: extra[name] for name in injected(function)}

@@ -614,7 +614,7 @@ def _state(tensors: dict[str, Tensor], called: str, factory: str | None, kwargs:
             f"{called} holds weights only; name the Python function that builds its network, "
             'as factory="path/to/file.py:function" or "package.module:function".'
         )
-    network = _build(factory, kwargs)
+    network = build_network(factory, kwargs)
     notes = _fill(network, tensors, called)
     return _Loaded(network, notes=notes)
 
@@ -655,7 +655,12 @@ def _fill(network: nn.Module, tensors: dict[str, Tensor], called: str) -> list[s
     return notes
 
 
-def _build(factory: str, kwargs: Mapping[str, Any]) -> nn.Module:
+def build_network(factory: str, kwargs: Mapping[str, Any]) -> nn.Module:
+    """Call the Python function that builds a network: ``path/to/file.py:function`` or ``package.module:function``.
+
+    Raises:
+        ModelError: there is no such function, it fails or gives something else.
+    """
     where, _, name = factory.rpartition(":")
     if not where or not name.isidentifier():
         raise ModelError(f'A factory is "path/to/file.py:function" or "package.module:function", not {factory!r}.')
@@ -695,7 +700,7 @@ def _zoo(card: ModelCard) -> _Loaded:
     sha256 = hashlib.sha256(data).hexdigest()
     if card.sha256 not in (None, sha256):
         raise ModelError(f"The weights {path.name} are not those of the model card (their sha256 differs).")
-    network = _build(f"runners.zoo.{card.factory}", card.kwargs)
+    network = build_network(f"runners.zoo.{card.factory}", card.kwargs)
     # committed weights may be stored in half precision to be small
     tensors = {
         key: value.float() if value.is_floating_point() else value for key, value in _plain(data, path.name).items()

@@ -62,8 +62,8 @@ def text(app: AppTest) -> str:
     return "\n".join(part.value for part in parts).replace("\\", "")
 
 
-def by_key(app: AppTest, start: str) -> Any:
-    return next(one for one in app.button if str(one.key).startswith(start))
+def by_key(app: AppTest, start: str, kind: str = "button") -> Any:
+    return next(one for one in getattr(app, kind) if str(one.key).startswith(start))
 
 
 def chips(app: AppTest) -> list[str]:
@@ -393,6 +393,18 @@ def test_run_explains_measures_stores_and_survives_a_reload() -> None:
         assert page.dataframe[0].value.shape == (2, 1)
         assert "Explained: **label" in text(page)
         assert not page.error
+
+
+def test_run_draws_counterfactuals_with_the_bundled_generator_and_without_one_does_not() -> None:
+    app = set_up()
+    choice = by_key(app, "generator-", "selectbox")
+    assert choice.options == ["the bundled one", "none", "my own"]
+    assert "latent_shift" in app.multiselect[0].options or "Latent shift (Gifsplanation)" in app.multiselect[0].options
+    page = pressed(chosen(app, "latent_shift"))
+    assert "Latent shift" in " ".join(link.label for link in page.get("page_link"))
+    assert by_label(page.slider, "Frame").value == 10
+    without = fine(by_key(set_up(), "generator-", "selectbox").set_value("none").run())
+    assert not any("Latent shift" in one for one in without.multiselect[0].options)
 
 
 def test_run_shows_other_colours_and_opacity_without_running_again() -> None:

@@ -438,6 +438,23 @@ def test_a_samples_own_mask_is_measured_against() -> None:
     assert record["image"]["source"] == "nuclei_phantom"
 
 
+def test_counterfactuals_are_drawn_by_the_bundled_generator_or_ones_own(tmp_path: Path) -> None:
+    made = tmp_path / "mine.py"
+    made.write_text(
+        "import torch\n\nclass Mine(torch.nn.Module):\n"
+        "    def encode(self, x):\n        return torch.nn.functional.avg_pool2d(x, 8)\n"
+        "    def decode(self, z):\n        return torch.nn.functional.interpolate(z, scale_factor=8.0)\n"
+    )
+    given = ("explain", "breast_phantom", "--model", "breast_us_unet", "--method", "latent_shift", "--json")
+    notes = []
+    for more in ((), ("--autoencoder", f"{made}:Mine")):
+        result = json.loads(run(*given, *more)[0])["results"][0]
+        assert result["form"] == "counterfactual"
+        notes.append(" ".join(result["notes"]))
+    assert "draws 64×64" in notes[0]
+    assert "draws 64×64" not in notes[1]
+
+
 def test_targets_by_name_number_and_mask(folder: Path) -> None:
     def target(*more: object) -> str:
         return str(
@@ -482,6 +499,7 @@ def test_one_failing_method_does_not_stop_the_others(folder: Path) -> None:
         (["explain", "chest_radiograph", "--model", "chest_xray_cnn", "--task", "diagnosis"], "classification"),
         (["explain", "chest_radiograph", "--model", "chest_xray_cnn", "--target", "fracture"], "pneumonia"),
         (["explain", "chest_radiograph", "--model", "chest_xray_cnn", "--in-mask"], "give it with --mask"),
+        (["explain", "chest_radiograph", "--model", "chest_xray_cnn", "--autoencoder", "vae"], "bundled are"),
     ],
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, list) else None,
 )

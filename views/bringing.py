@@ -1,4 +1,4 @@
-"""What the user of the app brings along: images, values, a language model, reasons. Nothing of it is kept."""
+"""What the user of the app brings along: images, values, models, reasons. Nothing of it is kept."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import streamlit as st
+from torch import Tensor
 
 from runners.bring import language_for, read_cohort, read_concepts, read_features, read_reasons
 from runners.case import to_input
+from runners.generators import autoencoder_of, bundled_autoencoders, load_autoencoder
 from runners.joint import fused, prompted
 from runners.load import Model, Towers, load_towers
-from runners.owned import Language, Owned, Reason
+from runners.owned import Autoencoder, Language, Owned, Reason
 from taxonomy import AtlasError
 from views.choosing import Pair
+from views.common import plain
 
 
 def choose_owned(pair: Pair) -> Owned:
@@ -44,6 +47,7 @@ def choose_owned(pair: Pair) -> Owned:
         words = st.text_input(
             "Clinical values of this case", placeholder="age=63, psa=4.5", key=f"features-{pair.model.card.id}"
         )
+    autoencoder = _generator(pair)
     mask = None
     if pair.case.mask is not None:
         mask = to_input(pair.case.mask, tuple(pair.x.shape[2:]), pair.case.fit)
@@ -53,6 +57,7 @@ def choose_owned(pair: Pair) -> Owned:
     return Owned(
         cohort=cohort,
         concepts=concepts or {},
+        autoencoder=autoencoder,
         features=features,
         language=_language(pair),
         reasons=_reasons(pair),
@@ -95,6 +100,43 @@ def _reasons(pair: Pair) -> tuple[Reason, ...]:
         key=f"reasons-{pair.model.card.id}",
     )
     return read_reasons(words, pair.case, tuple(pair.x.shape[2:])) if words.strip() else ()
+
+
+def _generator(pair: Pair) -> Autoencoder | None:
+    """Let the user choose a generator of such images: the bundled one, their own, or none."""
+    own, key = autoencoder_of(pair.model), pair.model.card.id
+    left, right = st.columns([1, 2], gap="medium")
+    bundled = ("the bundled one",) if own else ()
+    choice = left.selectbox(
+        "Generator of such images",
+        (*bundled, "none", "my own"),
+        key=f"generator-{key}",
+        help="Counterfactuals are drawn with it: an autoencoder that turns an image into a short code and back.",
+    )
+    if choice == "none":
+        return None
+    if choice == "the bundled one" and own:
+        card = next(card for card in bundled_autoencoders() if card.id == own)
+        told = "; ".join(f"{one.metric}: {one.value:.0%} on {one.n} {one.data}" for one in card.measured)
+        right.caption(f"{plain(card.name)}. {plain(card.intended_use or '')} {plain(told)}.")
+        return _bundled(own, tuple(pair.x.shape), pair.x)
+    file: Any = right.file_uploader(
+        "A TorchScript file with the methods encode and decode",
+        type=["pt", "pth", "ts"],
+        key=f"generator-file-{key}",
+        help="encode: images as the model sees them to codes; decode: back.",
+    )
+    if file is None:
+        return None
+    with tempfile.TemporaryDirectory() as place:
+        target = Path(place) / "generator.pt"
+        target.write_bytes(file.getvalue())
+        return load_autoencoder(target, pair.x)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _bundled(name: str, shape: tuple[int, ...], _like: Tensor) -> Autoencoder:  # noqa: ARG001
+    return load_autoencoder(name, _like)
 
 
 def _folder(pair: Pair, label: str, says: str, read: Callable[[Path, Model], Any]) -> Any:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from runners.asking import at_least
 from runners.beyond.inside import asked, enough, seed_of
-from runners.beyond.radiomic import MEASURES, both
+from runners.beyond.radiomic import MEASURES, measured_alike
 from runners.beyond.surrogate import Array, fitted, stand_in, table
 from runners.forms import Contributions, Rules
 from runners.models import Wired
@@ -139,7 +139,7 @@ def _described(
         values, own, names = table(cohort, features, method)
         return values, own, names, ("From the clinical values of the cohort and of the case.",)
     enough(cohort, 30, method)
-    measured, here, kinds, where = both(x, cohort, mask)
+    measured, here, kinds, where = measured_alike(x, cohort, mask)
     return (
         measured.numpy(),
         here.numpy(),

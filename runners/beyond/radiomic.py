@@ -263,7 +263,7 @@ def _part_of(cohort: Cohort, index: Tensor) -> Concept:
     return Concept(cohort.x[index], None if cohort.masks is None else cohort.masks[index])
 
 
-def both(x: Tensor, cohort: Cohort, mask: Tensor | None) -> tuple[Tensor, Tensor, tuple[str, ...], str]:
+def measured_alike(x: Tensor, cohort: Cohort, mask: Tensor | None) -> tuple[Tensor, Tensor, tuple[str, ...], str]:
     """Measure the cohort ``(N, V)`` and the image ``(V,)`` alike: regions only where both have them.
 
     Unknown values count as the cohort's median; measures that are the same everywhere are left out.
@@ -326,7 +326,7 @@ def rad4xcnn(
     at_least(10, samples=samples)
     at_least(2, runs=runs)
     enough(cohort, 20, "rad4xcnn")
-    values, own, names, where = both(x, cohort, mask)
+    values, own, names, where = measured_alike(x, cohort, mask)
     codes = embedded(model, cohort.x, profile, batch_size=batch_size, progress=progress).double()
     live = (codes.std(0) > 1e-9 * codes.std(0).max().clamp(min=1e-300)).nonzero()[:, 0]
     if len(live) == 0:
@@ -427,7 +427,7 @@ def radiomics_shap(
     at_least(1, trees=trees, references=references)
     at_least(2, orders=orders)
     enough(cohort, 20, "radiomics_shap")
-    values, own, names, where = both(x, cohort, mask)
+    values, own, names, where = measured_alike(x, cohort, mask)
     question = asked(model, x, score, profile, batch_size)
     y = question.look(cohort.x, progress)[0].double()
     forest = RandomForestRegressor(trees, min_samples_leaf=3, max_features=0.5, random_state=seed_of(generator))

@@ -8,6 +8,7 @@ returns no attention weights.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -308,3 +309,65 @@ class Swin(nn.Module):
             wide = F.interpolate(features, skip.shape[2:], mode=self.mode, align_corners=False)
             features = step(torch.cat([wide, skip], 1))
         return F.interpolate(self.head(features), image.shape[2:], mode=self.mode, align_corners=False)
+
+
+class Autoencoder(nn.Module):
+    """A small variational autoencoder: images in, a short code, images out; what counterfactuals are drawn with.
+
+    It works on a grid of its own, to which images are resized. The spread of a code is the same for every image, one
+    number per value of the code, so that it needs no layer of its own (as in arXiv 1903.12436).
+
+    Args:
+        dims: 2 or 3.
+        channels: Image channels.
+        grid: Sides of the grid it works on.
+        widths: Channels per level; every level halves the grid.
+        code: Numbers of the code; 0 for one without a dense layer, as many channels as ``local`` at every place of
+            the coarsest grid, so that a number speaks of one place only.
+        local: Channels of the coarsest features.
+    """
+
+    def __init__(
+        self, dims: int, channels: int, grid: Sequence[int], widths: Sequence[int], code: int, local: int
+    ) -> None:
+        super().__init__()
+        conv, norm = (nn.Conv2d, nn.BatchNorm2d) if dims == 2 else (nn.Conv3d, nn.BatchNorm3d)
+        self.mode = "bilinear" if dims == 2 else "trilinear"
+        self.grids = [tuple(grid)]
+        for _ in widths:
+            self.grids.append(tuple(-(-side // 2) for side in self.grids[-1]))
+
+        def step(before: int, after: int, stride: int) -> nn.Sequential:
+            return nn.Sequential(conv(before, after, 3, stride, 1, bias=False), norm(after), nn.GELU())
+
+        self.down = nn.Sequential(*(step(*pair, 2) for pair in zip((channels, *widths), widths, strict=False)))
+        self.narrow = conv(widths[-1], local, 1)
+        total = local * math.prod(self.grids[-1])
+        self.to_code: nn.Module = nn.Linear(total, code) if code else nn.Identity()
+        self.from_code: nn.Module = nn.Linear(code, total) if code else nn.Identity()
+        self.local = local
+        coarse = list(reversed(widths))
+        self.widen = step(local, coarse[0], 1)
+        self.up = nn.ModuleList(step(*pair, 1) for pair in zip(coarse, (*coarse[1:], widths[0]), strict=True))
+        self.head = conv(widths[0], channels, 3, padding=1)
+        self.log_variance = nn.Parameter(torch.full((code or total,), -2.0))
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Return codes ``(B, Z)`` of images ``(B, channels, *spatial)``: the means."""
+        if tuple(image.shape[2:]) != self.grids[0]:
+            smooth = self.mode == "bilinear"  # only that one has antialiasing
+            image = F.interpolate(image, self.grids[0], mode=self.mode, align_corners=False, antialias=smooth)
+        code: Tensor = self.to_code(self.narrow(self.down(image)).flatten(1))
+        return code
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Return images ``(B, channels, *grid)`` of codes ``(B, Z)``."""
+        features = self.widen(self.from_code(code).view(len(code), self.local, *self.grids[-1]))
+        for level, grid in zip(self.up, reversed(self.grids[:-1]), strict=True):
+            features = level(F.interpolate(features, grid, mode=self.mode, align_corners=False))
+        image: Tensor = self.head(features)
+        return image
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return reconstructions ``(B, channels, *grid)``."""
+        return self.decode(self.encode(image))
