@@ -386,6 +386,32 @@ def test_linear_head_is_one_layer_on_pooled_features() -> None:
     assert "linear_head" in profile(make("vit_fused"), images("vit_fused")).lacks
 
 
+class Stem(nn.Module):
+    """Convolution and batch normalisation, then tokens: the gradient comes back to the normalisation in strides."""
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        conv, norm = ((nn.Conv2d, nn.BatchNorm2d), (nn.Conv3d, nn.BatchNorm3d))[dims - 2]
+        self.embed = nn.Sequential(conv(1, 8, 2, stride=2), norm(8))
+        self.head = nn.Linear(8, 2)
+        self.weight = nn.Parameter(torch.randn(4**dims, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.embed(x).flatten(2).transpose(1, 2)
+        return self.head((tokens * self.weight).sum(1))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_gradients_of_one_image_through_batch_normalisation_and_tokens_are_right(dims: int) -> None:
+    torch.manual_seed(0)
+    model, x = Stem(dims).double().eval(), torch.rand(1, 1, *(8,) * dims, dtype=torch.float64)
+    found = explain(model, x, "input_x_gradient", 1).values[0] / x[0, 0]
+    step = torch.zeros_like(x)
+    step[(0, 0, *(3,) * dims)] = 1e-4
+    slope = (model(x + step)[0, 1] - model(x - step)[0, 1]) / 2e-4
+    assert float(found[(3,) * dims]) == pytest.approx(float(slope.detach()), rel=1e-4)
+
+
 def test_large_volumes_go_through_one_at_a_time() -> None:
     class Mean(nn.Module):
         def __init__(self) -> None:

@@ -107,8 +107,10 @@ def test_image_and_clinical_values_share_the_score():
     assert float(shares.values[1]) == pytest.approx(table / (table + abs(float(truth[0]))), abs=1e-5)
     slopes = discover(model, x, "lime_tabular", 0, owned=owned).form
     spread = cohort.features[:, [1, 2, 0]].std(0)
-    assert torch.allclose(slopes.values, torch.tensor([3.0, -1.0, 0.0]) * spread, atol=1e-3)
-    assert slopes.measures["explained of the score"] == pytest.approx(1, abs=1e-3)
+    at = [cohort.feature_names.index(name) for name in ("age", "dose", "noise")]
+    assert torch.allclose(slopes.values[at], torch.tensor([3.0, -1.0, 0.0]) * spread, rtol=0.02, atol=1e-3)
+    assert slopes.measures["fit of the linear model to the surrogate near the case (weighted R²)"] > 0.99
+    assert not any("fidelity" in name for name in slopes.measures)  # no surrogate: the model itself was asked
 
 
 def test_what_two_add_only_together_is_told():
@@ -171,9 +173,6 @@ def test_what_is_missing_is_told():
         discover(grey, images(1, 1, 8, 8), "modality_occlusion")
     wired = profile(model, x)
     assert [gap.need for gap in unmet_by("lime_tabular", wired)] == ["clinical_features", "training_data"]
-    owned = Owned(cohort=Cohort(images(20, 1, 8, 8)), features={"age": 2.0})
-    with pytest.raises(RequirementError, match="image only"):
-        discover(grey, images(1, 1, 8, 8), "lime_tabular", owned=owned)
     assert values
 
 
@@ -195,4 +194,4 @@ def test_a_network_that_takes_values_is_seen_and_wrapped():
 
 
 def test_every_insight_of_modalities_is_registered():
-    assert {"sequence_shapley", "modality_occlusion", "modality_swap", "lime_tabular"} <= set(insights)
+    assert {"sequence_shapley", "modality_occlusion", "modality_swap"} <= set(insights)

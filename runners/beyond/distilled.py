@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import torch
@@ -23,8 +22,6 @@ from runners.models import Wired
 from runners.owned import Cohort
 from runners.registry import Progress, Score, Told, insight
 from taxonomy.errors import TargetError
-
-SECOND: Final = "The values speak of the surrogate, a second model that stands for the image model."
 
 
 @insight("lime_tabular")
@@ -47,9 +44,10 @@ def lime_tabular(
 ) -> Told:
     """Fit a linear model to clinical values near those of the case (LIME, arXiv 1602.04938).
 
-    The image model takes no clinical values: a surrogate that learned its answers over the cohort is asked instead.
-    Samples are drawn around the cohort's mean with its spread, whole numbers staying whole, and weigh less the farther
-    they are from the case.
+    Most image models take no clinical values: a surrogate that learned the answers over the cohort is asked instead; a
+    model that reads them beside the image is asked itself.
+    Samples are drawn around the case with the cohort's spread (around the cohort's mean, as the authors do, a case far
+    from it would stand alone), whole numbers staying whole, and weigh less the farther they are from the case.
 
     Args:
         model: Network in eval mode.
@@ -77,9 +75,9 @@ def lime_tabular(
     one = stand_in(model, x, score, profile, cohort, features, method="lime_tabular", kind=surrogate,
                    batch_size=batch_size, generator=generator, progress=progress)  # fmt: skip
     middle, spread = one.values.mean(0), one.values.std(0)
-    drawn = torch.randn(samples, len(one.names), generator=generator, dtype=torch.float64).numpy() * spread + middle
+    drawn = torch.randn(samples, len(one.names), generator=generator, dtype=torch.float64).numpy() * spread + one.own
     whole = (one.values == np.round(one.values)).all(0)
-    low, high = one.values.min(0), one.values.max(0)
+    low, high = np.minimum(one.values.min(0), one.own), np.maximum(one.values.max(0), one.own)
     drawn = np.where(whole, np.round(drawn), drawn).clip(low, high)
     drawn[0] = one.own
     z = (drawn - one.own) / spread
@@ -106,13 +104,7 @@ def lime_tabular(
             "answer of the surrogate": float(answers[0]),
         },
     )
-    cautions = (
-        *one.cautions,
-        SECOND,
-        "The interval is of the draws alone, not of the surrogate. A value that goes with what the image shows counts, "
-        "even though the model never sees it.",
-    )
-    return Told(form, one.notes, cautions)
+    return Told(form, one.notes, (*one.cautions, "The interval is of the draws alone, not of the surrogate."))
 
 
 def _near(z: Array, answers: Array, weights: Array, ridge: float) -> tuple[Array, float]:
@@ -230,7 +222,7 @@ def partial_dependence(
         },
     )
     told = tuple(f"{names[k]}: {MEASURES[names[k]].text}" for k in order[:5] if names[k] in MEASURES)
-    cautions = [*one.cautions, SECOND]
+    cautions = [*one.cautions]
     if np.abs(change - other).max() > 0.3 * largest:
         k = int(np.abs(change - other).argmax())
         cautions.append(

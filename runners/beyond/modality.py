@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from runners.asking import at_least
 from runners.baselines import baseline as content
-from runners.beyond.inside import asked, enough, interval, resampled
+from runners.beyond.inside import asked, interval, resampled
 from runners.forms import Contributions
 from runners.joint import Fused, fused
 from runners.models import Wired, run
@@ -429,102 +429,3 @@ def _turned(case: _Case, kept: Tensor, images: Tensor, tables: Tensor, profile: 
     decided = asked(case.model, case.x, case.score, profile, case.batch_size).decided
     asking = replace(case, score=lambda outputs, rows: decided(outputs))  # noqa: ARG005
     return float((asking.scores(kept, images, tables) != answer).double().mean())
-
-
-@insight("lime_tabular")
-def lime_tabular(
-    model: nn.Module,
-    x: Tensor,
-    score: Score,
-    *,
-    samples: int = 500,
-    width: float = 0.75,
-    runs: int = 200,
-    batch_size: int = 16,
-    profile: Wired,  # noqa: ARG001  any model can be asked
-    cohort: Cohort,
-    features: dict[str, float],  # noqa: ARG001  the model holds them already
-    generator: torch.Generator,
-    progress: Progress,
-) -> Told:
-    """Fit a linear model to the score around this case's clinical values, the image as it is (arXiv 1602.04938).
-
-    Values are drawn around the case with the cohort's spread (a case far from the mean would else stand alone), and
-    count by a Gaussian of their distance from it.
-
-    Args:
-        model: network of an image and clinical values, in eval mode.
-        x: image ``(1, C, *spatial)``, 2D or 3D.
-        score: one number per output row.
-        samples: draws.
-        width: of the Gaussian, times the root of the number of values, in standard deviations.
-        runs: bootstrap samples for the confidence interval.
-        batch_size: images per model call.
-        profile: what is known of the model.
-        cohort: cases with these values.
-        features: the values of the case.
-        generator: draws.
-        progress: told the model rows done.
-
-    Returns:
-        Of each value what one standard deviation of it adds to the score around this case.
-    """
-    at_least(20, samples=samples)
-    at_least(2, runs=runs)
-    if not width > 0:
-        raise TargetError(f"width = {width}: it must be above 0")
-    case = _case(model, x, score, batch_size, 1, "lime_tabular")
-    if case.reads is None:
-        sentence = "the model reads an image only; load it with the clinical values that it takes as second input."
-        raise RequirementError("lime_tabular", [Gap("clinical_features", sentence)])
-    enough(cohort, 10, "lime_tabular")
-    values = _values_of(cohort, case).double()
-    spread = values.std(0).clamp(min=1e-9)
-    sides, names = len(case.channels), case.reads.names
-    drawn = torch.randn(samples, len(names), generator=generator, dtype=torch.float64)
-    kept = torch.ones(samples, len(case.names), dtype=torch.bool)
-    kept[:, sides:] = False
-    count = 0
-
-    def done(n: int) -> None:
-        nonlocal count
-        count += n
-        progress(count, samples)
-
-    y = case.scores(kept, x, (drawn * spread + case.table[0].double()).float(), done)
-    weight = torch.exp(-drawn.square().sum(1) / (width**2 * len(names)))
-    slopes, fidelity = _line(drawn, y, weight)
-    draws = torch.stack(
-        [_line(drawn[i], y[i], weight[i])[0] for i in torch.randint(samples, (runs, samples), generator=generator)]
-    )
-    low, high = interval(draws)
-    cautions = ["It is a straight line around this case: farther away the model may do otherwise."]
-    if fidelity < 0.7:
-        cautions.append(f"The line explains {max(0.0, fidelity):.0%} of the score around this case: do not rely on it.")
-    form = Contributions(
-        names,
-        slopes,
-        "one standard deviation more adds to the score",
-        low=torch.minimum(low, slopes),
-        high=torch.maximum(high, slopes),
-        inputs=case.inputs[sides:],
-        map=occlusion(model, x, score, batch_size=batch_size, progress=no_progress, generator=generator).values[0],
-        measures={"explained of the score": fidelity},
-    )
-    notes = (
-        f"{samples} draws of {len(names)} values, the image as it is.",
-        "The map is occlusion of the image, with the clinical values as they are.",
-    )
-    return Told(form, notes, tuple(cautions))
-
-
-def _line(at: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, float]:
-    """Return the slopes of a weighted ridge of ``y`` ``(N,)`` on ``at`` ``(N, V)``, and what it explains (R²)."""
-    total = weight.sum()
-    at = at - (weight @ at) / total
-    y = y - (weight @ y) / total
-    gram = at.T @ (weight[:, None] * at) + 1e-9 * total * torch.eye(at.shape[1], dtype=at.dtype)
-    slopes = torch.linalg.solve(gram, at.T @ (weight * y))
-    spread = float(weight @ y.square())
-    left = float(weight @ (y - at @ slopes).square())
-    return slopes, 1 - left / spread if spread > 0 else 0.0

@@ -19,13 +19,20 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from runners.beyond.inside import asked, enough, seed_of
-from runners.models import Wired
+from runners.joint import Fused, fused
+from runners.models import Wired, run
 from runners.owned import Cohort
 from runners.registry import Progress, Score
 from taxonomy.errors import TargetError
 
 Array = NDArray[np.float64]
 KINDS: Final = ("auto", "linear", "boosted")
+ITSELF: Final = "the model itself"
+"""The kind of a surrogate that is none."""
+SECOND: Final = (
+    "The values speak of the surrogate, a second model that stands for the image model.",
+    "A value that goes with what the image shows counts, even though the model never sees it.",
+)
 LEAST: Final = 30
 """Cases of a cohort below which nothing is fitted."""
 WEAK: Final = 0.5
@@ -42,7 +49,7 @@ class Surrogate:
         values: ``(R, V)`` of the cohort; what was unknown is the cohort's median.
         own: ``(V,)`` of the case, likewise.
         answers: ``(R,)`` of the image model on the cohort, the explained score.
-        kind: linear or boosted.
+        kind: linear, boosted, or :data:`ITSELF`.
         slopes: ``(V,)``, by how much the score rises per unit of each value; None unless linear.
         fidelity: R² on cases left out (five folds). low, high: 95 % interval of it, from bootstrap samples of cases.
         auc: how well its answers on cases left out tell whether the image model answers as it does here, 0.5 by
@@ -70,6 +77,8 @@ class Surrogate:
     @property
     def measures(self) -> dict[str, float]:
         """Return the numbers that say how far it stands for the model."""
+        if self.kind == ITSELF:
+            return {}
         found = {
             "fidelity of the surrogate (R² on cases left out)": self.fidelity,
             "its lower end (95 %)": self.low,
@@ -119,6 +128,8 @@ def stand_in(
 ) -> Surrogate:
     """Fit a model of clinical values to the image model's score over a cohort.
 
+    A model that reads such values beside the image needs none to stand for it: it is asked itself, the image as it is.
+
     Args:
         model: Network in eval mode.
         x: The image that is explained, ``(1, C, *spatial)``.
@@ -137,12 +148,61 @@ def stand_in(
         RequirementError: the model is a detector.
     """
     values, own, names = table(cohort, features, method)
+    if (reads := fused(model)) is not None:
+        return _itself(model, x, score, reads, values, own, names, batch_size, progress)
     question = asked(model, x, score, profile, batch_size)
     scores, alike, _ = question.look(cohort.x, progress)
     found = fitted(
         values, own, names, scores.double().numpy(), alike.numpy().astype(bool), kind=kind, generator=generator
     )
     return replace(found, notes=(*question.notes, *found.notes))
+
+
+def _itself(
+    model: nn.Module,
+    x: Tensor,
+    score: Score,
+    reads: Fused,
+    values: Array,
+    own: Array,
+    names: tuple[str, ...],
+    batch_size: int,
+    progress: Progress,
+) -> Surrogate:
+    """Return the model itself as what stands for it; values that are the same in all cases stay the case's own."""
+    columns = [reads.names.index(name) for name in names if name in reads.names]
+    taken = [number for number, name in enumerate(names) if name in reads.names]
+
+    @torch.no_grad()
+    def predict(rows: Array) -> Array:
+        found = []
+        for part in torch.split(torch.from_numpy(rows[:, taken]), batch_size):
+            table_ = reads.table.repeat(len(part), 1)
+            table_[:, columns] = part.to(table_)
+            with reads.reading(table_):
+                outputs = run(model, x.expand(len(part), *x.shape[1:]).clone())
+            found.append(score(outputs, torch.zeros(len(part), dtype=torch.long)).double().cpu())
+        answers: Array = torch.cat(found).numpy()
+        return answers
+
+    answers = predict(values)
+    progress(1, 1)
+    return Surrogate(
+        names=names,
+        predict=predict,
+        values=values,
+        own=own,
+        answers=answers,
+        kind=ITSELF,
+        slopes=None,
+        fidelity=1.0,
+        low=1.0,
+        high=1.0,
+        auc=float("nan"),
+        notes=("The model reads the values itself: it was asked, with the image as it is.",),
+        cautions=(),
+        again=lambda _rows: predict,
+    )
 
 
 def fitted(
@@ -209,7 +269,7 @@ def fitted(
         high=float(np.quantile(spread, 0.975)),
         auc=float(roc_auc_score(alike, held)) if 0 < alike.sum() < len(alike) else float("nan"),
         notes=notes,
-        cautions=caution if fidelity < WEAK else (),
+        cautions=(*(caution if fidelity < WEAK else ()), *SECOND),
         again=lambda rows: clone(makers[best]).fit(values[rows], answers[rows]).predict,
     )
 
