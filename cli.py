@@ -1314,6 +1314,36 @@ def experiment_modalities(
     _print_experiment(found, out_dir, force)
 
 
+@experiment_app.command("branches")
+def experiment_branches(
+    images: Annotated[int, typer.Option(min=2, help="Phantoms that are explained.")] = 6,
+    out_dir: OutFolder = None,
+    force: Force = False,
+    seed: Seed = 0,
+) -> None:
+    """Compare maps with changes in a latent space on one task: why did the model mark this lesion?"""
+    from experiments.branches import branches
+
+    with _bar("explanations") as progress:
+        found = branches(load_kb(), images=images, seed=seed, progress=progress)
+    _print_experiment(found, out_dir, force)
+
+
+@experiment_app.command("clinical")
+def experiment_clinical(
+    images: Annotated[int, typer.Option(min=2, help="Synthetic patients that are explained.")] = 8,
+    out_dir: OutFolder = None,
+    force: Force = False,
+    seed: Seed = 0,
+) -> None:
+    """Explain a model of images and a synthetic clinical table by both: how much did each count?"""
+    from experiments.clinical import clinical
+
+    with _bar("explanations") as progress:
+        found = clinical(load_kb(), images=images, seed=seed, progress=progress)
+    _print_experiment(found, out_dir, force)
+
+
 def _print_experiment(found: Any, folder: Path | None, force: bool) -> None:
     from experiments.page import save
 

@@ -62,14 +62,22 @@ def files(given: Iterable[str]) -> dict[str, list[Path]]:
     return found
 
 
-def run(model: Model, one: Subject, methods: Iterable[str], kb: KB, *, seed: int = 0) -> Iterator[Result]:
+def run(
+    model: Model,
+    one: Subject,
+    methods: Iterable[str],
+    kb: KB,
+    *,
+    metrics: Iterable[str] = tuple(METRICS),
+    seed: int = 0,
+) -> Iterator[Result]:
     """Yield the map of each method with its scores, then a random map with those that need no model explained again."""
     some: Result | None = None
     for method in methods:
         result = explained(model, one.x, method, one.target, seed=seed, known=one.wired)
         if result.explanation is not None:
             some = some or result
-            result = measure(model, one, result, kb, METRICS, seed=seed)
+            result = measure(model, one, result, kb, metrics, seed=seed)
         yield result
     if some is None or some.explanation is None:
         return
@@ -117,7 +125,7 @@ def rows(found: Mapping[str, Sequence[Result]], kb: KB, weights: Mapping[str, fl
     ]
 
 
-def sheet(one: Subject, results: Sequence[Result], kb: KB, *, side: int = 170, across: int = 6) -> Rgb:
+def sheet(one: Subject, results: Sequence[Result], kb: KB, *, side: int = 200, across: int = 4) -> Rgb:
     """Draw the image and every map, with names below, in rows."""
     parts = [captioned(figure(one.case, None, side=side), "the image")]
     for result in results:

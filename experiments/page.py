@@ -87,9 +87,7 @@ def _section(one: Section) -> str:
     table = ""
     if one.rows:
         head = "".join(f"<th>{escape(cell)}</th>" for cell in one.head)
-        rows = "".join(
-            "<tr>" + "".join(f"<td class='number'>{escape(cell)}</td>" for cell in row) + "</tr>" for row in one.rows
-        )
+        rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in one.rows)
         table = f"<table><tr>{head}</tr>{rows}</table>"
     pictures = "".join(
         f"<figure>{img(picture, words)}<figcaption>{escape(words)}</figcaption></figure>"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from runners import discover, explain, measure  # with all that is registered
@@ -176,7 +176,7 @@ def explained(model: Model, x: Tensor, method: str, target: Target, **given: Any
         return Result(method, error=str(error))
 
 
-def discovered(model: Model, x: Tensor, method: str, target: Target, **given: Any) -> Result:
+def discovered(model: nn.Module, x: Tensor, method: str, target: Target, **given: Any) -> Result:
     """Run one method whose answer is not a map; when it fails, keep the sentence that says why."""
     try:
         return Result(method, insight=discover(model, x, method, target, **given))

@@ -201,7 +201,7 @@ def _in_order(_module: nn.Module, _given: Any, output: Tensor) -> None:
     a transformer.
     """
     if output.requires_grad and not torch.compiler.is_compiling():
-        output.register_hook(Tensor.contiguous)
+        output.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
 
 
 _HOOKS = (

@@ -5,16 +5,19 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import rankdata
 from typer.testing import CliRunner
 
 import cli
+from experiments.branches import branches, interval
+from experiments.clinical import PLANTED, WORLDS, added, clinical, trained, world
 from experiments.measuring import RANDOM, files
 from experiments.modalities import agreement, modalities
 from experiments.page import html, save, table
 from runners.load import bundled
 from taxonomy import load_kb
-from taxonomy.errors import AtlasError, ImageError, UnknownIdError
+from taxonomy.errors import AtlasError, ImageError, TargetError, UnknownIdError
 
 FAST = ("vanilla_gradient", "guided_backprop", "grad_cam")
 
@@ -68,6 +71,60 @@ def test_agreement_is_kendalls():
     assert agreement(np.tile(np.arange(5.0), (3, 1)))[0] == pytest.approx(1)
     assert agreement(places[:2]) is None
     assert agreement(np.ones((4, 4))) is None
+
+
+@pytest.fixture(scope="module")
+def sides():
+    return branches(load_kb(), maps=("vanilla_gradient", "grad_cam"), latent=("latent_shift",), images=2, cohort=8)
+
+
+def test_maps_and_changes_in_a_latent_space_are_measured_alike(sides):
+    rows = list(csv.DictReader(io.StringIO(table(sides))))
+    on = {m: {row["metric"] for row in rows if row["method"] == m} for m in ("grad_cam", "latent_shift", RANDOM)}
+    assert on["grad_cam"] == on[RANDOM] < on["latent_shift"]
+    assert {"cf_validity", "cf_proximity"} <= on["latent_shift"] - on["grad_cam"]
+    pointed = [row for row in rows if row["metric"] == "pointing_game" and row["method"] != RANDOM]
+    maps = [float(row["value"]) for row in pointed if row["method"] != "latent_shift"]
+    assert len(pointed) == len(maps) + 2
+    assert any(line.startswith(f"Pointing Game: maps {np.mean(maps):.3g}, latent") for line in sides.answer)
+    assert sum("changed the marking in" in line for line in sides.answer) == 1
+    assert len(sides.sections[-1].pictures) == 2  # all maps, and the series
+
+
+def test_bootstrap_interval_of_a_mean():
+    low, high = interval(np.random.default_rng(1).normal(2, 1, 400))
+    assert low < 2 < high
+    assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
+    assert interval(np.ones(5)) == (1, 1)
+
+
+@pytest.mark.slow
+def test_planted_weights_of_image_and_values_are_found_and_an_idle_image_is_not():
+    found = clinical(load_kb(), images=4)
+    rows = [row for row in found.numbers if row["method"] == "sequence_shapley"]
+    size = {
+        named: {p: np.mean([abs(r["value"]) for r in rows if (r["model"], r["part"]) == (named, p)]) for p in PLANTED}
+        for named in WORLDS
+    }
+    planted, control = size.values()
+    assert planted["image"] == max(planted.values())
+    assert planted["visit number"] == min(planted.values()) < 0.3 * planted["CRP"]
+    assert control["image"] < 0.25 * planted["image"]
+    assert control["image"] < 0.3 * control["CRP"]
+    assert np.corrcoef([r["value"] for r in rows], [r["added"] for r in rows])[0, 1] > 0.98
+    assert "SYNTHETIC" in found.done[0]
+
+
+def test_the_network_of_image_and_values_is_the_sum_of_its_parts():
+    known = world(0, 64)
+    network = trained(known, 1)
+    x, table_ = known.x[:5], known.table[:5]
+    odds = network(x, table_).diff(dim=1)[:, 0]
+    assert torch.allclose(network.parts(x, table_).sum(1) + network.values.bias, odds, atol=1e-5)
+    assert torch.equal(network(x, table_), trained(world(0, 64), 1)(x, table_))
+    assert added(network, known, known).mean(0) == pytest.approx(0, abs=1e-5)
+    with pytest.raises(TargetError, match="at least 64"):
+        clinical(load_kb(), patients=10)
 
 
 def test_own_images_and_what_is_wrong_with_them(tmp_path):
