@@ -19,6 +19,23 @@ from torch import Tensor, fx, nn
 
 Function = Callable[..., Any]
 
+
+def in_one_piece(output: Tensor) -> Tensor:
+    """Let the gradient of what a batch normalisation gave come back to it in one piece.
+
+    torch on CPUs (2.13 at least) gives a wrong gradient for a single image when that of the output is strided, as it is
+    where features become tokens by ``flatten(2).transpose(1, 2)``: a stem of convolution and batch normalisation before
+    a transformer.
+    """
+    if output.requires_grad and not torch.compiler.is_compiling():
+        output.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
+    return output
+
+
+def _batch_norm(*args: Any, **kwargs: Any) -> Tensor:
+    return in_one_piece(F.batch_norm(*args, **kwargs))
+
+
 # Python functions, and where their arguments are named otherwise than the operator's; None: the function has no such.
 _NORM: dict[str, str | None] = {"cudnn_enable": None, "cudnn_enabled": None}
 _SAME: dict[str, str | None] = {}
@@ -38,7 +55,7 @@ _FUNCTIONS: dict[str, tuple[Function, dict[str, str | None]]] = {
     "embedding": (F.embedding, {"indices": "input"}),
     "layer_norm": (F.layer_norm, _NORM),
     "group_norm": (F.group_norm, _NORM),
-    "batch_norm": (F.batch_norm, _NORM),
+    "batch_norm": (_batch_norm, _NORM),
     "instance_norm": (F.instance_norm, _NORM),
     **{
         f"upsample_{mode}": (F.interpolate, {"output_size": "size", "scale_factors": "scale_factor"})

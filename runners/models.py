@@ -20,7 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_map_only
 
+from runners.aten import in_one_piece
 from runners.detection import Box, found_by
 from runners.joint import prompted
 from runners.modes import ACTIVATIONS, GATES, RELU_LIKE, Recorder
@@ -144,7 +146,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 def preserved(model: nn.Module, seed: int = 0) -> Iterator[None]:
     """Evaluation mode, no parameter gradients, a fixed seed inside; all as before afterwards, also after an error.
 
-    Gradients through batch normalisation are right inside, see :func:`_in_order`.
+    Gradients through batch normalisation are right inside, see :func:`runners.aten.in_one_piece`.
 
     Restored: modes, ``requires_grad``, ``.grad``, buffers, hooks, and the random state of torch, NumPy and Python.
     """
@@ -163,7 +165,7 @@ def preserved(model: nn.Module, seed: int = 0) -> Iterator[None]:
                 p.requires_grad_(False)
         for m in modules:
             if isinstance(m, nn.modules.batchnorm._BatchNorm):
-                m.register_forward_hook(_in_order)
+                m.register_forward_hook(_in_one_piece)
         _reseed(seed)
         with torch.inference_mode(False):  # the caller may be inside torch.inference_mode()
             yield
@@ -193,15 +195,8 @@ def preserved(model: nn.Module, seed: int = 0) -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda)
 
 
-def _in_order(_module: nn.Module, _given: Any, output: Tensor) -> None:
-    """Give batch normalisation its gradient in one piece.
-
-    torch on CPUs (2.13 at least) gives a wrong gradient for a single image when that of the output is strided, as it is
-    where features become tokens by ``flatten(2).transpose(1, 2)``: a stem of convolution and batch normalisation before
-    a transformer.
-    """
-    if output.requires_grad and not torch.compiler.is_compiling():
-        output.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
+def _in_one_piece(_module: nn.Module, _given: Any, output: Tensor) -> None:
+    in_one_piece(output)
 
 
 _HOOKS = (
@@ -236,6 +231,9 @@ def run(model: Callable[[Tensor], Any], x: Tensor) -> Any:
         ModelError: the forward pass failed.
     """
     try:
+        if len(x) == 1 and x.requires_grad and x.device.type == "cpu" and _hides_norms(model):
+            # see in_one_piece: nothing can be hooked there, but two images get their gradients right
+            return tree_map_only(Tensor, lambda one: one[:1], model(torch.cat([x, x])))
         return model(x)
     except AtlasError:
         raise
@@ -245,6 +243,21 @@ def run(model: Callable[[Tensor], Any], x: Tensor) -> Any:
             f"the model's forward pass failed on an input of shape {tuple(x.shape)}: "
             f"{type(error).__name__}: {first[:300]}"
         ) from error
+
+
+_HIDES: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def _hides_norms(model: Callable[[Tensor], Any]) -> bool:
+    """Whether a model has batch normalisation inside TorchScript."""
+    if not isinstance(model, nn.Module):
+        return False
+    if model not in _HIDES:
+        _HIDES[model] = any(
+            isinstance(one, torch.jit.ScriptModule) and str(one.original_name).startswith("BatchNorm")
+            for one in model.modules()
+        )
+    return _HIDES[model]
 
 
 def joined(outputs: Sequence[Any]) -> Any:

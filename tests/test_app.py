@@ -407,6 +407,15 @@ def test_run_draws_counterfactuals_with_the_bundled_generator_and_without_one_do
     assert not any("Latent shift" in one for one in without.multiselect[0].options)
 
 
+def test_who_has_no_cohort_draws_phantoms() -> None:
+    app = opened("run", modality="ultrasound", task="segmentation")
+    assert not any("Nearest" in one for one in app.multiselect[0].options)
+    app = fine(by_key(app, "phantoms-", "checkbox").check().run())
+    page = pressed(chosen(app, "knn_retrieval"))
+    assert "phantom 1" in str(page.main)
+    assert not page.error
+
+
 def test_run_shows_other_colours_and_opacity_without_running_again() -> None:
     app = pressed(chosen(set_up(), "grad_cam"))
     before = len(stored())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -401,15 +404,31 @@ class Stem(nn.Module):
         return self.head((tokens * self.weight).sum(1))
 
 
-@pytest.mark.parametrize("dims", [2, 3])
-def test_gradients_of_one_image_through_batch_normalisation_and_tokens_are_right(dims: int) -> None:
+def scripted(model: nn.Module, _x: Tensor, folder: Path) -> Path:
+    torch.jit.script(model).save(folder / "model.pt")
+    return folder / "model.pt"
+
+
+def exported(model: nn.Module, x: Tensor, folder: Path) -> Path:
+    many = {0: torch.export.Dim("batch", min=1, max=64)}
+    torch.export.save(torch.export.export(model, (torch.cat([x, x]),), dynamic_shapes=(many,)), folder / "model.pt2")
+    return folder / "model.pt2"
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.parametrize(("dims", "written"), [(2, None), (3, None), (2, scripted), (2, exported)])
+def test_gradients_of_one_image_through_batch_normalisation_and_tokens_are_right(
+    dims: int, written: Callable[[nn.Module, Tensor, Path], Path] | None, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
-    model, x = Stem(dims).double().eval(), torch.rand(1, 1, *(8,) * dims, dtype=torch.float64)
-    found = explain(model, x, "input_x_gradient", 1).values[0] / x[0, 0]
-    step = torch.zeros_like(x)
+    model, x = Stem(dims).eval(), torch.rand(1, 1, *(8,) * dims)
+    network = model if written is None else load_model(written(model, x, tmp_path), task="classification")
+    found = explain(network, x, "input_x_gradient", 1).values[0] / x[0, 0]
+    step = torch.zeros_like(x).double()
     step[(0, 0, *(3,) * dims)] = 1e-4
-    slope = (model(x + step)[0, 1] - model(x - step)[0, 1]) / 2e-4
-    assert float(found[(3,) * dims]) == pytest.approx(float(slope.detach()), rel=1e-4)
+    exact = model.double()
+    slope = (exact(x.double() + step)[0, 1] - exact(x.double() - step)[0, 1]) / 2e-4
+    assert float(found[(3,) * dims]) == pytest.approx(float(slope.detach()), rel=1e-3)
 
 
 def test_large_volumes_go_through_one_at_a_time() -> None:

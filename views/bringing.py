@@ -10,12 +10,13 @@ from typing import Any
 import streamlit as st
 from torch import Tensor
 
-from runners.bring import language_for, read_cohort, read_concepts, read_features, read_reasons
+from runners.bring import language_for, phantom_cohort, read_cohort, read_concepts, read_features, read_reasons
 from runners.case import to_input
 from runners.generators import autoencoder_of, bundled_autoencoders, load_autoencoder
 from runners.joint import fused, prompted
 from runners.load import Model, Towers, load_towers
-from runners.owned import Autoencoder, Language, Owned, Reason
+from runners.owned import Autoencoder, Cohort, Language, Owned, Reason
+from runners.zoo.samples import DRAWN
 from taxonomy import AtlasError
 from views.choosing import Pair
 from views.common import plain
@@ -35,6 +36,13 @@ def choose_owned(pair: Pair) -> Owned:
             "Sub-folders are labels; a table cohort.csv may give labels and clinical values instead.",
             read_cohort,
         )
+        if cohort is None and pair.model.card.id in DRAWN:
+            drawn = st.checkbox(
+                "Draw 24 phantoms instead",
+                help="Synthetic and simpler than real images: to try the methods out, not to judge the model.",
+                key=f"phantoms-{pair.model.card.id}",
+            )
+            cohort = _phantoms(pair.model.card.id, pair.model) if drawn else None
     with middle:
         concepts = _folder(
             pair,
@@ -137,6 +145,11 @@ def _generator(pair: Pair) -> Autoencoder | None:
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _bundled(name: str, shape: tuple[int, ...], _like: Tensor) -> Autoencoder:  # noqa: ARG001
     return load_autoencoder(name, _like)
+
+
+@st.cache_resource(max_entries=2, show_spinner="Drawing phantoms …")
+def _phantoms(name: str, _model: Model) -> Cohort:  # noqa: ARG001
+    return phantom_cohort(_model)
 
 
 def _folder(pair: Pair, label: str, says: str, read: Callable[[Path, Model], Any]) -> Any:
