@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from runners import runnable
+from runners import discoverable, runnable
 from taxonomy import KB, load_kb
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -42,6 +42,18 @@ def explainers(kb: KB) -> str:
     return "\n".join(rows)
 
 
+def insights(kb: KB) -> str:
+    """What gives another answer than a map: one row for each family."""
+    rows = ["| family | methods |", "|---|---|"]
+    for family, word in kb.vocabulary.families.items():
+        names = sorted(
+            f"{kb.methods[one].name} (`{one}`)" for one in discoverable() if kb.methods[one].family == family
+        )
+        if names:
+            rows.append(f"| {inside(word.name)} | {', '.join(names)} |")
+    return "\n".join(rows)
+
+
 def models(kb: KB) -> str:
     """The bundled models with what was measured."""
     from runners.load import bundled
@@ -57,10 +69,16 @@ def models(kb: KB) -> str:
 def counts(kb: KB) -> str:
     """How much the knowledge base holds."""
     found = [f"{len(entities):,} {kind}" for kind, entities in kb.kinds().items()]
-    return f"The knowledge base holds {', '.join(found[:-1])} and {found[-1]}; {len(runnable())} methods run here."
+    here = f"{len(runnable())} methods give maps here, {len(discoverable())} other answers"
+    return f"The knowledge base holds {', '.join(found[:-1])} and {found[-1]}; {here}."
 
 
-TABLES: dict[str, Callable[[KB], str]] = {"counts": counts, "explainers": explainers, "models": models}
+TABLES: dict[str, Callable[[KB], str]] = {
+    "counts": counts,
+    "explainers": explainers,
+    "insights": insights,
+    "models": models,
+}
 """Marker in the README to what stands between it and the end marker."""
 
 

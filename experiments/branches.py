@@ -11,9 +11,10 @@ from typing import Final
 import numpy as np
 import torch
 
-from experiments.measuring import RANDOM, again_free, measure, run, sheet
+from experiments.measuring import RANDOM, again_free, mean_in_words, measure, run, sheet
 from experiments.page import Experiment, Section
 from runners import Model, load_model
+from runners.bench.boards import bootstrap
 from runners.bring import FIRST, phantom_cohort
 from runners.case import Measured, Result, Subject, discovered, subject
 from runners.discovery import Insight
@@ -197,13 +198,6 @@ def _branch(kb: KB, method: str) -> str:
     return "" if method == RANDOM else kb.vocabulary.branches[kb.branch(method)].name
 
 
-def interval(values: np.ndarray, seed: int = 0, draws: int = 2000) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the mean of ``(N,)``."""
-    rows = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
-    low, high = np.quantile(values[rows].mean(1), [0.025, 0.975])
-    return float(low), float(high)
-
-
 def _answer(
     kb: KB,
     sides: Mapping[str, Sequence[str]],
@@ -220,9 +214,9 @@ def _answer(
             continue
         first, second = (np.mean(np.stack(own), 0) for own in rows)  # of images that all methods explained
         apart = (first - second)[np.isfinite(first - second)]
-        if not len(apart):
+        if len(apart) < 2:
             continue
-        low, high = interval(apart)
+        low, high = (float(end[0]) for end in bootstrap(apart[None]))
         ahead = list(sides)[(low > 0) != (about.direction == "higher")]
         lines.append(
             f"{about.name}: maps {np.nanmean(first):.3g}, latent methods {np.nanmean(second):.3g}; difference "
@@ -248,10 +242,7 @@ def _board(kb: KB, values: Values, metrics: Sequence[str], found: Sequence[Seque
     for method, own in values.items():
         cells = []
         for metric in metrics:
-            each = own.get(metric, np.zeros(0))
-            each = each[np.isfinite(each)]
-            low, high = interval(each) if len(each) else (np.nan, np.nan)
-            cells.append(f"{each.mean():.3g} ({low:.3g} to {high:.3g})" if len(each) else "–")
+            cells.append(mean_in_words(own.get(metric, np.zeros(0)), "3g"))
         rows.append((RANDOM if method == RANDOM else kb.methods[method].name, _branch(kb, method), *cells))
     heads = (f"{kb.metrics[one].name}{ARROWS[kb.metrics[one].direction]}" for one in metrics)
     why = dict.fromkeys(f"{kb.methods[one.method].name}: {one.error}" for each in found for one in each if one.error)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from experiments.branches import interval
+from experiments.measuring import mean_in_words
 from experiments.page import Experiment, Section
 from runners import explain, profile
 from runners.bench.phantoms import Planted, xray
@@ -282,8 +282,7 @@ def _board(
         cells = [f"{weights[part]:g}" if part in weights else "", f"{size:.2f}"]
         for method in METHODS:
             own = np.array([abs(row["value"]) for row in rows if (row["method"], row["part"]) == (method, part)])
-            low, high = interval(own) if len(own) else (0.0, 0.0)
-            cells.append(f"{own.mean():.2f} ({low:.2f} to {high:.2f})" if len(own) else "–")
+            cells.append(mean_in_words(own, "2f"))
         shown.append((part, *cells))
     what = {str(row["method"]): row["what"] for row in rows}
     return Section(

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
 
 from recommender import Measured as Row
 from runners import Model
+from runners.bench.boards import bootstrap
 from runners.case import Measured, Result, Subject, explained, input_spacing, scored, subject
 from runners.images import load_image
 from runners.pictures import Rgb, beside, captioned, figure
@@ -123,6 +125,16 @@ def rows(found: Mapping[str, Sequence[Result]], kb: KB, weights: Mapping[str, fl
         for score in one.measured
         if score.value is not None and kb.metrics[score.metric].direction
     ]
+
+
+def mean_in_words(values: np.ndarray, digits: str) -> str:
+    """Return the mean of ``(images,)`` with its 95 % bootstrap interval; a dash where nothing is finite."""
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return "–"
+    low, high = (float(end[0]) for end in bootstrap(values[None]))
+    within = f" ({low:.{digits}} to {high:.{digits}})" if low == low else ""
+    return f"{values.mean():.{digits}}{within}"
 
 
 def sheet(one: Subject, results: Sequence[Result], kb: KB, *, side: int = 200, across: int = 4) -> Rgb:

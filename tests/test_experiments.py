@@ -10,9 +10,9 @@ from scipy.stats import rankdata
 from typer.testing import CliRunner
 
 import cli
-from experiments.branches import branches, interval
+from experiments.branches import branches
 from experiments.clinical import PLANTED, WORLDS, added, clinical, trained, world
-from experiments.measuring import RANDOM, files
+from experiments.measuring import RANDOM, files, mean_in_words
 from experiments.modalities import agreement, modalities
 from experiments.page import html, save, table
 from runners.load import bundled
@@ -91,11 +91,10 @@ def test_maps_and_changes_in_a_latent_space_are_measured_alike(sides):
     assert len(sides.sections[-1].pictures) == 2  # all maps, and the series
 
 
-def test_bootstrap_interval_of_a_mean():
-    low, high = interval(np.random.default_rng(1).normal(2, 1, 400))
-    assert low < 2 < high
-    assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
-    assert interval(np.ones(5)) == (1, 1)
+def test_means_say_how_sure_they_are():
+    assert mean_in_words(np.array([np.nan, 2.0, 2.0]), "2f") == "2.00 (2.00 to 2.00)"
+    assert mean_in_words(np.array([1.0]), "3g") == "1"
+    assert mean_in_words(np.array([np.nan]), "3g") == "–"
 
 
 @pytest.mark.slow
