@@ -119,8 +119,8 @@ TOKEN_CAMS = {
     method
     for method in explainers
     if ("cam" in method and not method.startswith("seg_")) or method in ("fem", "deep_feature_factorization")
-} - {"guided_grad_cam", "cam", "refine_cam", "poly_cam", "ag_cam"}
-"""All but those that need a pooled head, ReLUs, attention, a segmentation or several resolutions."""
+} - {"guided_grad_cam", "cam", "refine_cam", "poly_cam", "ag_cam", "gscorecam"}
+"""All but those that need a pooled head, ReLUs, attention, texts, a segmentation or several resolutions."""
 
 
 @pytest.mark.parametrize("method", sorted(TOKEN_CAMS))

@@ -139,7 +139,7 @@ def test_the_archive_holds_the_same_files(tmp_path: Path) -> None:
 
 def test_only_runnable_methods_are_told_as_ruled_out() -> None:
     answer = {
-        "ruled_out": [{"method": "attention_rollout", "gap": "no tokens."}, {"method": "protopnet", "gap": "no parts."}]
+        "ruled_out": [{"method": "attention_rollout", "gap": "no tokens."}, {"method": "prototree", "gap": "no parts."}]
     }
     assert record(case(), results(), answer=answer)["ruled_out"] == [
         {"method": "attention_rollout", "gap": "no tokens."}
