@@ -26,7 +26,7 @@ from typer.core import TyperGroup
 
 import recommender
 import recommender.points
-from runners import measurable, runnable
+from runners import discoverable, measurable, runnable
 from taxonomy import KB, AtlasError, KBError, UnknownIdError, check, load_kb
 from taxonomy.citations import cited
 from taxonomy.schema import Publication
@@ -153,7 +153,13 @@ def ask(
     back = recommender.clarify(query, kb, runnable=able) if full or json_ else None
     if json_:
         data = {**found.as_json(), "clarify": back.as_json() if back else None}
-        as_json({**data, "snippet": recommender.snippet(found, kb, runnable=able), "sources": cited(data, kb)})
+        as_json(
+            {
+                **data,
+                "snippet": recommender.snippet(found, kb, runnable=able, other=discoverable()),
+                "sources": cited(data, kb),
+            }
+        )
     else:
         _print_answer(found, kb, back, full)
 
@@ -215,7 +221,7 @@ def _print_answer(found: recommender.Answer, kb: KB, back: recommender.Clarifica
         for ruled in found.ruled_out if full else found.ruled_out[:3]:
             out.print(f"  • {escape(ruled.gap)}")
     if full and found.roles:
-        code = recommender.snippet(found, kb, runnable=(*runnable(), *measurable()))
+        code = recommender.snippet(found, kb, runnable=(*runnable(), *measurable()), other=discoverable())
         out.print("\n[bold]To copy and run[/bold]\n")
         out.print(code, markup=False)
     _print_sources(sources, kb)
@@ -551,7 +557,7 @@ def _show_entity(kb: KB, entity_id: str, json_: bool) -> None:
 
     found, fields = kb.get(entity_id), about(kb, entity_id)
     if entity_id in kb.methods:
-        fields["runnable"] = entity_id in runnable()
+        fields["runnable"] = entity_id in (*runnable(), *discoverable())
     if json_:
         as_json(fields)
         return
@@ -740,7 +746,11 @@ def list_(
         row: dict[str, Any] = {"id": entity_id, "name": entity.name}
         if kind == "methods":
             family = kb.methods[entity_id].family
-            row |= {"branch": kb.branch(entity_id), "family": family, "runnable": entity_id in runnable()}
+            row |= {
+                "branch": kb.branch(entity_id),
+                "family": family,
+                "runnable": entity_id in (*runnable(), *discoverable()),
+            }
         rows.append(row)
     if json_:
         as_json(rows)

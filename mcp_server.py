@@ -10,7 +10,7 @@ from functools import cache, wraps
 from typing import Any, Literal
 
 import recommender
-from runners import measurable, runnable
+from runners import discoverable, measurable, runnable
 from taxonomy import KB, AtlasError, load_kb
 from taxonomy.citations import cited
 from taxonomy.search import search as find
@@ -39,7 +39,11 @@ def ask(question: str, top: int = 5) -> dict[str, Any]:
     data["ruled_out"] = data["ruled_out"][:top]
     data["not_understood"] = list(found.query.unmatched)
     data["clarify"] = back.as_json() if back else None
-    return {**data, "snippet": recommender.snippet(found, kb, runnable=able), "sources": cited(data, kb)}
+    return {
+        **data,
+        "snippet": recommender.snippet(found, kb, runnable=able, other=discoverable()),
+        "sources": cited(data, kb),
+    }
 
 
 def show(entity: str) -> dict[str, Any]:
@@ -53,7 +57,7 @@ def show(entity: str) -> dict[str, Any]:
     kb = _kb()
     data = about(kb, kb.find_by_name(entity))
     if data["kind"] == "methods":
-        data["runnable"] = data["id"] in runnable()
+        data["runnable"] = data["id"] in (*runnable(), *discoverable())
     return {**data, "sources": cited(data, kb)}
 
 

@@ -12,12 +12,26 @@ from typing import Final
 from recommender.argue import Answer
 from taxonomy import KB
 
+BROUGHT: Final = {
+    "training_data": ("--cohort", "FOLDER"),
+    "labelled_concepts": ("--concepts", "CONCEPTS"),
+    "clinical_features": ("--feature", "age=63"),
+    "text_encoder": ("--language", "CLIP", "--prompt", "TEXT"),
+    "written_reasons": ("--rationale", "FILE"),
+}
+"""Need to the options of ``xai-atlas explain`` that meet it."""
 _REFERENCE: Final = {"training_data", "reference_images"}
 """Needs that ``reference=`` of a runner meets."""
 
 
 def snippet(
-    found: Answer, kb: KB, *, runnable: Collection[str], model: str | None = None, image: str | None = None
+    found: Answer,
+    kb: KB,
+    *,
+    runnable: Collection[str],
+    other: Collection[str] = (),
+    model: str | None = None,
+    image: str | None = None,
 ) -> str:
     """Return Python that explains an image with the methods of the answer's roles and checks the maps.
 
@@ -26,7 +40,8 @@ def snippet(
     Args:
         found: The answer.
         kb: The knowledge base.
-        runnable: Ids of methods and metrics that can be run here.
+        runnable: Ids of methods that give a map here, and of metrics.
+        other: Ids of methods that give another answer here.
         model: What ``load_model`` takes; None for a placeholder.
         image: File of the image; None for a placeholder that fits the modality.
 
@@ -43,7 +58,8 @@ def snippet(
     ]
     lines = _python(kb, methods, metrics, model, image or _placeholder(found, kb), image is None) if methods else []
     for method in elsewhere:
-        lines.append(_elsewhere(kb, method, found))
+        line = _beyond(kb, method, model, image or _placeholder(found, kb)) if method in other else None
+        lines.append(line or _elsewhere(kb, method, found))
     return "\n".join(lines) + "\n" if lines else ""
 
 
@@ -93,6 +109,14 @@ def _placeholder(found: Answer, kb: KB) -> str:
     if "NIfTI" in formats and found.query.dimension != "2d":
         return "image.nii.gz"
     return "image.dcm" if "DICOM" in formats else "image.png"
+
+
+def _beyond(kb: KB, method: str, model: str | None, image: str) -> str:
+    """Return the command of a method whose answer is no map, with what has to be brought."""
+    needs = kb.methods[method].requires.needs
+    words = ["xai-atlas", "explain", image, "--model", model or "model.pt", "--method", method]
+    words += [word for need, brought in BROUGHT.items() if need in needs for word in brought if word not in words]
+    return f"# {kb.methods[method].name} gives another answer than a map: {shlex.join(words)}"
 
 
 def _elsewhere(kb: KB, method: str, found: Answer) -> str:

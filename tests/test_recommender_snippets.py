@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image as Pillow
+from typer.main import get_command
 
+import cli
 from recommender import Answer, Role, answer, snippet
-from runners import measurable, runnable
+from recommender.snippets import BROUGHT
+from runners import discoverable, measurable, runnable
 from taxonomy import KB, load_kb
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -99,6 +102,20 @@ def test_what_is_not_run_here_names_a_tool(kb: KB) -> None:
         assert f"# {kb.methods[method].name} is not run here" in code
     assert "pip install" in code or "https://" in code
     assert snippet(replace(found, roles=()), kb, runnable=ABLE) == ""
+
+
+def test_methods_with_another_answer_come_as_a_command_with_what_to_bring(kb: KB) -> None:
+    found = answer("concept-based explanation for dermoscopy", kb, runnable=ABLE)
+    roles = [role.method for role in found.roles if role.method in discoverable()]
+    assert roles
+    code = snippet(found, kb, runnable=ABLE, other=discoverable(), model="m.pt", image="i.png")
+    for method in roles:
+        line = next(one for one in code.splitlines() if f"--method {method}" in one)
+        assert line.startswith(f"# {kb.methods[method].name} gives another answer than a map: xai-atlas explain i.png")
+        assert ("--cohort" in line) == ("training_data" in kb.methods[method].requires.needs)
+        assert f"# {kb.methods[method].name} is not run here" not in code
+    known = {option for one in get_command(cli.app).commands["explain"].params for option in one.opts}
+    assert {word for words in BROUGHT.values() for word in words if word.startswith("--")} <= known
 
 
 def test_methods_that_compare_with_training_images_ask_for_them(kb: KB) -> None:

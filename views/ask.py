@@ -16,6 +16,7 @@ from views.common import (
     RUN,
     branch_badge,
     cite,
+    discoverable,
     entity_link,
     knowledge,
     measurable,
@@ -216,7 +217,7 @@ def sentence_list(title: str, icon: str, found: Sequence[Sentence | Statement]) 
 
 def code(found: Answer) -> None:
     """Show the code that does what the answer recommends."""
-    text = snippet(found, kb, runnable=(*runnable(), *measurable()))
+    text = snippet(found, kb, runnable=(*runnable(), *measurable()), other=discoverable())
     if text:
         with st.expander("Code to copy and run", icon=":material/code:"):
             st.code(text, language="python", wrap_lines=True)

@@ -40,10 +40,18 @@ def knowledge() -> KB:
 
 @st.cache_resource(show_spinner=False)
 def runnable() -> tuple[str, ...]:
-    """Return the methods that can be run here; PyTorch is not needed for that."""
+    """Return the methods that give a map here; PyTorch is not needed for that."""
     import runners
 
     return runners.runnable()
+
+
+@st.cache_resource(show_spinner=False)
+def discoverable() -> tuple[str, ...]:
+    """Return the methods that give another answer than a map here, in the same way."""
+    import runners
+
+    return runners.discoverable()
 
 
 @st.cache_resource(show_spinner=False)
