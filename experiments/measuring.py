@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,8 @@ METRICS: Final[Mapping[str, Mapping[str, int]]] = {
     "mprt": {},
 }
 """What is measured, with settings: a few of each property, and nothing that takes minutes for a volume."""
+MOST: Final = 3e7
+"""Positions (images asked times their pixels) of one map above which metrics that explain again are left out."""
 RANDOM: Final = "a random map"
 """What every method has to beat; it has no method id."""
 
@@ -94,25 +97,24 @@ def again_free(kb: KB) -> tuple[str, ...]:
 
 
 def measure(model: Model, one: Subject, result: Result, kb: KB, metrics: Iterable[str], *, seed: int = 0) -> Result:
-    """Return the result with its scores; those that need a mask only where there is one."""
+    """Return the result with its scores; those that need a mask only where there is one.
+
+    Metrics that explain again are left out of maps that ask too much: a volume would take the better part of an hour.
+    """
     spacing = input_spacing(one.case.image, tuple(one.x.shape[2:]), one.case.fit)
-    found: list[Measured] = [
-        scored(
-            metric,
-            model,
-            one.x,
-            result,
-            one.target,
-            one.region,
-            kb,
-            seed=seed,
-            spacing=spacing,
-            known=one.wired,
-            **METRICS[metric],
-        )
-        for metric in metrics
-        if one.region is not None or "mask" not in kb.metrics[metric].needs
-    ]
+    asked = (result.explanation.passes.get("forward", 0) if result.explanation else 0) * math.prod(one.x.shape[2:])
+    found: list[Measured] = []
+    for metric in metrics:
+        needs = kb.metrics[metric].needs
+        if one.region is None and "mask" in needs:
+            continue
+        if "explainer" in needs and asked > MOST:
+            found.append(
+                Measured(metric, None, notes=("It would explain again, and one such map asks too much here.",))
+            )
+            continue
+        given = {"seed": seed, "spacing": spacing, "known": one.wired, **METRICS[metric]}
+        found.append(scored(metric, model, one.x, result, one.target, one.region, kb, **given))
     return replace(result, measured=tuple(found))
 
 

@@ -10,11 +10,13 @@ from scipy.stats import rankdata
 from typer.testing import CliRunner
 
 import cli
+from experiments import measuring
 from experiments.branches import branches
 from experiments.clinical import PLANTED, WORLDS, added, clinical, trained, world
 from experiments.measuring import RANDOM, files, mean_in_words
 from experiments.modalities import agreement, modalities
 from experiments.page import html, save, table
+from runners import load_model
 from runners.load import bundled
 from taxonomy import load_kb
 from taxonomy.errors import AtlasError, ImageError, TargetError, UnknownIdError
@@ -43,6 +45,16 @@ def test_every_number_is_there_and_the_sentences_are_those_of_the_numbers(across
     assert mprt[0] > 0.5
     assert "Guided Backpropagation" in said[0]
     assert not [row for row in rows if row["method"] == RANDOM and row["metric"] == "mprt"]
+
+
+def test_maps_that_ask_much_are_not_made_again(monkeypatch):
+    monkeypatch.setattr(measuring, "MOST", 1)
+    kb, model = load_kb(), load_model("chest_xray_cnn")
+    (map_, _) = measuring.run(model, next(measuring.subjects(model)), ["grad_cam"], kb)
+    found = {one.metric: one for one in map_.measured}
+    assert found["deletion"].value is not None
+    assert found["mprt"].value is None
+    assert "asks too much" in found["mprt"].notes[0]
 
 
 def test_a_random_map_is_worst_at_pointing(across):
