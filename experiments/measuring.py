@@ -31,7 +31,7 @@ METRICS: Final[Mapping[str, Mapping[str, int]]] = {
     "mprt": {},
 }
 """What is measured, with settings: a few of each property, and nothing that takes minutes for a volume."""
-MOST: Final = 3e7
+MOST: Final = 8e6
 """Positions (images asked times their pixels) of one map above which metrics that explain again are left out."""
 RANDOM: Final = "a random map"
 """What every method has to beat; it has no method id."""
