@@ -26,7 +26,7 @@ from typer.core import TyperGroup
 
 import recommender
 import recommender.points
-from runners import discoverable, measurable, runnable
+from runners import discoverable, executable, measurable, runnable
 from taxonomy import KB, AtlasError, KBError, UnknownIdError, check, load_kb
 from taxonomy.citations import cited
 from taxonomy.schema import Publication
@@ -557,7 +557,7 @@ def _show_entity(kb: KB, entity_id: str, json_: bool) -> None:
 
     found, fields = kb.get(entity_id), about(kb, entity_id)
     if entity_id in kb.methods:
-        fields["runnable"] = entity_id in (*runnable(), *discoverable())
+        fields["runnable"] = entity_id in executable()
     if json_:
         as_json(fields)
         return
@@ -749,7 +749,7 @@ def list_(
             row |= {
                 "branch": kb.branch(entity_id),
                 "family": family,
-                "runnable": entity_id in (*runnable(), *discoverable()),
+                "runnable": entity_id in executable(),
             }
         rows.append(row)
     if json_:

@@ -10,7 +10,7 @@ from functools import cache, wraps
 from typing import Any, Literal
 
 import recommender
-from runners import discoverable, measurable, runnable
+from runners import discoverable, executable, measurable, runnable
 from taxonomy import KB, AtlasError, load_kb
 from taxonomy.citations import cited
 from taxonomy.search import search as find
@@ -57,7 +57,7 @@ def show(entity: str) -> dict[str, Any]:
     kb = _kb()
     data = about(kb, kb.find_by_name(entity))
     if data["kind"] == "methods":
-        data["runnable"] = data["id"] in (*runnable(), *discoverable())
+        data["runnable"] = data["id"] in executable()
     return {**data, "sources": cited(data, kb)}
 
 

@@ -113,6 +113,7 @@ __all__ = [
     "bundled_autoencoders",
     "discover",
     "discoverable",
+    "executable",
     "explain",
     "explainers",
     "insights",
@@ -142,6 +143,12 @@ def runnable() -> tuple[str, ...]:
 def discoverable() -> tuple[str, ...]:
     """Return the ids of all methods with an insight, in the same way."""
     return _decorated("insight")
+
+
+@cache
+def executable() -> tuple[str, ...]:
+    """Return the ids of all methods that run here, whatever their answer."""
+    return (*runnable(), *discoverable())
 
 
 @cache

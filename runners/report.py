@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image as Pillow
 
-from runners import discoverable, runnable
+from runners import executable
 from runners.case import Answered, Case, Measured, Result
 from runners.discovery import Insight
 from runners.gate import Explanation
@@ -280,7 +280,7 @@ def _left_out(results: Sequence[Result], kb: KB, answer: Mapping[str, Any] | Non
 
 def could_have_run(answer: Mapping[str, Any] | None) -> list[Mapping[str, str]]:
     """Return what the recommender ruled out among the methods that have an explainer."""
-    return [one for one in (answer or {}).get("ruled_out", ()) if one["method"] in (*runnable(), *discoverable())]
+    return [one for one in (answer or {}).get("ruled_out", ()) if one["method"] in executable()]
 
 
 def _fine_print(case: Case, results: Sequence[Result]) -> str:

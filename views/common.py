@@ -55,6 +55,14 @@ def discoverable() -> tuple[str, ...]:
 
 
 @st.cache_resource(show_spinner=False)
+def executable() -> tuple[str, ...]:
+    """Return the methods that run here, whatever their answer, in the same way."""
+    import runners
+
+    return runners.executable()
+
+
+@st.cache_resource(show_spinner=False)
 def measurable() -> tuple[str, ...]:
     """Return the metrics that can be measured here; PyTorch is not needed for that."""
     import runners

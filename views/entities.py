@@ -21,12 +21,11 @@ from views.common import (
     RUN,
     branch_badge,
     cite,
-    discoverable,
     entity_link,
     entity_links,
+    executable,
     knowledge,
     plain,
-    runnable,
     sourced,
     words,
 )
@@ -86,7 +85,7 @@ def method_page(method: Method) -> None:
     if method.umbrella:
         st.info("Publications use this name without saying which variant they mean; it stands for the group.")
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        if method.id in (*runnable(), *discoverable()):
+        if method.id in executable():
             st.page_link(RUN, label="Run it", icon=":material/play_circle:", query_params={"methods": method.id})
         st.page_link(EXPLORE, label="Compare", icon=":material/compare:", query_params=_beside(method.id))
         st.download_button(
@@ -308,7 +307,7 @@ def compare_view() -> None:
         "Limitations": [_bullets(one.limitations) for one in methods],
         "Eases": [_challenges(one.id, eases=True) for one in methods],
         "Suffers from": [_challenges(one.id, eases=False) for one in methods],
-        "Runs here": ["yes" if one.id in (*runnable(), *discoverable()) else "no" for one in methods],
+        "Runs here": ["yes" if one.id in executable() else "no" for one in methods],
         "Implemented in": [
             plain(", ".join(dict.fromkeys(kb.tools[i.tool].name for i in one.implementations)) or "no tool known")
             for one in methods
