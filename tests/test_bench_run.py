@@ -235,6 +235,7 @@ def test_a_costly_method_is_cut() -> None:
     assert method_options("rise", 500, None, (64, 64)) == {}
     assert method_options("grad_cam", 2, 100, (64, 64)) == {}
     assert method_options("sobol_attribution", 2112, 100, (64, 64)) == {"designs": working.FEWEST}
+    assert method_options("pixel_rde", 1202, 100, (64, 64)) == {"samples": working.FEWEST, "steps": 12}  # both, or 1202
     wide = method_options("occlusion", 226, 60, (64, 64))
     assert wide == {"window": 10, "stride": 10}
     assert metric_options("deletion", {"steps": 16, "samples": 4}) == {"steps": 16}

@@ -75,7 +75,6 @@ METRICS: Mapping[str, tuple[str, ...]] = {
         "road",
         "faithfulness_correlation",
         "infidelity",
-        "sufficiency",
         "completeness",
         "mprt",
         "random_logit",
@@ -121,7 +120,7 @@ SPENDING: Mapping[tuple[str, int], Spending] = {
 }
 """By level and dimensions."""
 COUNTS = ("masks", "samples", "designs", "orders", "positions", "channels", "steps", "segments")
-"""Parameters by which a method's passes are cut, the first that it has."""
+"""Parameters by which a method's passes are cut, the first that it has first."""
 FEWEST = 4
 BATCH: Mapping[int, int] = {2: 16, 3: 4}
 """Pictures that are explained together, by dimensions; the numbers are those of one at a time."""
@@ -213,7 +212,8 @@ def number_of_images(level: Level, dims: int) -> int:
 def method_options(method: str, passes: int | None, limit: int | None, size: Sequence[int]) -> dict[str, Any]:
     """Return the parameters that keep a method within a limit of model passes; none where it is within anyway.
 
-    What takes samples takes fewer of them; a sliding window takes longer steps, and is as wide as they are.
+    What takes samples takes fewer of them, and where that is not enough fewer steps; a sliding window takes longer
+    steps, and is as wide as they are.
 
     Args:
         method: a method id with an explainer.
@@ -227,8 +227,13 @@ def method_options(method: str, passes: int | None, limit: int | None, size: Seq
     if {"window", "stride"} <= known.keys():
         stride = math.ceil(min(size) / int(limit ** (1 / len(size)) + 1e-9))
         return {"window": max(stride, round(min(size) / 8)), "stride": stride}
-    name = next((one for one in COUNTS if isinstance(known.get(one), int)), None)
-    return {} if name is None else {name: max(FEWEST, known[name] * limit // passes)}
+    found: dict[str, Any] = {}
+    for name in COUNTS:
+        if passes > limit and isinstance(known.get(name), int):
+            fewer = max(FEWEST, known[name] * limit // passes)
+            passes = math.ceil(passes * fewer / known[name])
+            found[name] = fewer
+    return found
 
 
 def metric_options(metric: str, most: Mapping[str, int]) -> dict[str, Any]:
