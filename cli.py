@@ -140,7 +140,7 @@ def ask(
     given = {"--mask": mask, "--target": target, "--tune": tune, "--out": out_dir, "--reference": reference}
     if lonely := [name for name, value in given.items() if value]:
         raise AtlasError(f"{', '.join(lonely)}: only together with --model and --image")
-    able = (*runnable(), *measurable())
+    able = (*executable(), *measurable())
     query = recommender.parse(question, kb)
     if why_not is not None:
         told = recommender.why_not(kb.find_by_name(why_not, "methods"), query, kb, runnable=able)
@@ -156,7 +156,7 @@ def ask(
         as_json(
             {
                 **data,
-                "snippet": recommender.snippet(found, kb, runnable=able, other=discoverable()),
+                "snippet": recommender.snippet(found, kb, runnable=(*runnable(), *measurable()), other=discoverable()),
                 "sources": cited(data, kb),
             }
         )
@@ -925,7 +925,7 @@ def kb_diff(
 
     with _revision(old) as before, _revision(new) as after:
         found = diff(before, after)
-        moved = changed_recommendations(before, after, runnable=runnable()) if recommendations and found else []
+        moved = changed_recommendations(before, after, runnable=executable()) if recommendations and found else []
     if json_:
         as_json({**found.as_json(), "recommendations": [one.as_json() for one in moved]})
         return

@@ -32,7 +32,7 @@ def ask(question: str, top: int = 5) -> dict[str, Any]:
         top: How many methods to return.
     """
     kb = _kb()
-    able = (*runnable(), *measurable())
+    able = (*executable(), *measurable())
     found = recommender.answer(question, kb, runnable=able, top=_positive(top, "top"))
     back = recommender.clarify(found.query, kb, runnable=able)
     data = found.as_json()
@@ -41,7 +41,7 @@ def ask(question: str, top: int = 5) -> dict[str, Any]:
     data["clarify"] = back.as_json() if back else None
     return {
         **data,
-        "snippet": recommender.snippet(found, kb, runnable=able, other=discoverable()),
+        "snippet": recommender.snippet(found, kb, runnable=(*runnable(), *measurable()), other=discoverable()),
         "sources": cited(data, kb),
     }
 
@@ -99,7 +99,7 @@ def why_not(method: str, question: str) -> dict[str, Any]:
     """
     kb = _kb()
     query = recommender.parse(question, kb)
-    data = recommender.why_not(kb.find_by_name(method, "methods"), query, kb, runnable=runnable()).as_json()
+    data = recommender.why_not(kb.find_by_name(method, "methods"), query, kb, runnable=executable()).as_json()
     return {**data, "sources": cited(data, kb)}
 
 

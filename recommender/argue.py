@@ -232,7 +232,8 @@ def _panel(case: Case, found: Sequence[Recommendation], *, here: bool) -> list[R
     """Choose methods that complement each other, of those that can be run here or of all.
 
     One of a family, at most four, then up to three a second of one; those first that share the fewest weaknesses with
-    the ones chosen before. A fifth is added where it answers in another way than by a map.
+    the ones chosen before. A fifth is added where it answers in another way than by a map, of which multimodal methods
+    are none where there is one modality.
     """
 
     def fits(r: Recommendation) -> bool:
@@ -287,7 +288,7 @@ def _panel(case: Case, found: Sequence[Recommendation], *, here: bool) -> list[R
         while len(chosen) < most and (one := best(candidates, new_family)):
             chosen.append(one)
     if chosen and not (case.query.goal or case.query.families or case.query.methods):
-        branches = {c.branch for c in chosen}
+        branches = {c.branch for c in chosen} | ({"multimodal"} if len(case.query.modality) < 2 else set())
         other = [r for r in fitting if r.branch not in branches and not doubtful(r) and r.score > 0]
         chosen += other[: 1 if len(chosen) < 5 else 0]
     return chosen

@@ -18,6 +18,7 @@ from views.common import (
     cite,
     discoverable,
     entity_link,
+    executable,
     knowledge,
     measurable,
     plain,
@@ -66,7 +67,7 @@ def page() -> None:
         query = reading.asked(parse(str(question), kb))
         reading.show(query)
         back = st.container()
-        found = answer(query, kb, runnable=(*runnable(), *measurable()))
+        found = answer(query, kb, runnable=(*executable(), *measurable()))
         if found.message:
             st.info(plain(found.message), icon=":material/info:")
         trying = results(found)
@@ -273,7 +274,7 @@ def other(found: Answer) -> None:
     )
     if chosen is None:
         return
-    told = why_not(chosen, found.query, kb, runnable=(*runnable(), *measurable()))
+    told = why_not(chosen, found.query, kb, runnable=(*executable(), *measurable()))
     with st.container(border=True):
         st.markdown(f"**{plain(told.text)}**")
         for setback in told.setbacks:

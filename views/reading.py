@@ -13,7 +13,7 @@ import streamlit as st
 
 from recommender import Clarification, Query, clarify
 from taxonomy import KB, UnknownIdError
-from views.common import knowledge, named, plain, runnable
+from views.common import executable, knowledge, named, plain
 
 DROP, SAY = "drop", "say"
 WORDS = {
@@ -235,7 +235,7 @@ def _say(answers: list[str]) -> None:
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _clarification(key: str, _query: Query) -> Clarification | None:  # noqa: ARG001
-    return clarify(_query, knowledge(), runnable=runnable())
+    return clarify(_query, knowledge(), runnable=executable())
 
 
 def ask_back(query: Query) -> None:
