@@ -7,11 +7,13 @@ weight was fixed before there were any.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 from recommender.case import KIND, Case, lower
 from recommender.points import CLOSENESS, Points
+from taxonomy import KB
 from taxonomy.measured import BenchmarkTask, Place, benchmark
 from taxonomy.schema import Method
 from taxonomy.trust import weights
@@ -24,16 +26,9 @@ _FEWEST = 3
 
 def measured_by_us(case: Case, method: Method) -> Iterator[tuple[float, Callable[[], str]]]:
     """Yield the points of a method's places in the benchmark, with the sentence; nothing where it was not measured."""
-    near, tasks, citation, counted = _nearest(case)
-    sums: dict[str, list[float]] = {}
-    for _, place, kind, trust in _counting(tasks, method.id, counted):
-        own = sums.setdefault(kind, [0.0, 0.0])
-        own[0] += trust * _share(place)
-        own[1] += trust
-    if not sums:
+    near, tasks, citation, counted, means = _nearest(case)
+    if method.id not in means:
         return
-    # the metrics of a property share its weight by how far each can be trusted
-    mean = sum(_trust(kind) * (share / trust) for kind, (share, trust) in sums.items()) / sum(map(_trust, sums))
 
     def words() -> str:
         told = [
@@ -49,7 +44,7 @@ def measured_by_us(case: Case, method: Method) -> Iterator[tuple[float, Callable
         far = "" if near == 1.0 else ", which is not your case but the nearest that we measured"
         return f"Measured by us, not from the literature: {places}{more}{far} ({citation})."
 
-    yield round(Points.BENCHMARK * near * mean, 3), words
+    yield round(Points.BENCHMARK * near * means[method.id], 3), words
 
 
 def _counting(
@@ -60,6 +55,33 @@ def _counting(
         for place in task.places.get(method, ()):
             if place.metric in counted and place.of >= _FEWEST:
                 yield task, place, *counted[place.metric]
+
+
+_MEANS: WeakKeyDictionary[KB, dict[tuple[int, ...], Mapping[str, float]]] = WeakKeyDictionary()
+
+
+def _means(kb: KB, tasks: Sequence[BenchmarkTask], counted: Mapping[str, tuple[str, float]]) -> Mapping[str, float]:
+    """Return method to its mean place on the boards of some tasks, from -1 (last) to 1 (first); found once."""
+    known, key = _MEANS.setdefault(kb, {}), tuple(map(id, tasks))  # the file, once read, is kept
+    if key not in known:
+        known[key] = {
+            method: mean
+            for method in dict.fromkeys(m for task in tasks for m in task.places)
+            if (mean := _mean(tasks, method, counted)) is not None
+        }
+    return known[key]
+
+
+def _mean(tasks: Sequence[BenchmarkTask], method: str, counted: Mapping[str, tuple[str, float]]) -> float | None:
+    """Return the mean place; the metrics of a property share its weight by how far each can be trusted."""
+    sums: dict[str, list[float]] = {}
+    for _, place, kind, trust in _counting(tasks, method, counted):
+        own = sums.setdefault(kind, [0.0, 0.0])
+        own[0] += trust * _share(place)
+        own[1] += trust
+    if not sums:
+        return None
+    return sum(_trust(kind) * (share / trust) for kind, (share, trust) in sums.items()) / sum(map(_trust, sums))
 
 
 def _share(place: Place) -> float:
@@ -86,14 +108,16 @@ def _place(case: Case, place: Place) -> str:
 
 
 @lru_cache(maxsize=1)  # a case holds on to its knowledge base
-def _nearest(case: Case) -> tuple[float, tuple[BenchmarkTask, ...], str, Mapping[str, tuple[str, float]]]:
-    """Return how near the nearest tasks are (1 is the same), these tasks, how to cite them, and the metrics that count.
+def _nearest(
+    case: Case,
+) -> tuple[float, tuple[BenchmarkTask, ...], str, Mapping[str, tuple[str, float]], Mapping[str, float]]:
+    """Return how near the nearest tasks are (1 is the same), these tasks, how to cite them, what counts, and the means.
 
-    A metric that is not trusted at all does not count; to the others their property and trust.
+    A metric that is not trusted at all does not count; to the others their property and trust. A mean for each method.
     """
     found = benchmark(case.kb)
     if found is None:
-        return 0.0, (), "", {}
+        return 0.0, (), "", {}, {}
     near = {
         name: _closeness(case, task)
         for name, task in found.tasks.items()
@@ -101,13 +125,11 @@ def _nearest(case: Case) -> tuple[float, tuple[BenchmarkTask, ...], str, Mapping
     }
     best = max(near.values(), default=0.0)
     trusted = weights(case.kb)
-    counted = {name: (one.property, trusted.get(name, 1.0)) for name, one in case.kb.metrics.items()}
-    return (
-        best,
-        tuple(found.tasks[name] for name, value in near.items() if value == best),
-        found.citation,
-        {name: (kind, trust) for name, (kind, trust) in counted.items() if trust > 0},
-    )
+    counted = {
+        name: (one.property, trust) for name, one in case.kb.metrics.items() if (trust := trusted.get(name, 1.0)) > 0
+    }
+    tasks = tuple(found.tasks[name] for name, value in near.items() if value == best)
+    return best, tasks, found.citation, counted, _means(case.kb, tasks, counted)
 
 
 def _closeness(case: Case, task: BenchmarkTask) -> float:

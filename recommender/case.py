@@ -249,6 +249,14 @@ class Facts:
                         self.said.append(own[-1])
         self.heard = {method: self._heard(method, by_source) for method in kb.methods}
         """Method to what was said of it, by group."""
+        self.heavy = {
+            method: [
+                (group, tuple((s.number, factor / voices * abs(s.value)) for s, factor, voices, _ in found))
+                for group, found in groups.items()
+            ]
+            for method, groups in self.heard.items()
+        }
+        """Method to (group, (number of a claim, how much its weight counts) of each of its findings)."""
         self.uses = {
             method_id: tuple(
                 (p, Points.SELF_REPORTED if p == method.source else 1.0)
@@ -721,10 +729,7 @@ class Case:
         """
         if method not in self.rates:
             weights = self.weights
-            sums = {
-                group: sum([weights[s.number] * factor / voices * abs(s.value) for s, factor, voices, _ in found])
-                for group, found in self.facts.heard[method].items()
-            }
+            sums = {group: sum([weights[n] * share for n, share in found]) for group, found in self.facts.heavy[method]}
             pro = sum([weight for (_, side), weight in sums.items() if side > 0])
             contra = sum([weight for (_, side), weight in sums.items() if side < 0])
             pro += sum(self.use(method).values())
