@@ -1531,9 +1531,10 @@ def explain(
         owned = replace(owned, language=language_for(towers, prompt or (), loaded))
     if rationale is not None:
         owned = replace(owned, reasons=_reasons(rationale, case, tuple(x.shape[2:])))
+    members = [runners.load_model(one, task=_task(task)) for one in member or []]
     given = {
         "reference": _references(reference or [], loaded, frame),
-        "members": [runners.load_model(one, task=_task(task)) for one in member or []],
+        "members": members,
         "random_check": random_check,
     }
 
@@ -1541,11 +1542,17 @@ def explain(
     if not query.modality and case.modality:
         query = replace(query, modality=(case.modality,))
     able = [one for one in runnable() if not runners.unmet(one, wired, what, **_owned(given))]
+    able += [one for one in discoverable() if not runners.unmet_by(one, wired, owned, members=members)]
     advice = recommender.answer(query, kb, profile=wired, runnable=able)
     if not chosen:
         chosen = list(advice.panel)
         if not chosen:
-            raise AtlasError(advice.message or "no method that runs here fits this model; name one with --method")
+            would = []
+            for one in [r.method for r in advice.recommendations if r.method in discoverable()][:2]:
+                lacking = " Also, ".join(gap.sentence for gap in runners.unmet_by(one, wired, owned, members=members))
+                would.append(f"{kb.methods[one].name} would: {lacking}")
+            told = advice.message or "no method that runs here fits this model; name one with --method"
+            raise AtlasError(" ".join((told, *would)))
         err.print(f"Recommended here: {escape(', '.join(kb.methods[one].name for one in chosen))}")
         for ruled in could_have_run(advice.as_json()):
             err.print(f"[dim]{escape(ruled['gap'])}[/dim]")
@@ -1560,7 +1567,7 @@ def explain(
     results = [
         _one(loaded, x, one, what, wanted, region, spacing, seed, kb, given | chosen_settings[one])
         if one in runners.explainers
-        else _insight(loaded, x, one, what, owned, seed, kb, {"members": given["members"]} | chosen_settings[one])
+        else _insight(loaded, x, one, what, owned, seed, kb, {"members": members} | chosen_settings[one])
         for one in chosen
     ]
     if out_dir is not None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from recommender import Answer, Query, answer, parse
 from recommender import Measured as Row
 from recommender.case import failed, standings
-from runners import Model, Wired, explainers, metrics, runnable, unmet
+from runners import Model, Wired, discoverable, explainers, metrics, runnable, unmet, unmet_by
 from runners.case import Measured, Result, Subject, explained, input_spacing, scored
 from runners.clock import Clock, Stop
 from runners.models import preserved, run
@@ -684,11 +684,12 @@ def trial(
     if not query.modality and first.case.modality:
         query = replace(query, modality=(first.case.modality,))
     able = [one for one in runnable() if not unmet(one, first.wired, first.target, **given)]
-    rank = partial(_answer, query, kb, first.wired, tuple(able))
+    other = [one for one in discoverable() if not unmet_by(one, first.wired, members=given.get("members", ()))]
+    rank = partial(_answer, query, kb, first.wired, (*able, *other))
     before = rank(())
     named = set(query.methods)
     work = _Work(kb, model, subjects, seed, given, clock, progress)
-    ranked = [work.candidate(one.method, one.method in named) for one in before.recommendations if one.runnable]
+    ranked = [work.candidate(one.method, one.method in named) for one in before.recommendations if one.method in able]
     if not ranked:
         raise AtlasError(before.message or "no method that runs here fits this model and question")
     chosen = choose(ranked, budget)

@@ -378,6 +378,17 @@ def test_explain_runs_the_recommended_panel(folder: Path) -> None:
     assert record["answer"][0]["value"] == 36
 
 
+def test_explain_answers_with_cases_when_they_are_asked_for() -> None:
+    asked = ("explain", "breast_phantom", "--model", "breast_us_unet", "--ask", "similar cases?")
+    _, told = run(*asked, code=2)
+    told = " ".join(told.split())
+    assert "would: it needs the training images" in told
+    assert "(cohort)" in told
+    printed, _ = run(*asked, "--cohort", "phantoms", "--json")
+    forms = {one["method"]: one.get("form") for one in json.loads(printed)["results"]}
+    assert forms["knn_retrieval"] == "cases"
+
+
 def test_out_has_everything_and_nothing_of_the_patient(folder: Path) -> None:
     target = folder / "out"
     given = ("--method", "occlusion", "--method", "vanilla_gradient", "--mask", folder / "mask.png", "--metrics")
