@@ -29,7 +29,20 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from runners.rules import EPSILON, Apply, Composite, Layer, Rule, gamma_rule, same, stabilised, up
+from runners.rules import (
+    EPSILON,
+    Apply,
+    Composite,
+    Graph,
+    Layer,
+    Rule,
+    gamma_rule,
+    graph_of,
+    same,
+    shared,
+    stabilised,
+    up,
+)
 
 ACTIVATIONS = frozenset(
     """
@@ -118,7 +131,8 @@ def _is_square_attention(weights: Tensor) -> bool:
 class Mode(TorchFunctionMode):
     """Dispatch by function name to ``handle(name, function, args, kwargs)``.
 
-    In-place calls are computed out of place on a copy and written back, so that rules may keep their inputs.
+    In-place calls are computed out of place on a copy and written back, so that rules may keep their inputs, unless a
+    mode knows better.
     """
 
     def __torch_function__(
@@ -129,14 +143,20 @@ class Mode(TorchFunctionMode):
         if not self.wants(name, args):
             return func(*args, **kwargs)
         if args and isinstance(args[0], Tensor) and _in_place(func, kwargs, args):
-            kwargs.pop("inplace", None)
-            flat = list(args)
-            if name in ("relu", "relu6", "silu", "mish"):
-                flat = flat[:1]
-            flat[0] = args[0].clone()
-            result = self.handle(name, _out_of_place(func, name), flat, kwargs)
-            return args[0].copy_(result)
+            out = self.handle_in_place(name, func, list(args), kwargs)
+            for tag in [key for key in vars(out) if key.startswith("_atlas_")]:
+                delattr(out, tag)  # it is another value now
+            return out
         return self.handle(name, func, list(args), kwargs)
+
+    def handle_in_place(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Compute a call that changes its first argument: out of place on a copy, then write back."""
+        target = args[0]
+        kwargs.pop("inplace", None)
+        if name in ("relu", "relu6", "silu", "mish"):
+            args = args[:1]
+        result = self.handle(name, _out_of_place(function, name), [target.clone(), *args[1:]], kwargs)
+        return target.copy_(result)
 
     def wants(self, name: str, args: Sequence[Any]) -> bool:
         """Say whether the mode has a rule for this call."""
@@ -496,6 +516,22 @@ class _Rule(torch.autograd.Function):
         return (None, None, *ctx.rule(grads[0], *ctx.saved_tensors))
 
 
+class _Passing(torch.autograd.Function):
+    """A function, in place or not, whose backward pass hands on what it gets."""
+
+    @staticmethod
+    def forward(ctx: Any, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        out = function(x)
+        if out is x:
+            ctx.mark_dirty(x)
+            return x
+        return out.clone() if out._is_view() else out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:  # noqa: ARG004
+        return None, grads[0]
+
+
 def _apply(
     forward: Callable[..., Tensor], backward: Callable[..., tuple[Tensor | None, ...]], *inputs: Tensor
 ) -> Tensor:
@@ -749,15 +785,17 @@ class Relevance(Mode):
             return self._product(name, args)
         return self._bilinear(*_operands(name, function, args))
 
-    def _proportional(self, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        def backward(r: Tensor, x: Tensor) -> tuple[Tensor]:
-            source = (up(x) if self.composite.positive else x).detach().requires_grad_()
-            with torch.enable_grad():
-                z = forward(source)
-            (slope,) = torch.autograd.grad(z, source, r / stabilised(z.detach(), self.epsilon))
-            return (source.detach() * slope,)
+    def handle_in_place(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        if name in ACTIVATIONS:  # no rule asks what it was given
+            return _passing(function, args, kwargs)
+        return super().handle_in_place(name, function, args, kwargs)
 
-        return _apply(forward, backward, x)
+    def _proportional(self, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        if self.composite.positive:
+            return _apply(forward, lambda r, x: (shared(r, graph_of(forward, up(x)), self.epsilon),), x)
+        graph = graph_of(forward, x)
+        # a copy goes on: what follows may write into it
+        return _apply(lambda _: graph[1].detach().clone(), lambda r, _: (shared(r, graph, self.epsilon),), x)
 
     def _layer(
         self,
@@ -768,16 +806,20 @@ class Relevance(Mode):
         axis: int | None,
         rule: Rule,
         value: Tensor | None = None,
+        graph: Graph | None = None,
     ) -> Tensor:
         """Compute a linear layer, or take its known ``value``; ``axis`` of the weight holds the output channels."""
         if self.composite.first is not None and next(_nearest(x), None) is None:
             rule = self.composite.first
         layer = Layer(apply, weight, bias if self.composite.bias else None, rule, self.epsilon)
+        if rule is EPSILON and self.composite.bias:
+            layer.graph = graph or graph_of(lambda t: apply(t, weight, bias), x)
+            value = layer.graph[1].detach().clone()  # what follows may write into it
         out = _apply(lambda t: apply(t, weight, bias) if value is None else value, layer, x)
         if any(branch.outputs for branch in rule):
             layer.positive = out.detach() > 0
         if axis is not None:
-            _tag(out, "layer", (apply, x, weight, bias, axis, rule))
+            _tag(out, "layer", (apply, x, weight, bias, axis, rule, layer.graph))
         return out
 
     def _batch_norm(self, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
@@ -787,7 +829,11 @@ class Relevance(Mode):
         mean, variance = given.get("running_mean"), given.get("running_var")
         if layer is None or mean is None or given.get("training", False):
             return self._normalisation(function, function, args, kwargs)
-        apply, x, weight, bias, axis, rule = layer
+        apply, x, weight, bias, axis, rule, graph = layer
+        if graph is not None:
+            with torch.enable_grad():
+                graph = graph[0], function(graph[1], *args[1:], **kwargs)
+            return self._layer(apply, x, weight, bias, None, rule, graph=graph)
         scale = torch.rsqrt(variance + given.get("eps", 1e-5))
         if given.get("weight") is not None:
             scale = scale * given["weight"]
@@ -806,7 +852,7 @@ class Relevance(Mode):
         they are near zero the values after it need not be: relevance passed on as it is would grow without bound.
         """
         before = getattr(args[0], "_atlas_layer", None)
-        if self.composite.affine and (before is None or before[-1] is EPSILON):
+        if self.composite.affine and (before is None or before[-2] is EPSILON):
             return self._proportional(lambda x: affine(x, *args[1:], **kwargs), args[0])
         return _passing(function, args, kwargs)
 
@@ -910,7 +956,7 @@ def _inside_attention(args: Sequence[Any]) -> bool:
 def _passing(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
     """A function through which relevance passes unchanged."""
     rest = args[1:]
-    return _apply(lambda t: function(t, *rest, **kwargs), lambda r, _: (r,), args[0])
+    return _Passing.apply(lambda t: function(t, *rest, **kwargs), args[0])  # type: ignore[no-untyped-call,no-any-return]
 
 
 class Frozen(Mode):

@@ -168,14 +168,35 @@ def composites(gamma: float = 0.25) -> dict[str, Composite]:
 def stabilised(z: Tensor, epsilon: float) -> Tensor:
     """Move a denominator away from zero."""
     least = max(epsilon, torch.finfo(z.dtype).tiny)
-    return z + torch.where(z >= 0, least, -least).to(z.dtype)
+    return torch.copysign(z.new_full((), least), z).add_(z)  # many times faster than a choice by z >= 0
+
+
+Graph = tuple[Tensor, Tensor]
+"""A leaf and what a linear function made of it."""
+
+
+def graph_of(function: Callable[[Tensor], Tensor], x: Tensor) -> Graph:
+    """Apply a linear function to a leaf of its own, so that its contributions can be had without another pass."""
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        return leaf, function(leaf)
+
+
+def shared(r: Tensor, graph: Graph, epsilon: float) -> Tensor:
+    """Share relevance of a linear function's outputs in proportion to the contributions of its inputs."""
+    leaf, z = graph
+    least = stabilised(z.detach(), epsilon)
+    # the relevance may be asked for twice; the caller's graph frees this one
+    (slope,) = torch.autograd.grad(z, leaf, torch.div(r, least, out=least), retain_graph=True)
+    return slope.mul_(leaf.detach())
 
 
 @dataclass(eq=False)
 class Layer:
     """A linear layer with its rule: called with relevance and input, it returns the relevance of the input.
 
-    ``positive`` says where the layer's outputs are above 0, for rules that ask.
+    ``positive`` says where the layer's outputs are above 0, for rules that ask; ``graph`` is its forward pass, in which
+    the epsilon rule finds all it needs.
     """
 
     apply: Apply
@@ -184,12 +205,15 @@ class Layer:
     rule: Rule
     epsilon: float
     positive: Tensor | None = field(default=None)
+    graph: Graph | None = field(default=None)
 
     def __call__(self, r: Tensor, x: Tensor) -> tuple[Tensor]:
         """Return the relevance of the input, as a backward rule does."""
+        if self.graph is not None and self.rule is EPSILON:
+            return (shared(r, self.graph, self.epsilon),)
         split = any(term.take is down for branch in self.rule for term in branch.terms)
-        nonnegative = split and bool((x >= 0).all())
-        found = torch.zeros_like(x)
+        nonnegative = split and bool(x.amin() >= 0)
+        found: Tensor | None = None
         for branch in self.rule:
             part = self._part(branch, r)
             leaves, z = [], None
@@ -200,14 +224,17 @@ class Layer:
                 leaves.append(taken.detach().requires_grad_())
                 bias = term.weigh(self.bias) if term.bias and self.bias is not None else None
                 with torch.enable_grad():
-                    own = term.sign * self.apply(leaves[-1], term.weigh(self.weight), bias)
+                    own = self.apply(leaves[-1], term.weigh(self.weight), bias)
+                    own = own if term.sign == 1 else term.sign * own
                     z = own if z is None else z + own
             if z is None or part is None:
                 continue
-            slopes = torch.autograd.grad(z, leaves, part / stabilised(z.detach(), self.epsilon))
+            least = stabilised(z.detach(), self.epsilon)
+            slopes = torch.autograd.grad(z, leaves, torch.div(part, least, out=least))
             for leaf, slope in zip(leaves, slopes, strict=True):
-                found.addcmul_(leaf.detach(), slope)
-        return (found,)
+                own = slope.mul_(leaf.detach())
+                found = own if found is None else found.add_(own)
+        return (torch.zeros_like(x) if found is None else found,)
 
     def _part(self, branch: Branch, r: Tensor) -> Tensor | None:
         """Return the relevance that a branch shares out, None if there is none."""
