@@ -29,20 +29,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from runners.rules import (
-    EPSILON,
-    Apply,
-    Composite,
-    Graph,
-    Layer,
-    Rule,
-    gamma_rule,
-    graph_of,
-    same,
-    shared,
-    stabilised,
-    up,
-)
+from runners.rules import EPSILON, Apply, Composite, Layer, Rule, gamma_rule, per_unit, same, stabilised, up
 
 ACTIVATIONS = frozenset(
     """
@@ -516,6 +503,35 @@ class _Rule(torch.autograd.Function):
         return (None, None, *ctx.rule(grads[0], *ctx.saved_tensors))
 
 
+class _Entering(torch.autograd.Function):
+    """What a linear function is given: its relevance is the gradient times the value."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grads[0] * x
+
+
+class _Leaving(torch.autograd.Function):
+    """What a linear function gave: its relevance becomes the gradient of what was given, once divided by the value."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, epsilon: float, layer: Layer | None) -> Tensor:
+        ctx.epsilon, ctx.rule = epsilon, layer
+        ctx.save_for_backward(z)
+        return z.clone()  # what follows may write into it
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (z,) = ctx.saved_tensors
+        return per_unit(grads[0], z, ctx.epsilon), None, None
+
+
 class _Passing(torch.autograd.Function):
     """A function, in place or not, whose backward pass hands on what it gets."""
 
@@ -791,11 +807,20 @@ class Relevance(Mode):
         return super().handle_in_place(name, function, args, kwargs)
 
     def _proportional(self, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        if self.composite.positive:
-            return _apply(forward, lambda r, x: (shared(r, graph_of(forward, up(x)), self.epsilon),), x)
-        graph = graph_of(forward, x)
-        # a copy goes on: what follows may write into it
-        return _apply(lambda _: graph[1].detach().clone(), lambda r, _: (shared(r, graph, self.epsilon),), x)
+        if not self.composite.positive:
+            return self._leaving(forward(_entering(x)))
+
+        def backward(r: Tensor, x: Tensor) -> tuple[Tensor]:
+            source = up(x).requires_grad_()
+            with torch.enable_grad():
+                z = forward(source)
+            (slope,) = torch.autograd.grad(z, source, per_unit(r, z.detach(), self.epsilon))
+            return (source.detach() * slope,)
+
+        return _apply(forward, backward, x)
+
+    def _leaving(self, z: Tensor, layer: Layer | None = None) -> Tensor:
+        return _Leaving.apply(z, self.epsilon, layer)  # type: ignore[no-untyped-call,no-any-return]
 
     def _layer(
         self,
@@ -806,20 +831,22 @@ class Relevance(Mode):
         axis: int | None,
         rule: Rule,
         value: Tensor | None = None,
-        graph: Graph | None = None,
     ) -> Tensor:
         """Compute a linear layer, or take its known ``value``; ``axis`` of the weight holds the output channels."""
         if self.composite.first is not None and next(_nearest(x), None) is None:
             rule = self.composite.first
         layer = Layer(apply, weight, bias if self.composite.bias else None, rule, self.epsilon)
-        if rule is EPSILON and self.composite.bias:
-            layer.graph = graph or graph_of(lambda t: apply(t, weight, bias), x)
-            value = layer.graph[1].detach().clone()  # what follows may write into it
+        if rule is EPSILON and self.composite.bias and self.composite.last is None:
+            # the forward pass itself tells each contribution: nothing is computed again
+            value = apply(_entering(x), weight, bias)
+            out = self._leaving(value, layer)
+            _tag(out, "layer", (apply, x, weight, bias, axis, rule, value))
+            return out
         out = _apply(lambda t: apply(t, weight, bias) if value is None else value, layer, x)
         if any(branch.outputs for branch in rule):
             layer.positive = out.detach() > 0
         if axis is not None:
-            _tag(out, "layer", (apply, x, weight, bias, axis, rule, layer.graph))
+            _tag(out, "layer", (apply, x, weight, bias, axis, rule, None))
         return out
 
     def _batch_norm(self, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
@@ -829,11 +856,9 @@ class Relevance(Mode):
         mean, variance = given.get("running_mean"), given.get("running_var")
         if layer is None or mean is None or given.get("training", False):
             return self._normalisation(function, function, args, kwargs)
-        apply, x, weight, bias, axis, rule, graph = layer
-        if graph is not None:
-            with torch.enable_grad():
-                graph = graph[0], function(graph[1], *args[1:], **kwargs)
-            return self._layer(apply, x, weight, bias, None, rule, graph=graph)
+        apply, x, weight, bias, axis, rule, within = layer
+        if within is not None:
+            return self._leaving(function(within, *args[1:], **kwargs), Layer(apply, weight, bias, rule, self.epsilon))
         scale = torch.rsqrt(variance + given.get("eps", 1e-5))
         if given.get("weight") is not None:
             scale = scale * given["weight"]
@@ -951,6 +976,10 @@ def _tag(tensor: Any, kind: str, value: Any) -> None:
 
 def _inside_attention(args: Sequence[Any]) -> bool:
     return getattr(args[0], "_atlas_logits", False)
+
+
+def _entering(x: Tensor) -> Tensor:
+    return _Entering.apply(x)  # type: ignore[no-untyped-call,no-any-return]
 
 
 def _passing(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:

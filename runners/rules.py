@@ -171,32 +171,17 @@ def stabilised(z: Tensor, epsilon: float) -> Tensor:
     return torch.copysign(z.new_full((), least), z).add_(z)  # many times faster than a choice by z >= 0
 
 
-Graph = tuple[Tensor, Tensor]
-"""A leaf and what a linear function made of it."""
-
-
-def graph_of(function: Callable[[Tensor], Tensor], x: Tensor) -> Graph:
-    """Apply a linear function to a leaf of its own, so that its contributions can be had without another pass."""
-    with torch.enable_grad():
-        leaf = x.detach().requires_grad_()
-        return leaf, function(leaf)
-
-
-def shared(r: Tensor, graph: Graph, epsilon: float) -> Tensor:
-    """Share relevance of a linear function's outputs in proportion to the contributions of its inputs."""
-    leaf, z = graph
-    least = stabilised(z.detach(), epsilon)
-    # the relevance may be asked for twice; the caller's graph frees this one
-    (slope,) = torch.autograd.grad(z, leaf, torch.div(r, least, out=least), retain_graph=True)
-    return slope.mul_(leaf.detach())
+def per_unit(r: Tensor, z: Tensor, epsilon: float) -> Tensor:
+    """Return the relevance of every output for each unit of its value."""
+    least = stabilised(z, epsilon)
+    return torch.div(r, least, out=least)
 
 
 @dataclass(eq=False)
 class Layer:
     """A linear layer with its rule: called with relevance and input, it returns the relevance of the input.
 
-    ``positive`` says where the layer's outputs are above 0, for rules that ask; ``graph`` is its forward pass, in which
-    the epsilon rule finds all it needs.
+    ``positive`` says where the layer's outputs are above 0, for rules that ask.
     """
 
     apply: Apply
@@ -205,12 +190,9 @@ class Layer:
     rule: Rule
     epsilon: float
     positive: Tensor | None = field(default=None)
-    graph: Graph | None = field(default=None)
 
     def __call__(self, r: Tensor, x: Tensor) -> tuple[Tensor]:
         """Return the relevance of the input, as a backward rule does."""
-        if self.graph is not None and self.rule is EPSILON:
-            return (shared(r, self.graph, self.epsilon),)
         split = any(term.take is down for branch in self.rule for term in branch.terms)
         nonnegative = split and bool(x.amin() >= 0)
         found: Tensor | None = None
@@ -229,8 +211,7 @@ class Layer:
                     z = own if z is None else z + own
             if z is None or part is None:
                 continue
-            least = stabilised(z.detach(), self.epsilon)
-            slopes = torch.autograd.grad(z, leaves, torch.div(part, least, out=least))
+            slopes = torch.autograd.grad(z, leaves, per_unit(part, z.detach(), self.epsilon))
             for leaf, slope in zip(leaves, slopes, strict=True):
                 own = slope.mul_(leaf.detach())
                 found = own if found is None else found.add_(own)
