@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from runners.checks import outside_body, rank_correlation, sentences, variation
 from runners.detection import found_by
-from runners.models import Wired, as_input, needed_to_look, preserved, profile, randomise, run, twin_of, unwrap
+from runners.models import Wired, as_input, finite, needed_to_look, preserved, profile, randomise, run, twin_of, unwrap
 from runners.registry import (
     Found,
     MetricResult,
@@ -641,7 +641,7 @@ def _checked(values: Tensor, x: Tensor, method: str) -> Tensor:
     values = values.detach().float().cpu().contiguous()
     if tuple(values.shape) != (len(x), *x.shape[2:]):
         raise ModelError(f"{method} gave a map of shape {tuple(values.shape)} for images of shape {tuple(x.shape)}")
-    if not torch.isfinite(values).all():
+    if not finite(values):
         raise ModelError(f"{method} gave values that are NaN or infinite on this model")
     return values
 

@@ -153,8 +153,11 @@ def preserved(model: nn.Module, seed: int = 0) -> Iterator[None]:
     modules = list(model.modules())
     training = [m for m in modules if m.training]
     hooks = {(id(hooked), key) for hooked in _hooked_in(modules) for key in hooked}
-    parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]
-    buffers = [(b, None if b.is_inference() else b._version, b.detach().clone()) for b in model.buffers()]
+    # model.parameters() and model.buffers() would each walk a deep model again, for as long as a tenth of a pass
+    weights = {id(p): p for m in modules for p in m._parameters.values() if p is not None}.values()
+    parameters = [(p, p.requires_grad, p.grad) for p in weights]
+    own = {id(b): b for m in modules for b in m._buffers.values() if b is not None}.values()
+    buffers = [(b, None if b.is_inference() else b._version, b.detach().clone()) for b in own]
     states = (torch.get_rng_state(), np.random.get_state(), random.getstate())
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
     try:
@@ -301,10 +304,15 @@ def as_input(model: nn.Module, given: Any) -> Tensor:
     if x.is_complex():
         raise ImageError("the input is complex; give magnitude and phase as channels")
     x = x.detach().to(_precision(model))
-    if not torch.isfinite(x).all():
+    if not finite(x):
         bad = int((~torch.isfinite(x)).sum())
         raise ImageError(f"the input holds {bad} values that are NaN or infinite; replace them before explaining")
     return x
+
+
+def finite(t: Tensor) -> bool:
+    """Say whether a tensor holds no NaN and nothing infinite; the sum tells it in one pass unless it overflows."""
+    return bool(torch.isfinite(t.sum())) or bool(torch.isfinite(t).all())
 
 
 def leaf(x: Tensor) -> tuple[Tensor, Tensor]:
