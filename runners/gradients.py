@@ -114,17 +114,18 @@ def fullgrad(model: nn.Module, x: Tensor, score: Score) -> Found:
         total.add_(term.flatten(1).sum(1).to(total))
         if term.ndim == x.ndim and term[0, 0].numel() > 1:
             size = term.abs()
-            low = size.flatten(1).amin(1).view(-1, *[1] * (x.ndim - 1))
-            layers.append(((size - low).sum(1), size.flatten(1).amax(1) - low.flatten()))
+            low, high = size.flatten(1).aminmax(dim=1)
+            layers.append((size.sum(1) - size.shape[1] * low.view(-1, *[1] * (x.ndim - 2)), high - low))
 
     grad, scores = gradient(model, x, score, inside=Biases(keep))
     keep(x * grad)
     top = torch.stack([peak for _, peak in layers]).amax(0)
-    values = torch.zeros_like(x[:, 0])
+    sums: dict[tuple[int, ...], Tensor] = {}
     for maps, peak in layers:
         heard = peak > 1e-6 * top  # what is only rounding is not scaled up to 1
         share = torch.where(heard, 1 / torch.where(heard, peak, 1.0), 0.0).view(-1, *[1] * (x.ndim - 2))
-        values += upsample(maps * share, tuple(x.shape[2:]))
+        sums[maps.shape] = sums.get(maps.shape, 0) + maps * share
+    values = torch.stack([upsample(maps, tuple(x.shape[2:])) for maps in sums.values()]).sum(0)
     return Found(values, signed=False, checks={"parts_error": completeness_error(total[:, None], scores)})
 
 

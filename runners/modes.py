@@ -453,6 +453,8 @@ class Biases(Mode):
             bias = kwargs.get("bias", args[0] if summed else args[2] if len(args) > 2 else None)
             if bias is not None and name != "linear":
                 bias = bias.view(-1, *[1] * (out.ndim - 2))
+        elif name == "batch_norm" and _statistics_are_fixed(args, kwargs):  # affine: what it makes of zeros
+            bias = function(args[0].new_zeros(1, args[0].shape[1], *[1] * (out.ndim - 2)), *args[1:], **kwargs)
         else:
             bias = _beyond_linear(function, args, kwargs)
         if bias is not None:
@@ -460,6 +462,11 @@ class Biases(Mode):
             out = out.clone() if out._is_view() else out  # in a view that is written into later, hooks get lost
             out.register_hook(lambda grad: self.keep(grad * own))  # type: ignore[no-untyped-call]
         return out
+
+
+def _statistics_are_fixed(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    given = dict(zip(_BATCH_NORM, args, strict=False)) | kwargs
+    return given.get("running_mean") is not None and not given.get("training", False)
 
 
 _HOMOGENEOUS = frozenset(("relu", "leaky_relu", "prelu", "rrelu"))
@@ -586,6 +593,7 @@ def _factors(name: str, args: Sequence[Any]) -> list[Any]:
     return [part for part in flat if isinstance(part, Tensor)] if name == "einsum" else list(args[:2])
 
 
+_BATCH_NORM = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
 _NORM_ARGUMENTS: dict[str, tuple[str, ...]] = {
     "layer_norm": ("input", "normalized_shape", "weight", "bias", "eps"),
     "group_norm": ("input", "num_groups", "weight", "bias", "eps"),
@@ -850,11 +858,10 @@ class Relevance(Mode):
         return out
 
     def _batch_norm(self, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
-        names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
-        given = dict(zip(names, args, strict=False)) | kwargs
+        given = dict(zip(_BATCH_NORM, args, strict=False)) | kwargs
         layer = getattr(given["input"], "_atlas_layer", None)
         mean, variance = given.get("running_mean"), given.get("running_var")
-        if layer is None or mean is None or given.get("training", False):
+        if layer is None or not _statistics_are_fixed(args, kwargs):
             return self._normalisation(function, function, args, kwargs)
         apply, x, weight, bias, axis, rule, within = layer
         if within is not None:
