@@ -114,7 +114,7 @@ def fullgrad(model: nn.Module, x: Tensor, score: Score) -> Found:
         total.add_(term.flatten(1).sum(1).to(total))
         if term.ndim == x.ndim and term[0, 0].numel() > 1:
             size = term.abs()
-            low, high = size.flatten(1).aminmax(dim=1)
+            low, high = size.flatten(1).amin(1), size.flatten(1).amax(1)
             layers.append((size.sum(1) - size.shape[1] * low.view(-1, *[1] * (x.ndim - 2)), high - low))
 
     grad, scores = gradient(model, x, score, inside=Biases(keep))

@@ -317,26 +317,38 @@ _KNOWN = (
 )
 
 
-class _GuidedReLU(torch.autograd.Function):
+class _Passing(torch.autograd.Function):
+    """A function, in place or not, whose backward pass hands on what it gets."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+    def forward(ctx: Any, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        out = function(x)
+        if out is x:
+            ctx.mark_dirty(x)
+            return x
+        return out.clone() if out._is_view() else out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:  # noqa: ARG004
+        return None, grads[0]
+
+
+class _GuidedReLU(_Passing):
+    @staticmethod
+    def forward(ctx: Any, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         ctx.save_for_backward(x > 0)
-        return y.clone()
+        return _Passing.forward(ctx, function, x)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:
         (positive,) = ctx.saved_tensors
-        return grads[0].clamp(min=0) * positive, None
+        return None, grads[0].clamp(min=0) * positive
 
 
-class _DeconvolvedReLU(torch.autograd.Function):
+class _DeconvolvedReLU(_Passing):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:  # noqa: ARG004
-        return y.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
-        return grads[0].clamp(min=0), None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:  # noqa: ARG004
+        return None, grads[0].clamp(min=0)
 
 
 def _positive_part(grad: Tensor) -> Tensor:
@@ -361,9 +373,10 @@ class Guided(Mode):
         return name in RELU_LIKE and bool(args) and _differentiable(args[0])
 
     def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:  # noqa: ARG002
-        with torch.no_grad():
-            y = function(*args, **kwargs)
-        return self.rule.apply(args[0], y)
+        return self.rule.apply(lambda x: function(x, *args[1:], **kwargs), args[0])
+
+    def handle_in_place(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        return self.handle(name, function, args, kwargs)
 
 
 class Deconvolved(Guided):
@@ -537,22 +550,6 @@ class _Leaving(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (z,) = ctx.saved_tensors
         return per_unit(grads[0], z, ctx.epsilon), None, None
-
-
-class _Passing(torch.autograd.Function):
-    """A function, in place or not, whose backward pass hands on what it gets."""
-
-    @staticmethod
-    def forward(ctx: Any, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        out = function(x)
-        if out is x:
-            ctx.mark_dirty(x)
-            return x
-        return out.clone() if out._is_view() else out
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor]:  # noqa: ARG004
-        return None, grads[0]
 
 
 def _apply(
