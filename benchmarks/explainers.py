@@ -3,10 +3,12 @@
     python benchmarks/explainers.py [--models densenet121] [--methods grad_cam lime] [--repeats 3] [--jobs 2]
 
 ``passes`` is the model alone on as many images, forwards and backwards, in chunks of the same size: ours / passes is
-what everything else costs. Peers run at settings that ask for the same work; those that are not installed are left
-out, and one that raises is shown with its error. Seconds are CPU seconds of one thread, which a busy machine does not
-lengthen. Every method runs in a process of its own, ``--jobs`` of them at a time; its peak memory is told in units of
-the peak of one chunk forwards and backwards.
+what everything else costs. Where a rule by definition evaluates the layers with other weights (z-plus once forwards
+more, alpha-beta twice forwards and once backwards more), each of these evaluations counts as one forward pass. Peers
+run at settings that ask for the same work; those that are not installed are left out, and one that raises is shown with
+its error. Seconds are CPU seconds of one thread, which a busy machine does not lengthen. Every method runs in a process
+of its own, ``--jobs`` of them at a time; its peak memory is told in units of the peak of one chunk forwards and
+backwards.
 """
 
 from __future__ import annotations
@@ -331,7 +333,7 @@ def line_of(name: str, method: str, repeats: int) -> str:
         return f"{method:32}{str(error)[:80]}"
     first = time.process_time() - start
     peak = peak_so_far() - before
-    rows, back = found.passes["forward"], found.passes["backward"]
+    rows, back = found.passes["forward"] + found.passes.get("again", 0), found.passes["backward"]
     chunk = int(found.parameters.get("batch_size", max(back, 1)))
     alone = seconds(functools.partial(passes, model, x, rows, back, chunk), repeats)
     ours = first if first > LONG else seconds(call, repeats)

@@ -60,8 +60,9 @@ class Explanation:
         channels: float32 ``(B, C, *spatial)``, the map of every input channel (sequence, colour, stain) where the
             method tells them apart and there are several; ``values`` is their sum.
         checks: numbers per image of the checks in ``runners.checks``; those out of bounds are among the cautions.
-        passes: images that went through the model forwards and backwards for the map; profiling, and the pass in which
-            the target is found where the method does not look at the images themselves first, not included.
+        passes: images that went through the model forwards and backwards for the map, and, as "again", through all
+            layers with other weights, where the method's rule asks for it; profiling, and the pass in which the target
+            is found where the method does not look at the images themselves first, not included.
         seconds: wall time of the explainer. versions: of the packages involved.
     """
 
@@ -184,6 +185,8 @@ def explain(
             found = _call(function, method, model, x.clone(), look.score, {**used, **_wanted(function, extra)})
         seconds = time.perf_counter() - start
         resolved, scores = look.now()
+    if found.again:
+        counts["again"] = found.again * len(x)
     if "layer" in used and used["layer"] is None and wired.place is not None:
         used["layer"] = wired.place.name  # the record says which features were taken
     values = _checked(found.values, x, method)

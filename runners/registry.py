@@ -79,6 +79,8 @@ class Found:
     """``(B, C, *spatial)``: the map of every input channel, when ``values`` is their sum."""
     checks: Mapping[str, Tensor] = field(default_factory=dict)
     """Checks of :data:`runners.checks.CHECKS` that came with the computation, ``(B,)`` each."""
+    again: int = 0
+    """Passes through all layers, for each image, that the method's rule asks for beside those through the model."""
 
 
 def by_channel(values: Tensor, **more: Any) -> Found:

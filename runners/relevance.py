@@ -71,7 +71,8 @@ def lrp(model: nn.Module, x: Tensor, score: Score, *, epsilon: float = 1e-6) -> 
         epsilon: stabiliser of the denominators.
     """
     _positive_epsilon("lrp", epsilon)
-    return by_channel(_relevance(model, x, score, composites()["epsilon_plus"], epsilon))
+    composite = composites()["epsilon_plus"]
+    return by_channel(_relevance(model, x, score, composite, epsilon), again=composite.again)
 
 
 @explainer("lrp_epsilon", looks_first=True)
@@ -120,7 +121,8 @@ def lrp_alpha_beta(
         )
     _positive_epsilon("lrp_alpha_beta", epsilon)
     rule = alpha_beta(alpha, beta)
-    return by_channel(_relevance(model, x, score, Composite(rule, rule, last=mirrored(rule)), epsilon))
+    composite = Composite(rule, rule, last=mirrored(rule))
+    return by_channel(_relevance(model, x, score, composite, epsilon), again=composite.again)
 
 
 @explainer("lrp_composite", looks_first=True)
@@ -156,7 +158,9 @@ def lrp_composite(
     _positive_epsilon("lrp_composite", epsilon)
     flat = "The first layer shares relevance evenly over what each unit sees: the map is no finer than its kernel."
     return by_channel(
-        _relevance(model, x, score, known[composite], epsilon), cautions=(flat,) if composite.endswith("flat") else ()
+        _relevance(model, x, score, known[composite], epsilon),
+        cautions=(flat,) if composite.endswith("flat") else (),
+        again=known[composite].again,
     )
 
 
@@ -175,14 +179,15 @@ def deep_taylor(model: nn.Module, x: Tensor, score: Score, *, epsilon: float = 1
     """
     _positive_epsilon("deep_taylor", epsilon)
     composite = Composite(PLUS, PLUS, first=BOX, last=mirrored(PLUS), bias=False, positive=True, affine=False)
-    return _unsigned(_relevance(model, x, score, composite, epsilon))
+    return _unsigned(_relevance(model, x, score, composite, epsilon), composite)
 
 
-def _unsigned(values: Tensor) -> Found:
+def _unsigned(values: Tensor, composite: Composite) -> Found:
     """Return a map of importance; its maps of labels are alike, as nothing in it can speak against the score."""
     return by_channel(
         values.clamp(min=0),  # up-sampling of higher order has negative weights
         signed=False,
+        again=composite.again,
         cautions=("Only what raises a unit is followed: maps of different labels are much alike.",),
     )
 
@@ -211,7 +216,7 @@ def excitation_backprop(model: nn.Module, x: Tensor, score: Score, *, epsilon: f
     """
     _positive_epsilon("excitation_backprop", epsilon)
     composite = Composite(PLUS, PLUS, last=mirrored(PLUS), bias=False, positive=True, affine=False)
-    return _unsigned(_excitation(model, x, score, composite, epsilon))
+    return _unsigned(_excitation(model, x, score, composite, epsilon), composite)
 
 
 @explainer("contrastive_excitation_backprop", looks_first=True)
@@ -229,7 +234,7 @@ def contrastive_excitation_backprop(model: nn.Module, x: Tensor, score: Score, *
     """
     _positive_epsilon("contrastive_excitation_backprop", epsilon)
     composite = Composite(PLUS, PLUS, last=alpha_beta(1, 1), bias=False, positive=True, affine=False)
-    return by_channel(_excitation(model, x, score, composite, epsilon))
+    return by_channel(_excitation(model, x, score, composite, epsilon), again=composite.again)
 
 
 @explainer("contrastive_lrp", looks_first=True)
@@ -261,7 +266,7 @@ def contrastive_lrp(model: nn.Module, x: Tensor, score: Score, *, dual: str = "o
     (opposed,) = torch.autograd.grad(output, source, against)
     totals = [part.flatten(1).sum(1).view(-1, *[1] * (x.ndim - 1)) for part in (own, opposed)]
     scale = totals[0] / torch.where(totals[1] > 0, totals[1], torch.inf)
-    return by_channel(own - opposed * scale)
+    return by_channel(own - opposed * scale, again=composite.again)
 
 
 def _input_times(model: nn.Module, x: Tensor, score: Score, mode: Frozen) -> Found:

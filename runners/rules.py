@@ -149,6 +149,16 @@ class Composite:
     positive: bool = False
     affine: bool = True
 
+    @property
+    def again(self) -> int:
+        """How often the rule of convolutions evaluates a layer beside the model's own forward pass and one backward.
+
+        By definition, for inputs that are not negative, as behind a ReLU: once forwards and once backwards for every
+        set of changed weights, the one backward pass that every method makes taken off. The epsilon rule changes none.
+        """
+        terms = (term for branch in self.convolution for term in branch.terms if term.take is not down)
+        return 0 if self.convolution is EPSILON else 2 * sum(1 for _ in terms) - 1
+
 
 WITHOUT_BIAS = Composite(PLUS, PLUS, bias=False, affine=False)
 """z-plus everywhere, nothing absorbed: how much reaches a place inside the network."""
