@@ -378,6 +378,7 @@ def _noisy_weights(model: nn.Module, noise: float, seed: int) -> dict[str, Tenso
         raise ModelError("noisegrad changes weights, which TorchScript does not allow; load the model as .pt2")
     generator = torch.Generator().manual_seed(seed)
     return {
-        name: weight.detach() * (1 + noise * torch.randn(weight.shape, generator=generator).to(weight))
+        # in place: another copy of every weight costs as much as the drawing
+        name: torch.randn(weight.shape, generator=generator).to(weight).mul_(noise).add_(1).mul_(weight.detach())
         for name, weight in model.named_parameters()
     }

@@ -726,18 +726,24 @@ def _middle(x: Tensor) -> Tensor:
 
 
 def _tiny(x: Tensor) -> Tensor:
-    return 1e-6 * x.abs().clamp(min=1)
+    return x.abs().clamp_(min=1).mul_(1e-6)
 
 
 def _rescale(forward: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> Tensor:
     here, there = x.chunk(2)
     out, reference = forward(x).chunk(2)
-    delta = here - there
-    small = delta.abs() < _tiny(here)
-    ratio = (out - reference) / torch.where(small, torch.ones_like(delta), delta)
-    slope = _vjp(forward, here, torch.ones_like(out))
-    m = torch.where(small, slope, ratio)
-    return grad * m.repeat(2, *[1] * (x.ndim - 1))
+    delta, m = here - there, out - reference
+    room = delta.abs().sub_(_tiny(here))
+    if room.amin() < 0:
+        small = room < 0
+        slope = _vjp(forward, here, torch.ones_like(out))
+        m = torch.where(small, slope, m / delta.masked_fill_(small, 1))
+    else:
+        m /= delta
+    # only the score of the images is asked for: nothing reaches the baselines
+    found = torch.zeros_like(grad)
+    torch.mul(grad[: len(m)], m, out=found[: len(m)])
+    return found
 
 
 class Relevance(Mode):
