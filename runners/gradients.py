@@ -355,11 +355,14 @@ def noisegrad(
     for name, value in (("weight_noise", weight_noise), ("noise", noise)):
         if value < 0:
             raise TargetError(f"noisegrad: {name}={value} was given; it must not be negative")
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ModelError("noisegrad changes weights, which TorchScript does not allow; load the model as .pt2")
     seed = int(torch.randint(2**62, (1,), generator=generator))
+    factors = {name: torch.empty(weight.shape) for name, weight in model.named_parameters()}
     sigma, draws = noise * value_range(x), Draws(x, generator)
     total = torch.zeros_like(x)
     for sample in range(samples):
-        weights = _noisy_weights(model, weight_noise, seed + sample)
+        weights = _noisy_weights(model, factors, weight_noise, seed + sample)
 
         def noisy(at: Tensor, weights: dict[str, Tensor] = weights) -> Any:
             return functional_call(model, weights, (at,))
@@ -372,13 +375,10 @@ def noisegrad(
     return Found(magnitude(total / (samples * input_samples)), signed=False)
 
 
-def _noisy_weights(model: nn.Module, noise: float, seed: int) -> dict[str, Tensor]:
-    """Return a copy of every weight, each times its own factor around 1."""
-    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
-        raise ModelError("noisegrad changes weights, which TorchScript does not allow; load the model as .pt2")
+def _noisy_weights(model: nn.Module, factors: dict[str, Tensor], noise: float, seed: int) -> dict[str, Tensor]:
+    """Return a copy of every weight, each times its own factor around 1; the memory of ``factors`` is used again."""
     generator = torch.Generator().manual_seed(seed)
     return {
-        # in place: another copy of every weight costs as much as the drawing
-        name: torch.randn(weight.shape, generator=generator).to(weight).mul_(noise).add_(1).mul_(weight.detach())
+        name: factors[name].normal_(1, noise, generator=generator).to(weight).mul_(weight.detach())
         for name, weight in model.named_parameters()
     }
