@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from toys import CNN, ViT, images, make
 
 from runners import explain
-from runners.modes import _held
+from runners.modes import _held, _linear
 from taxonomy import RequirementError, TargetError
 
 
@@ -381,6 +381,59 @@ def test_in_place_makes_no_difference() -> None:
     x = images("cnn2d")
     for method in ("lrp", "deeplift", "guided_backprop", "grad_cam", "input_x_gradient"):
         assert torch.allclose(explain(slow, x, method, 0).values, explain(fast, x, method, 0).values, atol=1e-6), method
+
+
+@pytest.mark.parametrize("method", ["lrp", "lrp_epsilon", "deeplift", "guided_backprop", "deconvnet", "fullgrad"])
+def test_in_place_activations_right_behind_any_layer_make_no_difference(method: str) -> None:
+    """Rules keep what such an activation overwrites; batch normalisation behind it is not merged through it."""
+
+    def network(inplace: bool) -> nn.Module:
+        torch.manual_seed(1)
+        layers = [nn.Conv2d(1, 4, 3), nn.ReLU(inplace), nn.BatchNorm2d(4), nn.ReLU(inplace), nn.AvgPool2d(2)]
+        made = nn.Sequential(*layers, nn.Conv2d(4, 9, 1), nn.ReLU(inplace), nn.Flatten(), nn.Linear(9 * 9, 2)).eval()
+        for statistic in (made[2].running_mean, made[2].running_var, made[2].bias.data):
+            statistic.copy_(torch.rand(4) + 0.2)
+        return made
+
+    x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+    kept, written = (explain(network(inplace), x, method, 1).values for inplace in (False, True))
+    assert kept.any()
+    assert torch.equal(kept, written)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "again"),
+    [
+        ("lrp_epsilon", {}, 0),
+        ("lrp", {}, 1),
+        ("deep_taylor", {}, 1),
+        ("lrp_alpha_beta", {}, 3),
+        ("lrp_alpha_beta", {"alpha": 1.0, "beta": 0.0}, 1),
+        ("lrp_composite", {"composite": "epsilon_alpha2_beta1"}, 3),
+    ],
+)
+def test_layers_are_evaluated_as_often_as_it_is_told(
+    method: str, options: dict[str, object], again: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted at the second convolution, which reads what a ReLU gave: forwards, and backwards beyond the one."""
+    model, x = plain((2, 8, 8))
+    width, calls = model.c2.weight.shape, []
+
+    def counted(*call: object) -> tuple[object, ...]:
+        apply, *rest = _linear(*call)  # type: ignore[arg-type]
+
+        def counting(t: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+            calls.append(w.shape)
+            return apply(t, w, b)
+
+        return (counting, *rest)
+
+    found = explain(model, x, method, 0, **options)
+    assert found.passes == {"forward": 2, "backward": 2} | ({"again": 2 * again} if again else {})
+    monkeypatch.setattr("runners.modes._linear", counted)
+    explain(model, x, method, 0, **options)
+    forwards = (again + 1) // 2
+    assert calls.count(width) - 1 == forwards
 
 
 def test_transposed_convolutions_merge_their_batch_normalisation() -> None:
