@@ -477,7 +477,7 @@ class Biases(Mode):
         return out
 
 
-def _statistics_are_fixed(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+def _statistics_are_fixed(args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
     given = dict(zip(_BATCH_NORM, args, strict=False)) | kwargs
     return given.get("running_mean") is not None and not given.get("training", False)
 
@@ -533,7 +533,7 @@ class _Entering(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
+        x: Tensor = ctx.saved_tensors[0]
         return grads[0] * x
 
 
@@ -863,7 +863,8 @@ class Relevance(Mode):
     def _batch_norm(self, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
         given = dict(zip(_BATCH_NORM, args, strict=False)) | kwargs
         layer = getattr(given["input"], "_atlas_layer", None)
-        mean, variance = given.get("running_mean"), given.get("running_var")
+        mean: Any = given.get("running_mean")
+        variance: Any = given.get("running_var")
         if layer is None or not _statistics_are_fixed(args, kwargs):
             return self._normalisation(function, function, args, kwargs)
         apply, x, weight, bias, axis, rule, within = layer
