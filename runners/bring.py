@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from runners.case import Case, to_input
-from runners.images import load_image, load_mask
+from runners.case import Case, Fit, to_input
+from runners.images import load_image, load_mask, times
 from runners.load import Model, ModelCard, Towers
 from runners.owned import Cohort, Concept, Language, Reason
 from runners.registry import Progress, no_progress
+from runners.sized import Pictures, on_disk, several
 from runners.zoo.samples import DRAWN
 from taxonomy.errors import AtlasError, ImageError
 
@@ -44,7 +46,7 @@ def read_cohort(folder: Path, model: Model, *, most: int | None = None, progress
 
     Raises:
         AtlasError: the folder or the table cannot be read, or does not fit.
-        ImageError: an image cannot be read, or they have different sizes for this model.
+        ImageError: an image cannot be read.
     """
     if folder == Path(PHANTOMS) and not folder.exists():
         return phantom_cohort(model, most or 24)
@@ -62,7 +64,7 @@ def read_cohort(folder: Path, model: Model, *, most: int | None = None, progress
     names = _label_names(words, model.card.labels)
     columns = tuple(key for key in next(iter(rows.values()), {}) if key not in ("file", "label"))
     values = [[_number(row.get(key, ""), key) for key in columns] for row in own]
-    x, masks = _prepared(files, model, progress)
+    x, masks, note = _prepared(files, model, progress)
     return Cohort(
         x=x,
         labels=torch.tensor([_place(word, names) for word in words]) if names else None,
@@ -70,6 +72,7 @@ def read_cohort(folder: Path, model: Model, *, most: int | None = None, progress
         features=torch.tensor(values) if columns else None,
         feature_names=columns,
         masks=masks,
+        notes=(f"Cohort: {note}",) if note else (),
     )
 
 
@@ -103,12 +106,17 @@ def read_concepts(folder: Path, model: Model, *, progress: Progress = no_progres
 
     Raises:
         AtlasError: the folder cannot be read or has no sub-folders.
-        ImageError: an image cannot be read, or they have different sizes for this model.
+        ImageError: an image cannot be read.
     """
     inside = sorted(one for one in _listed(folder) if one.is_dir())
     if not inside:
         raise AtlasError(f"{folder} has no sub-folders; put the examples of each concept into one named like it")
-    return {one.name.replace("_", " "): Concept(*_prepared(_images(one), model, progress)) for one in inside}
+    found = {}
+    for one in inside:
+        x, masks, note = _prepared(_images(one), model, progress)
+        name = one.name.replace("_", " ")
+        found[name] = Concept(x, masks, (f"Concept {name}: {note}",) if note else ())
+    return found
 
 
 def read_features(given: Iterable[str]) -> dict[str, float]:
@@ -281,19 +289,33 @@ def _number(text: str, name: str) -> float:
         raise AtlasError(f"{name}: {text!r} was given; a number is needed") from error
 
 
-def _prepared(files: Sequence[Path], model: Model, progress: Progress) -> tuple[Tensor, Tensor | None]:
-    """Return images ``(n, C, *spatial)`` as the model sees them, and their masks where every one has one."""
-    images, masks = [], []
-    for number, file in enumerate(files, 1):
-        image = load_image(file)
-        images.append(model.prepare(image))
-        beside = [one for one in file.parent.iterdir() if _stem(one) == (_stem(file)[0], True)]
-        if beside:
-            mask = load_mask(beside[0], like=image) > 0
-            masks.append(to_input(mask, tuple(images[-1].shape[2:]), "crop" if model.card.multiple_of else "stretch"))
-        progress(number, len(files))
-    sizes = {tuple(one.shape[1:]) for one in images}
-    if len(sizes) > 1:
-        told = " and ".join(map(str, sorted(sizes)[:2]))
-        raise ImageError(f"the images have different sizes for this model, such as {told}; give images of one size")
-    return torch.cat(images), torch.stack(masks) if len(masks) == len(images) else None
+def _prepared(files: Sequence[Path], model: Model, progress: Progress) -> tuple[Pictures, Pictures | None, str]:
+    """Return images as the model sees them, each as it would alone, their masks where every one has one, and a note.
+
+    Images ``(n, C, *spatial)`` where they have one size for the model, which they always have where its card names one.
+    """
+    masks: list[Tensor] = []
+    converted: Counter[str] = Counter()
+
+    def read() -> Iterator[Tensor]:
+        for number, file in enumerate(files, 1):
+            image = load_image(file)
+            prepared = model.fit(image)
+            converted.update(note.split()[0] for note in prepared.notes)
+            beside = [one for one in file.parent.iterdir() if _stem(one) == (_stem(file)[0], True)]
+            if beside:
+                mask = load_mask(beside[0], like=image) > 0
+                fit: Fit = "crop" if model.card.multiple_of else "stretch"
+                masks.append(to_input(mask, tuple(prepared.x.shape[2:]), fit))
+            progress(number, len(files))
+            yield prepared.x[0]
+
+    x = on_disk(read())
+    many = len(files)
+    notes = [
+        f"{count} of {many} images were {word.lower()} {how}."
+        for word, how in (("Resized", f"to {times(model.card.size or ())}, as the model needs"),
+                          ("Padded", f"with zeros to multiples of {model.card.multiple_of}"))
+        if (count := converted[word])
+    ]  # fmt: skip
+    return x, several(masks) if len(masks) == many else None, " ".join(notes)

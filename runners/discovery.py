@@ -14,8 +14,8 @@ from runners.beyond.radiomic import measured_concepts
 from runners.forms import Form
 from runners.gate import Look, chosen_options, counted, first_line, knowledge, versions
 from runners.models import Wired, as_input, needed_to_look, preserved, profile, unwrap
-from runners.owned import ASKED, Owned, Reason, checked, lacking
-from runners.registry import Progress, Told, injected, insights, no_progress, seeded
+from runners.owned import ASKED, Owned, Reason, at_one_size, checked, lacking, size_notes
+from runners.registry import Progress, Told, any_size, injected, insights, no_progress, seeded
 from runners.targets import Target
 from taxonomy.errors import AtlasError, ImageError, ModelError, RequirementError, UnknownIdError
 from taxonomy.requirements import Gap, gaps
@@ -102,10 +102,14 @@ def discover(
     wired = known or profile(model, x, target if needed_to_look(target) else None, task=task)
     if missing := unmet_by(method, wired, owned, members=members):
         raise RequirementError(method, missing)
-    measured: tuple[str, ...] = ()
-    if "concepts" in injected(function) and not owned.concepts and owned.cohort is not None:
+    resized = method not in any_size or wired.token_grid is not None  # tokens are laid out on the grid of one size
+    needed = {"cohort", "concepts"} & set(injected(function))
+    fitted = size_notes(owned, x, resized) if needed else ()
+    if "concepts" in needed and not owned.concepts and owned.cohort is not None:
         owned = replace(owned, concepts=measured_concepts(owned.cohort))
-        measured = (MEASURED_CONCEPTS,)
+        fitted = (MEASURED_CONCEPTS, *fitted)
+    if needed and resized:
+        owned = at_one_size(owned, x)
     used = chosen_options(method, function, options, x, wired)
     counts = {"forward": 0, "backward": 0}
     look = Look(model, x, target, task)
@@ -138,7 +142,7 @@ def discover(
         method=method,
         target=resolved.text,
         target_score=float(scores[0]),
-        notes=(*wired.notes, *measured, *told.notes),
+        notes=(*wired.notes, *fitted, *told.notes),
         cautions=(*resolved.cautions, *told.cautions),
         parameters=used,
         passes=dict(counts),

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from runners.models import Place, Wired, captured, find_place, run
 from runners.modes import Codes
 from runners.registry import Progress, no_progress
+from runners.sized import Pictures, chunks
 from taxonomy.errors import RequirementError
 from taxonomy.requirements import Gap
 
@@ -24,7 +25,7 @@ def codes(model: nn.Module, x: Tensor) -> Tensor:
 @torch.no_grad()
 def embedded(
     model: nn.Module,
-    x: Tensor,
+    x: Pictures,
     profile: Wired,
     *,
     layer: str | None = None,
@@ -35,7 +36,7 @@ def embedded(
 
     Args:
         model: Network in eval mode.
-        x: Images ``(B, C, *spatial)``.
+        x: Images ``(B, C, *spatial)``, or of several sizes.
         profile: What is known of the model.
         layer: A layer whose features are pooled over positions; None for what the last linear layer reads, or, where
             the model ends otherwise (segmentation), the layer that class activation maps use.
@@ -51,10 +52,11 @@ def embedded(
         raise RequirementError("embedding", [Gap("embedding", "no vector that describes the whole image was found.")])
     place = None if linear else find_place(profile, layer)[0]
     found = []
-    for start in range(0, len(x), batch_size):
-        part = x[start : start + batch_size]
+    done = 0
+    for part in chunks(x, batch_size):
         found.append((codes(model, part) if place is None else pooled(model, part, place)).float().cpu())
-        progress(start + len(part), len(x))
+        done += len(part)
+        progress(done, len(x))
     return torch.cat(found)
 
 

@@ -41,6 +41,7 @@ from runners.aten import free_batch, to_functions
 from runners.images import Image, times
 from runners.joint import Prompted
 from runners.models import joined
+from runners.sized import resize
 from taxonomy.errors import ImageError, ModelError
 from taxonomy.schema import Dim, Id, Part, Text, Url
 
@@ -280,7 +281,7 @@ class Model(nn.Module):
             raise ImageError(f"The image is {image.dims}D, {self.card.name} reads {self.card.dims}D images{hint}.")
         values = _scaled(_channels(image.values, self.card, notes), image, self.card.normalise, notes)
         if self.card.size is not None and tuple(self.card.size) != image.shape:
-            values = _resize(values[None], tuple(self.card.size), antialias=True)[0]
+            values = resize(values[None], tuple(self.card.size), antialias=True)[0]
             notes.append(f"Resized from {times(image.shape)} to {times(self.card.size)}, as the model needs.")
         pad = _padding(image.shape, self.card)
         if any(pad):
@@ -301,7 +302,7 @@ class Model(nn.Module):
         shape = image.shape if isinstance(image, Image) else tuple(image.shape[-(self.card.dims or values.ndim - 1) :])
         padded = tuple(side + more for side, more in zip(shape, _padding(shape, self.card), strict=True))
         if tuple(values.shape[1:]) != padded:
-            values = _resize(values[:, None], padded, antialias=False)[:, 0]
+            values = resize(values[:, None], padded, antialias=False)[:, 0]
         return values[(slice(None), *(slice(side) for side in shape))]
 
 
@@ -357,16 +358,6 @@ def _scaled(values: Tensor, image: Image, normalise: Normalise, notes: list[str]
         shape = (-1, *[1] * (values.ndim - 1))
         values = (values - values.new_tensor(normalise.mean).view(shape)) / values.new_tensor(normalise.std).view(shape)
     return values.float()
-
-
-def _resize(values: Tensor, size: tuple[int, ...], *, antialias: bool) -> Tensor:
-    """Linear interpolation of ``(B, C, *spatial)``; only 2D has antialiasing, so volumes are averaged first."""
-    if values.ndim == 4:
-        return F.interpolate(values, size, mode="bilinear", antialias=antialias)
-    if antialias:
-        factors = tuple(max(1, have // want) for have, want in zip(values.shape[2:], size, strict=True))
-        values = F.avg_pool3d(values, factors, ceil_mode=True, count_include_pad=False) if max(factors) > 1 else values
-    return F.interpolate(values, size, mode="trilinear")
 
 
 def _padding(shape: Sequence[int], card: ModelCard) -> tuple[int, ...]:

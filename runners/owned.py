@@ -6,12 +6,14 @@ Nothing of it is kept: results hold what an insight shows of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Final, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from runners.images import times
+from runners.sized import Pictures, at_size, in_one_size, masks_at_size
 from taxonomy.errors import ImageError, TargetError
 
 
@@ -20,25 +22,32 @@ class Cohort:
     """Images like those the model learned from, each prepared like the image.
 
     Attributes:
-        x: ``(R, C, *spatial)``.
+        x: ``(R, C, *spatial)``, or images of several sizes, which only insights registered for ``sizes`` are given.
         labels: ``(R,)`` int64, what each is known to be; None when that is not known.
         label_names: of the label numbers.
         names: what to call each case; never a patient's name.
         features: clinical values ``(R, V)``, NaN where unknown; None without them.
         feature_names: of the V values.
         masks: bool ``(R, *spatial)``, the region of interest of each; None without them.
+        notes: what was converted on the way, a sentence each.
     """
 
-    x: Tensor
+    x: Pictures
     labels: Tensor | None = None
     label_names: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     features: Tensor | None = None
     feature_names: tuple[str, ...] = ()
-    masks: Tensor | None = None
+    masks: Pictures | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @property
+    def stack(self) -> Tensor:
+        """The images as ``(R, C, *spatial)``."""
+        return in_one_size(self.x)
 
     def label(self, at: int) -> str:
         """Return the label of a case in words; "" when it is not known."""
@@ -55,10 +64,20 @@ class Concept:
     Attributes:
         x: images that show it, ``(n, C, *spatial)``.
         masks: bool ``(n, *spatial)``, where they show it; None when only the whole image is known to.
+        notes: what was converted on the way, a sentence each.
     """
 
-    x: Tensor
-    masks: Tensor | None = None
+    x: Pictures
+    masks: Pictures | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def stack(self) -> Tensor:
+        """The images as ``(n, C, *spatial)``."""
+        return in_one_size(self.x)
+
+
+_Brought = TypeVar("_Brought", Cohort, Concept)
 
 
 class Autoencoder(Protocol):
@@ -159,21 +178,25 @@ def checked(owned: Owned, x: Tensor) -> None:
     """Check that what was brought fits the image ``(1, C, *spatial)``.
 
     Raises:
-        ImageError: images have another shape than the one to explain.
+        ImageError: images have other axes or channels than the one to explain.
         TargetError: labels, names, values or masks do not fit their images.
     """
     shape = tuple(x.shape[1:])
-    sets = {f"the concept {name!r}": one.x for name, one in owned.concepts.items()}
+    sets: dict[str, Cohort | Concept] = {f"the concept {name!r}": one for name, one in owned.concepts.items()}
     if owned.cohort is not None:
-        sets["the cohort"] = owned.cohort.x
-    for what, images in sets.items():
-        if images.ndim != x.ndim or tuple(images.shape[1:]) != shape or len(images) == 0:
-            raise ImageError(f"{what} has shape {tuple(images.shape)}; {('n', *shape)} is needed, n at least 1")
-        if not torch.isfinite(images).all():
+        sets["the cohort"] = owned.cohort
+    for what, one in sets.items():
+        size = "*size" if len(one.x) == 0 else tuple(one.x[0].shape)
+        if len(one.x) == 0 or any(image.ndim != len(shape) or image.shape[0] != shape[0] for image in one.x):
+            axes = ", ".join(["n", str(shape[0]), *"DHW"[-len(shape) + 1 :]])
+            raise ImageError(f"{what} has {len(one.x)} images of shape {size}; ({axes}) is needed, n at least 1")
+        if not all(bool(torch.isfinite(image).all()) for image in one.x):
             raise ImageError(f"{what} holds NaN or infinite values")
-    for name, one in owned.concepts.items():
-        if one.masks is not None and tuple(one.masks.shape) != (len(one.x), *shape[1:]):
-            raise TargetError(f"the masks of the concept {name!r} have shape {tuple(one.masks.shape)}; one per image")
+        if one.masks is not None and (
+            len(one.masks) != len(one.x)
+            or any(mask.shape != image.shape[1:] for mask, image in zip(one.masks, one.x, strict=True))
+        ):
+            raise TargetError(f"the masks of {what} do not have the shapes of its images; one per image is needed")
     for number, reason in enumerate(owned.reasons, 1):
         region = reason.region
         if region is not None and (tuple(region.shape) != shape[1:] or not region.any()):
@@ -190,7 +213,6 @@ def checked(owned: Owned, x: Tensor) -> None:
         ("labels", cohort.labels),
         ("names", cohort.names or None),
         ("clinical values", cohort.features),
-        ("masks", cohort.masks),
     ):
         if value is not None and len(value) != count:
             raise TargetError(f"the cohort has {count} images and {len(value)} {what}; one for each is needed")
@@ -200,3 +222,39 @@ def checked(owned: Owned, x: Tensor) -> None:
         )
     if missing := [name for name in cohort.feature_names if owned.features and name not in owned.features]:
         raise TargetError(f"the case has no value for {', '.join(missing)}, which the cohort has")
+
+
+def at_one_size(owned: Owned, x: Tensor) -> Owned:
+    """Bring a cohort and the examples of concepts to the size of the image ``(1, C, *spatial)``."""
+    size = tuple(x.shape[2:])
+
+    def brought(one: _Brought) -> _Brought:
+        if not other_sizes(one, x):
+            return one
+        return replace(one, x=at_size(one.x, size), masks=None if one.masks is None else masks_at_size(one.masks, size))
+
+    cohort = None if owned.cohort is None else brought(owned.cohort)
+    return replace(owned, cohort=cohort, concepts={name: brought(one) for name, one in owned.concepts.items()})
+
+
+def size_notes(owned: Owned, x: Tensor, resized: bool) -> tuple[str, ...]:
+    """Say what became of images on their way into the model, and of those whose size is not that of the image."""
+    brought = {f"Concept {name}": one for name, one in owned.concepts.items()} | {"Cohort": owned.cohort}
+    found = [note for one in brought.values() if one is not None for note in one.notes]
+    for what, one in brought.items():
+        if one is None or not (other := other_sizes(one, x)):
+            continue
+        few = ", ".join([times(each) for each in other[:3]] + ["…"] * (len(other) > 3))
+        became = (
+            f"were resized to {times(x.shape[2:])}, that of this image, as the method compares or mixes them place by "
+            "place: how large things are in them has changed"
+            if resized
+            else f"go into the model as they are; this image has {times(x.shape[2:])}"
+        )
+        found.append(f"{what}: images of other sizes ({few}) {became}.")
+    return tuple(dict.fromkeys(found))
+
+
+def other_sizes(one: Cohort | Concept, x: Tensor) -> list[tuple[int, ...]]:
+    """Return the sizes of images that are not that of the image ``(1, C, *spatial)``."""
+    return sorted({tuple(image.shape[1:]) for image in one.x} - {tuple(x.shape[2:])})

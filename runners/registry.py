@@ -120,6 +120,8 @@ looking_first: set[str] = set()
 """Explainers that were registered with ``looks_first``."""
 insights: dict[str, Callable[..., Form | Told]] = {}
 """Method id to function, of methods whose result is not a map."""
+any_size: set[str] = set()
+"""Insights that were registered with ``sizes``."""
 metrics: dict[str, Callable[..., MetricResult]] = {}
 """Metric id to function."""
 
@@ -148,13 +150,21 @@ def explainer(method_id: str, *, looks_first: bool = False) -> Callable[[_E], _E
     return register
 
 
-def insight(method_id: str) -> Callable[[_I], _I]:
-    """Register a function as the insight of a method of the knowledge base."""
+def insight(method_id: str, *, sizes: bool = False) -> Callable[[_I], _I]:
+    """Register a function as the insight of a method of the knowledge base.
+
+    Args:
+        method_id: the method.
+        sizes: it takes a cohort and examples of concepts whose images have other sizes than the one it explains; else
+            the gate resizes them.
+    """
 
     def register(function: _I) -> _I:
         if method_id in insights or method_id in explainers:
             raise ValueError(f"method {method_id!r} is registered twice")
         insights[method_id] = function
+        if sizes:
+            any_size.add(method_id)
         return function
 
     return register

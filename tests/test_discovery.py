@@ -69,11 +69,11 @@ def test_what_is_missing_is_asked_for_in_one_sentence(toy):
 @pytest.mark.parametrize(
     ("brought", "error", "words"),
     [
-        (Owned(cohort=Cohort(images(5, 2, 9, 9))), ImageError, r"the cohort has shape \(5, 2, 9, 9\)"),
+        (Owned(cohort=Cohort(images(5, 2, 9, 9))), ImageError, r"5 images of shape \(2, 9, 9\); \(n, 1, H, W\)"),
         (Owned(cohort=Cohort(images(5, 1, 9, 9) * torch.nan)), ImageError, "NaN"),
         (owned(labels=torch.zeros(4)), TargetError, "5 images and 4 labels"),
         (owned(features=torch.zeros(5, 2), feature_names=("age",)), TargetError, "1 names"),
-        (Owned(concepts={"spicules": Concept(images(2, 1, 8, 9))}), ImageError, "'spicules'"),
+        (Owned(concepts={"spicules": Concept(images(2, 2, 8, 9))}), ImageError, "'spicules'"),
         (Owned(mask=torch.zeros(9, 9, dtype=torch.bool)), TargetError, "something marked"),
     ],
 )

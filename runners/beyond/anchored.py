@@ -235,7 +235,7 @@ def anchors(
         if fill is None:
             assert cohort is not None
             rows = torch.randint(len(cohort), (len(shown),), generator=generator)
-            images = mixed(x, cohort.x[rows].to(x), kept)
+            images = mixed(x, cohort.stack[rows].to(x), kept)
         else:
             images = fill(torch.zeros(len(shown), dtype=torch.long, device=x.device), kept)
         return question.own(run(model, images)).cpu() == own

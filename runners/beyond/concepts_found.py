@@ -171,14 +171,14 @@ def _discovered(
     at_least(2, segments=segments, groups=groups, images=images, samples=samples, runs=runs)
     enough(cohort, 10, method)
     inside = cut(model, x, score, profile, batch_size, layer)
-    inside, passing = settled(inside, x, cohort.x, profile, layer, bent=True)
+    inside, passing = settled(inside, x, cohort.stack, profile, layer, bent=True)
     index, class_note = of_class(inside, cohort, images, generator)
     others = torch.tensor([i for i in range(len(cohort)) if i not in set(index.tolist())], dtype=torch.long)
     others = others[torch.randperm(len(others), generator=generator)[:images]]
-    features, source, regions = _segments(inside, cohort.x[index], segments, progress)
+    features, source, regions = _segments(inside, cohort.stack[index], segments, progress)
     pool = features
     if len(others) >= 3:
-        pool = torch.cat([features, _segments(inside, cohort.x[others], segments, progress)[0]])
+        pool = torch.cat([features, _segments(inside, cohort.stack[others], segments, progress)[0]])
     unit = F.normalize(features, dim=1)
     count = min(groups, len(unit) // 5)
     fit = KMeans(count, n_init=4, random_state=seed_of(generator)).fit(unit.numpy())
@@ -197,7 +197,7 @@ def _discovered(
     found = compared(
         [features[own] for own, _, _ in kept],
         pool,
-        inside.slopes(cohort.x[index]).flatten(2).sum(2),
+        inside.slopes(cohort.stack[index]).flatten(2).sum(2),
         kind="pattern",
         correction=correction,
         randoms=samples,
@@ -212,7 +212,7 @@ def _discovered(
     names = tuple(f"concept {number}" for number in range(1, len(kept) + 1))
 
     def patch(i: int) -> Tensor:
-        image, region = cohort.x[index[source[i]]].cpu(), regions[i]
+        image, region = cohort.stack[index[source[i]]].cpu(), regions[i]
         middle = [int(at) for at in region.nonzero().float().mean(0).round()]
         return window(_alone(image, region), middle, sides(image.shape[1:], 0.4))
 
@@ -390,9 +390,9 @@ def craft(
         raise TargetError(f"crop = {crop}, designs = {designs}: up to 1, above 0, and a power of 2 are allowed")
     enough(cohort, 5, "craft")
     inside = cut(model, x, score, profile, batch_size, layer)
-    inside, passing = settled(inside, x, cohort.x, profile, layer)
+    inside, passing = settled(inside, x, cohort.stack, profile, layer)
     index, class_note = of_class(inside, cohort, images, generator)
-    some = cohort.x[index]
+    some = cohort.stack[index]
     crops = _crops(some, crop)
     pooled = inside.features(shrunk(crops, x.shape[2:])).flatten(2).mean(2)
     own = inside.features(x)
@@ -536,9 +536,9 @@ def ice(
     at_least(2, parts=parts, images=images, positions=positions, runs=runs)
     enough(cohort, 5, "ice")
     inside = cut(model, x, score, profile, batch_size, layer)
-    inside, passing = settled(inside, x, cohort.x, profile, layer)
+    inside, passing = settled(inside, x, cohort.stack, profile, layer)
     index, class_note = of_class(inside, cohort, images, generator)
-    some = cohort.x[index]
+    some = cohort.stack[index]
     features, own = inside.features(some, progress), inside.features(x)
     flat = features.movedim(1, -1).flatten(0, -2)
     flat = flat[torch.randperm(len(flat), generator=generator)[:positions]]
@@ -661,9 +661,9 @@ def conceptshap(
         raise TargetError(f"by={by!r} was given; score or answer is allowed")
     enough(cohort, 16, "conceptshap")
     inside = cut(model, x, score, profile, batch_size, layer)
-    inside, passing = settled(inside, x, cohort.x, profile, layer)
+    inside, passing = settled(inside, x, cohort.stack, profile, layer)
     drawn = torch.randperm(len(cohort), generator=generator)[:images].sort().values
-    some = cohort.x[drawn].cpu()
+    some = cohort.stack[drawn].cpu()
     features = inside.features(some)
     mean = features.transpose(0, 1).flatten(1).mean(1)
     scores, _, answers = inside.look(some)
@@ -898,7 +898,7 @@ def crp(
         masked = _masked(place.put(only[None], found), place.prefix, place.layout)
         (own,) = torch.autograd.grad(output, source, masked, retain_graph=True)
         maps.append(own[0].sum(0))
-    some = cohort.x[:images]
+    some = cohort.stack[:images]
     seen = []
     for number, image in enumerate(some):
         seen.append(place.fold(backwards(image[None].to(x.device, copy=True))[2])[0, best].cpu())

@@ -32,6 +32,7 @@ from runners.forms import Concepts
 from runners.models import Place, Wired
 from runners.owned import Cohort, Concept
 from runners.registry import Progress, Score, Told, insight
+from runners.sized import framed, in_one_size, several
 from taxonomy.errors import TargetError
 
 PATCHES = 4
@@ -42,7 +43,7 @@ SAME_SOURCE = (
 )
 
 
-@insight("tcav")
+@insight("tcav", sizes=True)
 def tcav(
     model: nn.Module,
     x: Tensor,
@@ -164,12 +165,13 @@ def tcav(
 def _examples(concepts: Mapping[str, Concept], closeness: Sequence[Tensor]) -> Tensor:
     """Return the examples of each concept that lie furthest along its direction, ``(K, P, C, *spatial)``."""
     count = min(PATCHES, *(len(one.x) for one in concepts.values()))
-    return torch.stack(
-        [one.x[near.topk(count).indices].cpu() for one, near in zip(concepts.values(), closeness, strict=True)]
-    )
+    best = [near.topk(count).indices.tolist() for near in closeness]
+    every = [one.x[at].cpu() for one, chosen in zip(concepts.values(), best, strict=True) for at in chosen]
+    shown = framed(several(every))
+    return shown.view(len(best), count, *shown.shape[1:])
 
 
-@insight("rcv")
+@insight("rcv", sizes=True)
 def rcv(
     model: nn.Module,
     x: Tensor,
@@ -325,7 +327,7 @@ def _relevance(r2: Tensor, rises: Tensor) -> Tensor:
     return found
 
 
-@insight("post_hoc_cbm")
+@insight("post_hoc_cbm", sizes=True)
 def post_hoc_cbm(
     model: nn.Module,
     x: Tensor,
@@ -529,7 +531,7 @@ def _same_answer(y: Tensor, predicted: Tensor, answered: Tensor) -> float:
     return float(((predicted > best) == answered).double().mean())
 
 
-@insight("cme")
+@insight("cme", sizes=True)
 def cme(
     model: nn.Module,
     x: Tensor,
@@ -711,7 +713,7 @@ def _probed(
         features.append(shrunk(inside.features(one.x), grid).flatten(2))
         which += [k] * len(one.x)
         pool: Callable[..., Tensor] = F.adaptive_avg_pool2d if dims == 2 else F.adaptive_avg_pool3d
-        masks[name] = (pool(one.masks[:, None].float().cpu(), grid)[:, 0] >= 0.5).flatten(1)
+        masks[name] = (pool(in_one_size(one.masks)[:, None].float().cpu(), grid)[:, 0] >= 0.5).flatten(1)
         if not masks[name].any():
             raise TargetError(f"the masks of the concept {name!r} mark nothing as large as a cell of the layer's grid")
     return torch.cat(features), torch.tensor(which), shrunk(inside.features(x), grid)[0], masks

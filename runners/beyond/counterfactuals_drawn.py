@@ -237,7 +237,7 @@ def ganspace(
 @torch.no_grad()
 def codes_of(autoencoder: Autoencoder, cohort: Cohort, batch_size: int) -> Tensor:
     """Return the codes of a cohort, ``(R, Z)``."""
-    return torch.cat([autoencoder.encode(part) for part in torch.split(cohort.x, batch_size)])
+    return torch.cat([autoencoder.encode(part) for part in torch.split(cohort.stack, batch_size)])
 
 
 def _along(
@@ -326,7 +326,7 @@ def interfacegan(
     odd_frames(frames)
     enough(cohort, 8, "interfacegan")
     anywhere = asked_anywhere(model, x, score, profile, batch_size)
-    scores, own, _ = anywhere.look(cohort.x, progress)
+    scores, own, _ = anywhere.look(cohort.stack, progress)
     y, what = own, "the model's own answers"
     if profile.task != "classification":
         y, what = scores > scores.median(), "whether the score is above the median"
@@ -430,7 +430,7 @@ def cav_counterfactual(
     one = drawn(autoencoder, x, detail, batch_size)
     with torch.no_grad():
         codes = {
-            name: torch.cat([autoencoder.encode(part) for part in torch.split(each.x, batch_size)]).double().cpu()
+            name: torch.cat([autoencoder.encode(part) for part in torch.split(each.stack, batch_size)]).double().cpu()
             for name, each in concepts.items()
         }
     ways = {}

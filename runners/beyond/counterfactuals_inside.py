@@ -68,16 +68,16 @@ def counterfactual_visual(
     asked = ask_for(
         model, x, score, profile=profile, others=others, decision=decision, goal=None, batch_size=batch_size
     )
-    candidates = asked.look(cohort.x)[1].nonzero()[:, 0]
+    candidates = asked.look(cohort.stack)[1].nonzero()[:, 0]
     if not len(candidates):
         raise TargetError(f"the cohort has no case to swap with. {asked.wanted()} Give cases that it answers so")
     inside, cautions = settled(
-        cut(model, x, score, profile, batch_size, layer), x, cohort.x[candidates], profile, layer
+        cut(model, x, score, profile, batch_size, layer), x, cohort.stack[candidates], profile, layer
     )
     own = inside.features(x)
     if (cells := math.prod(own.shape[2:])) > CELLS:
         raise TargetError(f"the layer has {cells} cells; name a deeper one with at most {CELLS} (layer)")
-    there = inside.features(cohort.x[candidates])
+    there = inside.features(cohort.stack[candidates])
     near = (there.flatten(2).mean(2) - own.flatten(2).mean(2)).norm(dim=1).argsort(stable=True)[:distractors]
     best: tuple[bool, int, float, list[tuple[int, int]], list[float], int] | None = None
     for number, at in enumerate(near.tolist(), 1):
@@ -90,7 +90,7 @@ def counterfactual_visual(
     missed, _, _, pairs, scores, case = best
     frames = [x[0]]
     for to, start in pairs:
-        frames.append(_pasted(frames[-1], cohort.x[case], to, start, own.shape[2:]))
+        frames.append(_pasted(frames[-1], cohort.stack[case], to, start, own.shape[2:]))
     images = torch.stack(frames)
     drawn = asked.look(images[-1:])[1]
     measures = judged(x[0], images[-1], not missed) | {
@@ -254,8 +254,8 @@ def conceptual_counterfactual(
     asked = ask_for(
         model, x, score, profile=profile, others=others, decision=decision, goal=None, batch_size=batch_size
     )
-    inside, cautions = settled(cut(model, x, score, profile, batch_size, layer), x, cohort.x, profile, layer)
-    pool = inside.features(cohort.x).flatten(2).mean(2)
+    inside, cautions = settled(cut(model, x, score, profile, batch_size, layer), x, cohort.stack, profile, layer)
+    pool = inside.features(cohort.stack).flatten(2).mean(2)
     examples = {name: inside.features(each.x).flatten(2).mean(2) for name, each in concepts.items()}
     size = min(len(pool) // 2, round(sum(map(len, examples.values())) / len(examples)))
     ways = []

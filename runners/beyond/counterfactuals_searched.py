@@ -77,7 +77,7 @@ def cem_pertinent(
     nothing = make_baseline(x, absent, generator)
     room, width = x - nothing, float(x.std()) or 1.0
     away = torch.where(room >= 0, width, -width)
-    seen = x if cohort is None else torch.cat([x, cohort.x.to(x)])
+    seen = x if cohort is None else torch.cat([x, cohort.stack.to(x)])
     low, high = seen.amin(), seen.amax()
     grid = [min(cells, side) for side in x.shape[2:]]
 
@@ -157,11 +157,11 @@ def cf_proto(
     asked = ask_for(
         model, x, score, profile=profile, others=others, decision=decision, goal=None, batch_size=batch_size
     )
-    there = asked.look(cohort.x)[1]
+    there = asked.look(cohort.stack)[1]
     if not there.any():
         raise TargetError(f"the cohort has no case for a prototype. {asked.wanted()} Give cases that it answers so")
     one = drawn(autoencoder, x, True, batch_size)
-    codes = codes_of(autoencoder, Cohort(cohort.x[there]), batch_size)
+    codes = codes_of(autoencoder, Cohort(cohort.stack[there]), batch_size)
     near = (codes - one.code).norm(dim=1).argsort(stable=True)[:nearest]
     proto = codes[near].mean(0, keepdim=True)
     away = float((one.code - proto).square().sum()) or 1.0

@@ -27,7 +27,7 @@ LEAST: Final = 20
 """Cases with known values that a stand-in is fitted to at least."""
 
 
-@insight("dice")
+@insight("dice", sizes=True)
 def dice(
     model: nn.Module,
     x: Tensor,

@@ -24,7 +24,7 @@ from runners.registry import Progress, Score, Told, insight
 from taxonomy.errors import TargetError
 
 
-@insight("lime_tabular")
+@insight("lime_tabular", sizes=True)
 def lime_tabular(
     model: nn.Module,
     x: Tensor,
@@ -140,7 +140,7 @@ def _described(
     )
 
 
-@insight("partial_dependence")
+@insight("partial_dependence", sizes=True)
 def partial_dependence(
     model: nn.Module,
     x: Tensor,
@@ -345,7 +345,7 @@ def soft_tree(values: Array, answers: NDArray[np.bool_], depth: int, steps: int,
     )
 
 
-@insight("soft_decision_tree")
+@insight("soft_decision_tree", sizes=True)
 def soft_decision_tree(
     model: nn.Module,
     x: Tensor,

@@ -228,7 +228,7 @@ def judged(
 
 def implausible(image: Tensor, one: Drawn, cohort: Cohort | None) -> float:
     """Return the error of the generator on an image ``(1, C, *spatial)``, over the cohort's median, or the image's."""
-    usual = one.error if cohort is None else float(undrawn(one.autoencoder, cohort.x, one.batch_size).median())
+    usual = one.error if cohort is None else float(undrawn(one.autoencoder, cohort.stack, one.batch_size).median())
     return min(float(undrawn(one.autoencoder, image, 1)[0]) / max(usual, 1e-12), 1e6)
 
 

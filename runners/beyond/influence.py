@@ -26,6 +26,7 @@ from runners.modes import Codes
 from runners.owned import Cohort
 from runners.registry import Progress, Score, Told, insight, no_progress
 from runners.relevance import slope_of
+from runners.sized import Pictures, chunks, in_one_size
 from runners.targets import primary
 from taxonomy.errors import ModelError, RequirementError, TargetError
 from taxonomy.requirements import Gap
@@ -59,7 +60,7 @@ class Truth:
     """
 
     kind: str
-    values: Tensor
+    values: Pictures
     at: int = 0
     shares: bool = False
     notes: tuple[str, ...] = ()
@@ -67,7 +68,7 @@ class Truth:
     def loss(self, outputs: Any, rows: Tensor) -> Tensor:
         """Return the loss on each case, ``(n,)``; ``rows`` ``(n,)`` are their numbers."""
         output = primary(outputs)
-        wanted = self.values[rows.cpu()].to(output)
+        wanted = in_one_size(self.values[rows.cpu()]).to(output)
         match self.kind:
             case "region":
                 odds = self.log_odds(output, self.at)
@@ -94,7 +95,7 @@ class Truth:
 
     def given(self, output: Tensor, rows: Tensor) -> Tensor | None:
         """Return the probability that the model gives to each case's known label, ``(n,)``; None without labels."""
-        wanted = self.values[rows.cpu()].to(output)
+        wanted = in_one_size(self.values[rows.cpu()]).to(output)
         if self.kind == "softmax":
             return (wanted * self.log_shares(output).exp()).sum(1)
         if self.kind != "sigmoid":
@@ -120,7 +121,7 @@ def truth_of(method: str, model: nn.Module, x: Tensor, score: Score, cohort: Coh
             raise RequirementError(method, [Gap("training_data", ASK_MASKS)])
         slope = slope_of(score, output, torch.zeros(1, dtype=torch.long, device=x.device)).flatten(2).sum(2)[0]
         note = "The mask of every case is taken for what the model should mark as the explained label."
-        return Truth("region", cohort.masks.float(), int(slope.argmax()), _probable(model, x, cohort, profile), (note,))
+        return Truth("region", cohort.masks, int(slope.argmax()), _probable(model, x, cohort, profile), (note,))
     if output.ndim != 2:
         raise RequirementError(method, [Gap("task", "it explains models that give some numbers for each image.")])
     single = output.shape[1] == 1
@@ -159,7 +160,7 @@ def _probable(model: nn.Module, x: Tensor, cohort: Cohort, profile: Wired) -> bo
     """Say whether the outputs are probabilities: never those of a last linear layer."""
     if "embedding" in profile.has:
         return False
-    outputs = [primary(run(model, one.to(x, copy=True))) for one in (x, cohort.x[:8])]
+    outputs = [primary(run(model, one.to(x, copy=True))) for one in (x, *chunks(cohort.x[:8], 8))]
     return all(bool(((one >= 0) & (one <= 1)).all()) for one in outputs)
 
 
@@ -327,7 +328,7 @@ def last_layer(
             method, [Gap("embedding", "it works on the last linear layer, and this model ends otherwise.")]
         )
     reads, gives = [], []
-    parts = [x, *(cohort.x[start : start + batch_size].to(x) for start in range(0, len(cohort), batch_size))]
+    parts = [x, *(part.to(x) for part in chunks(cohort.x, batch_size))]
     slope = torch.empty(0)
     for done, part in enumerate(parts):
         with torch.no_grad(), Codes() as seen:
@@ -352,7 +353,7 @@ def last_layer(
         truth.kind,
         features[1:],
         outputs[1:],
-        truth.values.double(),
+        in_one_size(truth.values).double(),
         features[0],
         outputs[0],
         centred(slope, truth.kind),
@@ -428,7 +429,7 @@ def _alike_for_all(adds: Tensor, usual: Tensor) -> tuple[dict[str, float], list[
 # --- the methods ------------------------------------------------------------------------------------------------------
 
 
-@insight("influence_functions")
+@insight("influence_functions", sizes=True)
 def influence_functions(
     model: nn.Module,
     x: Tensor,
@@ -520,7 +521,7 @@ def _influence(last: Last, shares: Tensor, features: Tensor, damping: float) -> 
     return -((shares - last.wanted) * (last.features @ way.T)).sum(1) / len(shares)
 
 
-@insight("representer_points")
+@insight("representer_points", sizes=True)
 def representer_points(
     model: nn.Module,
     x: Tensor,
@@ -598,7 +599,7 @@ WEIGHTS: Final = ("all", "last")
 """Which weights learn: every one, or those of the last linear layer."""
 
 
-@insight("tracin")
+@insight("tracin", sizes=True)
 def tracin(
     model: nn.Module,
     x: Tensor,
@@ -715,7 +716,7 @@ def _dots(
     with _learning(model) as weights:
         way = _slope_in(explained(run(model, x.clone()), score, truth.kind), weights)
         for at in range(len(cohort)):
-            outputs = run(model, cohort.x[at : at + 1].to(x, copy=True))
+            outputs = run(model, cohort.x[at][None].to(x, copy=True))
             slope = _slope_in(truth.loss(outputs, torch.tensor([at])).sum(), weights)
             dots.append(float(slope.double() @ way.double()))
             sizes.append(float(slope.double().norm()))
@@ -725,7 +726,7 @@ def _dots(
     return torch.tensor(dots).double(), torch.tensor(sizes).double(), torch.tensor(shares) if shares else None
 
 
-@insight("trak")
+@insight("trak", sizes=True)
 def trak(
     model: nn.Module,
     x: Tensor,
@@ -821,9 +822,9 @@ def _levers(
         own = projected(explained(run(model, x.clone()), score, truth.kind))
         features, doubts = [], []
         for at in range(len(cohort)):
-            output = primary(run(model, cohort.x[at : at + 1].to(x, copy=True)))
+            output = primary(run(model, cohort.x[at][None].to(x, copy=True)))
             label = int(truth.values[at].argmax())
-            sign = 1 if float(truth.values[at, label]) > 0.5 else -1  # a single output has a label 0 as well
+            sign = 1 if float(truth.values[at][label]) > 0.5 else -1  # a single output has a label 0 as well
             margin = sign * truth.log_odds(output, label).sum()
             features.append(projected(margin))
             doubts.append(float(torch.sigmoid(-margin.detach().double())))

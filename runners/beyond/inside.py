@@ -15,6 +15,7 @@ from runners.models import Place, Wired, captured, find_place, run, watched
 from runners.owned import Cohort
 from runners.registry import Progress, Score, no_progress
 from runners.relevance import slope_of
+from runners.sized import Pictures, chunks, spread
 from runners.targets import primary
 from taxonomy.errors import RequirementError, TargetError
 from taxonomy.requirements import Gap
@@ -45,14 +46,16 @@ class Asked:
     batch_size: int
     notes: tuple[str, ...] = ()
 
-    def parts(self, x: Tensor, progress: Progress = no_progress) -> Iterator[Tensor]:
+    def parts(self, x: Pictures, progress: Progress = no_progress) -> Iterator[Tensor]:
         """Yield images a chunk at a time, where the model takes them."""
-        for start in range(0, len(x), self.batch_size):
-            yield x[start : start + self.batch_size].to(self.device, copy=True)
-            progress(min(start + self.batch_size, len(x)), len(x))
+        done = 0
+        for part in chunks(x, self.batch_size):
+            yield part.to(self.device, copy=True)
+            done += len(part)
+            progress(done, len(x))
 
     @torch.no_grad()
-    def look(self, x: Tensor, progress: Progress = no_progress) -> tuple[Tensor, Tensor, Tensor]:
+    def look(self, x: Pictures, progress: Progress = no_progress) -> tuple[Tensor, Tensor, Tensor]:
         """Return of every image the score, whether the model answers as explained, and its answer, ``(N,)`` each."""
         scores, own, decided = [], [], []
         for part in self.parts(x, progress):
@@ -70,23 +73,28 @@ class Inside(Asked):
     place: Place
 
     @torch.no_grad()
-    def features(self, x: Tensor, progress: Progress = no_progress) -> Tensor:
-        """Return the features of images ``(N, C, *spatial)``: ``(N, D, *grid)`` on the CPU."""
+    def features(self, x: Pictures, progress: Progress = no_progress) -> Tensor:
+        """Return the features of images: ``(N, D, *grid)`` on the CPU; those of other sizes are brought to the grid."""
         found = []
         for part in self.parts(x, progress):
             with captured(self.model, self.place) as kept:
                 run(self.model, part)
-            found.append(self.place.fold(kept[-1]).float().cpu())
+            found.append(spread(self.place.fold(kept[-1]).float().cpu(), self.place.grid))
         return torch.cat(found)
 
-    def slopes(self, x: Tensor, progress: Progress = no_progress) -> Tensor:
-        """Return the gradient of each image's score with respect to its features: ``(N, D, *grid)`` on the CPU."""
+    def slopes(self, x: Pictures, progress: Progress = no_progress) -> Tensor:
+        """Return the gradient of each image's score with respect to its features: ``(N, D, *grid)`` on the CPU.
+
+        Those of images of other sizes are brought to the grid, their sums kept.
+        """
         found = []
         for part in self.parts(x, progress):
             with torch.enable_grad(), captured(self.model, self.place, cut=True) as kept:
                 score = self.score(run(self.model, part))
                 (slope,) = torch.autograd.grad(score.sum(), kept[-1])
-            found.append(self.place.fold(slope).float().cpu())
+            folded = self.place.fold(slope).float().cpu()
+            cells = math.prod(folded.shape[2:]) / math.prod(self.place.grid)
+            found.append(spread(folded, self.place.grid) * cells)
         return torch.cat(found)
 
     @torch.no_grad()
@@ -212,7 +220,7 @@ TOKENS_DECIDE = 0.5
 
 
 def settled(
-    inside: Inside, x: Tensor, others: Tensor, profile: Wired, layer: str | None, *, bent: bool = False
+    inside: Inside, x: Tensor, others: Pictures, profile: Wired, layer: str | None, *, bent: bool = False
 ) -> tuple[Inside, tuple[str, ...]]:
     """Move the cut back to where the features decide, unless the user named the layer.
 
@@ -266,7 +274,7 @@ def settled(
     )
 
 
-def _bends(inside: Inside, x: Tensor, other: Tensor) -> bool:
+def _bends(inside: Inside, x: Tensor, other: Pictures) -> bool:
     """Say whether the derivative of the score differs between two images."""
     first, second = inside.slopes(x), inside.slopes(other)
     return float((first - second).abs().max()) > 1e-4 * float(first.abs().max())
@@ -331,21 +339,23 @@ def sides(size: Sequence[int], share: float) -> tuple[int, ...]:
     return tuple(max(4, min(n, math.ceil(share * n))) for n in size)
 
 
-def closest_patches(images: Tensor, maps: Tensor, order: Tensor, count: int, share: float = 0.4) -> Tensor:
+def closest_patches(images: Pictures, maps: Tensor, order: Tensor, count: int, share: float = 0.4) -> Tensor:
     """Cut the part out of the first images where a concept is strongest, ``(count, C, *window)``; repeated if too few.
 
     Args:
-        images: ``(N, C, *spatial)``.
+        images: ``(N, C, *spatial)``, or of several sizes.
         maps: of the concept in each, ``(N, *grid)``.
         order: numbers of the images, the best first.
         count: how many.
         share: of every axis that a part takes.
     """
-    size = images.shape[2:]
+    chosen: list[int] = order[:count].tolist()
+    part = sides([min(images[i].shape[axis] for i in chosen) for axis in range(1, images.ndim - 1)], share)
     cuts = []
-    for i in order[:count].tolist():
+    for i in chosen:
+        size = images[i].shape[1:]
         at = [round((a + 0.5) * n / g - 0.5) for a, n, g in zip(peak(maps[i]), size, maps.shape[1:], strict=True)]
-        cuts.append(window(images[i], at, sides(size, share)))
+        cuts.append(window(images[i], at, part))
     return torch.stack([cuts[i % len(cuts)] for i in range(count)])
 
 

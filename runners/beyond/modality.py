@@ -145,7 +145,7 @@ def _instead(
     if cohort is not None:
         index = torch.randperm(len(cohort), generator=generator)[:references]
         note = f"Absent parts are those of {len(index)} cases of the cohort, one after the other."
-        return cohort.x[index], _values_of(cohort, case)[index], note
+        return cohort.stack[index], _values_of(cohort, case)[index], note
     if case.reads is not None:
         raise TargetError(
             "what an absent clinical value is replaced by must be known: give a folder of images with a table "
@@ -402,7 +402,7 @@ def modality_swap(
             "least 2 are needed"
         )
     index = others[torch.randperm(len(others), generator=generator)[:cases]]
-    images, tables = cohort.x[index], _values_of(cohort, case)[index]
+    images, tables = cohort.stack[index], _values_of(cohort, case)[index]
     sides = len(case.channels)
     groups = [torch.tensor([i]) for i in range(sides)]
     groups += [torch.arange(sides, len(case.names))] if case.reads else []

@@ -20,6 +20,7 @@ from runners.forms import Cases
 from runners.models import Wired, captured, find_place, run, upsample
 from runners.owned import Cohort
 from runners.registry import Progress, Score, Told, insight
+from runners.sized import framed
 from runners.targets import primary
 from taxonomy.errors import TargetError
 
@@ -111,7 +112,7 @@ def gathered(
         roles=tuple(roles),
         labels=tuple(cohort.label(at) for at in numbers) if cohort.labels is not None else (),
         names=tuple(cohort.names[at] for at in numbers) if cohort.names else (),
-        images=cohort.x[index.to(cohort.x.device)].cpu(),
+        images=framed(cohort.x[index.to(cohort.x.device)].cpu()),
         maps=maps,
         case_maps=case_maps,
         measures=measures,
@@ -125,8 +126,9 @@ def called(cohort: Cohort, at: int | Tensor) -> str:
 
 def same_as(cohort: Cohort, x: Tensor) -> Tensor:
     """Return which cases ``(N,)`` are the image itself."""
-    apart = torch.stack([(one.to(x) - x[0]).abs().amax() for one in cohort.x])
-    return (apart <= 1e-6 * float(x.abs().max())).cpu()
+    here, near = x[0], 1e-6 * float(x.abs().max())
+    same = (one.shape == here.shape and bool(((one.to(x) - here).abs() <= near).all()) for one in cohort.x)
+    return torch.tensor(list(same))
 
 
 def without_itself(cohort: Cohort, x: Tensor) -> tuple[Tensor, tuple[str, ...]]:
@@ -148,7 +150,7 @@ def kinds(cohort: Cohort, decided: Tensor, task: str | None) -> tuple[Tensor | N
     return None, ""
 
 
-@insight("knn_retrieval")
+@insight("knn_retrieval", sizes=True)
 def knn_retrieval(
     model: nn.Module,
     x: Tensor,
@@ -436,7 +438,7 @@ def _jacobians(
     def embed(images: Tensor) -> Tensor:
         return codes(model, images) if place is None else pooled(model, images, place)
 
-    start = cohort.x.mean(0, keepdim=True).to(x)
+    start = cohort.stack.mean(0, keepdim=True).to(x)
     with torch.no_grad():
         ends = [embed(one) for one in (x, start)]
     way = (ends[0] - ends[1])[0]
@@ -444,7 +446,7 @@ def _jacobians(
     points = (torch.arange(steps, device=x.device) + 0.5) / steps
     maps = []
     for done, at in enumerate(chosen.tolist(), 1):
-        there, total = cohort.x[at : at + 1].to(x), torch.zeros_like(x)
+        there, total = cohort.x[at][None].to(x), torch.zeros_like(x)
         for part in torch.split(points, batch_size):
             on = (start + part.view(-1, *[1] * (x.ndim - 1)) * (there - start)).requires_grad_()
             with torch.enable_grad():

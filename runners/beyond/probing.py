@@ -10,13 +10,14 @@ from scipy.stats import false_discovery_control, rankdata
 from torch import Tensor, nn
 
 from runners.asking import at_least
-from runners.beyond.inside import enough, interval, shrunk
+from runners.beyond.inside import enough, interval
 from runners.beyond.radiomic import MEASURES, table
 from runners.embedding import embedded, embedding_note
 from runners.forms import Contributions
 from runners.models import Place, Wired, captured, find_place, run
 from runners.owned import Cohort
 from runners.registry import Progress, Score, Told, insight
+from runners.sized import Pictures, at_size, chunks
 from taxonomy.errors import RequirementError, TargetError
 from taxonomy.requirements import Gap
 
@@ -38,7 +39,7 @@ def spread_places(profile: Wired, count: int) -> list[Place]:
 
 @torch.no_grad()
 def pooled_at(
-    model: nn.Module, x: Tensor, places: Sequence[Place], batch_size: int, device: torch.device, progress: Progress
+    model: nn.Module, x: Pictures, places: Sequence[Place], batch_size: int, device: torch.device, progress: Progress
 ) -> list[Tensor]:
     """Return the features of every place averaged over positions, ``(N, D)`` each, on the CPU.
 
@@ -46,13 +47,13 @@ def pooled_at(
     """
     found = []
     for number, place in enumerate(places):
-        parts = []
-        for start in range(0, len(x), batch_size):
-            part = x[start : start + batch_size].to(device, copy=True)
+        parts, done = [], number * len(x)
+        for part in chunks(x, batch_size):
             with captured(model, place) as kept:
-                run(model, part)
+                run(model, part.to(device, copy=True))
             parts.append(place.fold(kept[-1]).flatten(2).mean(2).double().cpu())
-            progress(number * len(x) + start + len(part), len(places) * len(x))
+            done += len(part)
+            progress(done, len(places) * len(x))
         found.append(torch.cat(parts))
     return found
 
@@ -143,7 +144,7 @@ def properties(cohort: Cohort) -> tuple[Tensor, tuple[str, ...], str]:
     return torch.stack(columns, 1), tuple(names), note
 
 
-@insight("linear_probing")
+@insight("linear_probing", sizes=True)
 def linear_probing(
     model: nn.Module,
     x: Tensor,
@@ -188,12 +189,16 @@ def linear_probing(
     enough(cohort, 30, "linear_probing")
     truth, names, probed = properties(cohort)
     places = [] if layer or layers == 1 else spread_places(profile, layers)[:-1]
-    both = torch.cat([cohort.x, x.to(cohort.x)])
-    last = embedded(model, both.to(x.device), profile, layer=layer, batch_size=batch_size, progress=progress).double()
-    found = pooled_at(model, both, places, batch_size, x.device, progress)
+    both: tuple[Pictures, ...] = (cohort.x, x)
+    last = torch.cat(
+        [embedded(model, one.to(x), profile, layer=layer, batch_size=batch_size, progress=progress) for one in both]
+    ).double()
+    each = [pooled_at(model, one, places, batch_size, x.device, progress) for one in both]
+    found = [torch.cat(list(one)) for one in zip(*each, strict=True)]
     read = [(place.name, one) for place, one in zip(places, found, strict=True)]
     read.append((layer or "the embedding", last))
-    pixels = shrunk(both.cpu().float(), [min(n, 8 if x.ndim == 4 else 4) for n in x.shape[2:]]).flatten(1).double()
+    few = [min(n, 8 if x.ndim == 4 else 4) for n in x.shape[2:]]
+    pixels = torch.cat([at_size(one.cpu(), few) for one in both]).flatten(1).double()
     lines: list[tuple[str, float, float, float, float, str]] = []
     notes: list[str] = []
     controls: list[float] = []
@@ -308,7 +313,7 @@ def _kernel(a: Tensor) -> Tensor:
     return (a @ a.T).fill_diagonal_(0)
 
 
-@insight("cka")
+@insight("cka", sizes=True)
 def cka(
     model: nn.Module,
     x: Tensor,

@@ -13,12 +13,13 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from runners.asking import at_least
-from runners.beyond.inside import enough, seed_of, shrunk
+from runners.beyond.inside import enough, seed_of
 from runners.embedding import embedded, embedding_note
 from runners.forms import Projection
 from runners.models import Wired
 from runners.owned import Cohort
 from runners.registry import Progress, Score, Told, insight
+from runners.sized import at_size
 from taxonomy.errors import ModelError, TargetError
 
 NEAR: Final = 10
@@ -29,7 +30,7 @@ FIRST: Final = 50
 """Dimensions that PCA leaves before t-SNE and UMAP."""
 
 
-@insight("tsne")
+@insight("tsne", sizes=True)
 def tsne(
     model: nn.Module,
     x: Tensor,
@@ -77,7 +78,7 @@ def tsne(
                   progress, notes, cautions)  # fmt: skip
 
 
-@insight("umap")
+@insight("umap", sizes=True)
 def umap(
     model: nn.Module,
     x: Tensor,
@@ -133,7 +134,7 @@ def umap(
                   progress, notes, cautions)  # fmt: skip
 
 
-@insight("pca_projection")
+@insight("pca_projection", sizes=True)
 def pca_projection(
     model: nn.Module,
     x: Tensor,
@@ -202,8 +203,11 @@ def _drawn(
     """Describe all images, lay them out, and measure the picture."""
     at_least(1, batch_size=batch_size)
     enough(cohort, 10, method)
-    both = torch.cat([cohort.x.to(x), x])
-    codes = embedded(model, both, profile, layer=layer, batch_size=batch_size, progress=progress).double()
+    each = (
+        embedded(model, one.to(x), profile, layer=layer, batch_size=batch_size, progress=progress)
+        for one in (cohort.x, x)
+    )
+    codes = torch.cat(list(each)).double()
     if float(codes.std(0).max()) <= 1e-9 * float(codes.abs().max()):
         raise TargetError("the model describes every image of the cohort by the same vector")
     seed = seed_of(generator)
@@ -248,7 +252,7 @@ def _drawn(
         axes=axes,
         labels=labels,
         names=cohort.names,
-        images=shrunk(cohort.x.cpu().float(), size),
+        images=at_size(cohort.x.cpu(), size).float(),
         measures=measures,
     )
     return Told(form, (embedding_note(profile, layer), *notes), cautions)

@@ -65,7 +65,7 @@ def _set_of(
     return rows, tuple(notes)
 
 
-@insight("mmd_critic")
+@insight("mmd_critic", sizes=True)
 def mmd_critic(
     model: nn.Module,
     x: Tensor,
@@ -188,7 +188,7 @@ def unlike(kernel: Tensor, witness: Tensor, prototypes: Sequence[int], count: in
     return found
 
 
-@insight("protodash")
+@insight("protodash", sizes=True)
 def protodash(
     model: nn.Module,
     x: Tensor,
@@ -395,7 +395,7 @@ def protopnet(
     rows, matches, there = other.nonzero()[:, 0], list[Tensor](), dict[int, tuple[float, int, Tensor]]()
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
-        looked = parts_of(model, cohort.x[part].to(x))
+        looked = parts_of(model, cohort.stack[part].to(x))
         assert looked is not None
         match, where = (one.cpu() for one in looked)
         matches.append(match)

@@ -30,6 +30,7 @@ from runners.forms import Contributions
 from runners.models import Wired
 from runners.owned import Cohort, Concept
 from runners.registry import Progress, Score, Told, insight
+from runners.sized import Pictures
 from taxonomy.errors import TargetError
 
 Array = NDArray[np.float64]
@@ -219,7 +220,7 @@ def _step(grey: Array, rim_in: NDArray[np.bool_], rim_out: NDArray[np.bool_]) ->
     return float(np.abs(smooth[rim_in] - across).mean())
 
 
-def table(x: Tensor, masks: Tensor | None = None) -> tuple[Tensor, tuple[str, ...]]:
+def table(x: Pictures, masks: Pictures | None = None) -> tuple[Tensor, tuple[str, ...]]:
     """Measure images ``(N, C, *spatial)``, or the region in each ``(N, *spatial)``: values ``(N, V)`` and names."""
     rows = [measured(image, None if masks is None else masks[i]) for i, image in enumerate(x)]
     names = tuple(rows[0])
@@ -289,7 +290,7 @@ PYRADIOMICS = (
 )
 
 
-@insight("rad4xcnn")
+@insight("rad4xcnn", sizes=True)
 def rad4xcnn(
     model: nn.Module,
     x: Tensor,
@@ -385,7 +386,7 @@ def _ranks(values: Tensor) -> Tensor:
     return unit
 
 
-@insight("radiomics_shap")
+@insight("radiomics_shap", sizes=True)
 def radiomics_shap(
     model: nn.Module,
     x: Tensor,

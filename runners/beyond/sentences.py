@@ -155,7 +155,7 @@ def checked_reasons(
     return Told(form, notes, cautions)
 
 
-@insight("combined_text_saliency")
+@insight("combined_text_saliency", sizes=True)
 def measured_reasons(
     model: nn.Module,
     x: Tensor,
@@ -289,7 +289,8 @@ def _unusual(
     what = "region" if regions else "image"
     subjects = [f"The {name} of the {what}" for name in names]
     if language is not None and language.prompts:
-        every = likeness(language, torch.cat([cohort.x.to(x), x]), language.prompts, batch_size).double()
+        said = [likeness(language, one.to(x), language.prompts, batch_size) for one in (cohort.x, x)]
+        every = torch.cat(said).double()
         values, own = torch.cat([values, every[:-1]], 1), torch.cat([own, every[-1]])
         subjects += [f"The likeness of the image to {one!r}" for one in language.prompts]
     scores = asked(model, x, score, profile, batch_size).look(cohort.x)[0].double()

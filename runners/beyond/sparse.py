@@ -120,7 +120,7 @@ def kept(dictionary: Dictionary, tokens: Tensor) -> float:
     return float(1 - (dictionary.decode(dictionary.encode(tokens)) - tokens).square().sum() / spread.clamp(min=1e-12))
 
 
-@insight("sparse_autoencoder")
+@insight("sparse_autoencoder", sizes=True)
 def sparse_autoencoder(
     model: nn.Module,
     x: Tensor,

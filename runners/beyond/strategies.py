@@ -82,9 +82,9 @@ def spray(
     enough(cohort, 20, "spray")
     question = asked(model, x, score, profile, batch_size)
     index, chosen = of_class(question, cohort, images, generator)
-    _, own, _ = question.look(cohort.x)
+    _, own, _ = question.look(cohort.stack)
     explainer, name = _explainer(maps, profile)
-    both = torch.cat([cohort.x[index].to(x), x])
+    both = torch.cat([cohort.stack[index].to(x), x])
     found = []
     for number, image in enumerate(both):
         found.append(explainer(model, image[None], lambda o, _: question.score(o)).detach().float().cpu()[0])
@@ -113,7 +113,7 @@ def spray(
         again, _ = clustered(moved, count, seed)
         null.append(max(consistency(moved[again == k]) for k in range(int(again.max()) + 1)))
     p = (torch.tensor(null)[None] >= agree[:, None]).double().sum(1).add(1) / (samples + 1)
-    others = cohort.x[(~own).nonzero()[:, 0]] if bool((~own).any()) else cohort.x
+    others = cohort.stack[(~own).nonzero()[:, 0]] if bool((~own).any()) else cohort.stack
     falls, lows, highs, places, patches, names, common = [], [], [], [], [], [], []
     for k in range(count):
         rows = (cluster == k).nonzero()[:, 0]

@@ -20,6 +20,7 @@ from runners.joint import prompted
 from runners.models import Wired
 from runners.owned import Cohort, Language
 from runners.registry import Progress, Score, Told, insight
+from runners.sized import Pictures, chunks
 from taxonomy.errors import TargetError
 
 TEMPERATURE = 0.5
@@ -31,10 +32,10 @@ CLAIMS = (
 
 
 @torch.no_grad()
-def likeness(language: Language, x: Tensor, words: Sequence[str], batch_size: int) -> Tensor:
-    """Return the cosine of images ``(N, C, *spatial)`` and words, ``(N, W)`` on the CPU."""
+def likeness(language: Language, x: Pictures, words: Sequence[str], batch_size: int) -> Tensor:
+    """Return the cosine of images and words, ``(N, W)`` on the CPU."""
     text = language.encode_text(list(words)).float().cpu()
-    parts = [language.encode_image(x[i : i + batch_size]).float().cpu() for i in range(0, len(x), batch_size)]
+    parts = [language.encode_image(part).float().cpu() for part in chunks(x, batch_size)]
     return torch.cat(parts) @ text.T
 
 
@@ -91,7 +92,7 @@ def xplainer(
     return Told(form, (f"{len(signs)} signs, each asked for and against.",), tuple(cautions))
 
 
-@insight("label_free_cbm")
+@insight("label_free_cbm", sizes=True)
 def label_free_cbm(
     model: nn.Module,
     x: Tensor,
@@ -190,7 +191,7 @@ def _followed(codes: Tensor, said: Tensor, steps: int = 200) -> Tensor:
     return learned.T
 
 
-@insight("clip_dissect")
+@insight("clip_dissect", sizes=True)
 def clip_dissect(
     model: nn.Module,
     x: Tensor,
