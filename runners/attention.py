@@ -6,19 +6,23 @@ import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from runners.asking import at_least
+from runners.joint import prompted
 from runners.models import Place, Wired, captured, leaf, replaced, run, unwrap, upsample
-from runners.modes import Attention, Relevance, detached, read_by, scores_of
+from runners.modes import Attention, Relevance, Values, detached, read_by, scores_of
 from runners.registry import Found, Progress, Score, explainer
 from runners.relevance import relevance_of
 from runners.rules import WITHOUT_BIAS
 from runners.targets import primary
-from taxonomy.errors import TargetError
+from taxonomy.errors import ModelError, RequirementError, TargetError
+from taxonomy.requirements import Gap
 
 
 def _heads(weights: Tensor, batch: int) -> Tensor:
@@ -301,6 +305,102 @@ def grad_eclip(model: nn.Module, x: Tensor, score: Score, *, profile: Wired) -> 
     alike = ((alike - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
     values, note = _laid((carried * alike).mean(1).clamp(min=0), profile, x, f"of the last block only, {how}")
     return Found(values.detach(), (note,), signed=False)
+
+
+@explainer("clip_surgery")
+@torch.no_grad()
+def clip_surgery(model: nn.Module, x: Tensor, score: Score, *, depth: int = 6, profile: Wired) -> Found:
+    """CLIP Surgery: how alike each token is to the text, its relations to other tokens set right (arXiv 2304.05653).
+
+    Beside the model's own path a second one is led through the last blocks: their attention takes values for queries
+    and keys, so that a token reads what is like it, and their feed-forward parts are left out. The model's own end
+    reads each of its tokens as it would the class token. What all prompts share is taken off: each prompt counts as it
+    does for the whole image (softmax of twice the cosine, over its mean), and the mean over prompts goes. Published
+    code scales each map to 0 to 1; here it keeps its sign.
+
+    Args:
+        model: an image tower read through texts, from its class token, with one token sequence through all blocks.
+        x: ``(B, C, *spatial)``.
+        score: of one prompt, or of several.
+        depth: last blocks that the second path is led through; all where there are fewer.
+        profile: the wired profile.
+    """
+    at_least(1, depth=depth)
+    blocks, reads = _steps(model, profile)[-depth:], prompted(model)
+    if not blocks or reads is None or list(profile.readout) != [0]:
+        raise _no_surgery("its answer is not read from the class token of one row of blocks.")
+    scale, maps = float(reads.scale), []
+    for row in range(len(x)):
+        own, tokens = _led_beside(model, x[row : row + 1], blocks, profile)
+        whole = primary(own)[:1] / scale
+        weights = (2 * whole).softmax(1)
+        alike = primary(tokens) / scale * (weights / weights.mean(1, keepdim=True))
+        told = scale * (alike - alike.mean(1, keepdim=True))
+        maps.append(score(told, torch.full((len(told),), row)).detach())
+    values, note = _laid(torch.stack(maps), profile, x, "each read by the model's own end as its class token is")
+    led = f"A second path through the last {len(blocks)} blocks: values attend to values, no feed-forward parts."
+    caution = (
+        "It shows where the image is more like this prompt than like the others: other prompts give another map, and "
+        "what the model's answer rests on may lie elsewhere, as its own path is not the one shown."
+    )
+    return Found(values, (note, led), (caution,))
+
+
+def _no_surgery(why: str) -> RequirementError:
+    return RequirementError("clip_surgery", [Gap("attention_weights", why)])
+
+
+def _led_beside(model: nn.Module, x: Tensor, blocks: Sequence[Place], profile: Wired) -> tuple[Any, Any]:
+    """Return the outputs on an image ``(1, C, *spatial)``, and those on each token of the second path, ``(N, P)``.
+
+    Raises:
+        RequirementError: attention cannot be changed, or the model's end does not take tokens as a batch.
+    """
+    whole = unwrap(model)
+    inside = [whole.get_submodule(place.name) for place in blocks]
+    start: list[Tensor] = []
+    calls: list[tuple[nn.Module, Any, dict[str, Any]]] = []
+    seen: list[int] = []
+    mode = Attention()
+
+    def entered(_module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        start.append((args[0] if args else kwargs["hidden_states"]).clone())
+
+    def before(_module: nn.Module, _args: Any) -> None:
+        seen.append(len(mode.attentions))
+
+    def after(module: nn.Module, args: Any, kwargs: dict[str, Any], _output: Any) -> None:
+        if len(mode.attentions) > seen.pop():
+            calls.append((module, args, kwargs))
+
+    parts = [part for block in inside for part in block.children()]
+    hooks = [inside[0].register_forward_pre_hook(entered, with_kwargs=True)]
+    hooks += [part.register_forward_pre_hook(before) for part in parts]
+    hooks += [part.register_forward_hook(after, with_kwargs=True) for part in parts]
+    try:
+        with mode:
+            own = run(model, x.clone())
+    finally:
+        for hook in hooks:
+            hook.remove()
+    path, changed = start[0], Values()
+    with changed:
+        for module, args, kwargs in calls:
+            added = module(*args, **kwargs)
+            path = path + (added[0] if isinstance(added, tuple) else added)
+    if len(calls) != len(blocks) or changed.changed != len(calls):
+        raise _no_surgery("its attention is written in a way that cannot be changed from outside.")
+    rows = path.transpose(0, 1) if blocks[-1].layout == "tokens_first" else path
+    rows = rows.movedim(0, 1)  # each token as a row, where the class token stands
+    rows = rows.transpose(0, 1) if blocks[-1].layout == "tokens_first" else rows
+    try:
+        with replaced(model, blocks[-1], lambda: rows):
+            tokens = run(model, x.clone())
+    except ModelError as error:
+        raise _no_surgery("its end does not take tokens as a batch.") from error
+    if len(primary(tokens)) != profile.prefix + math.prod(profile.token_grid or ()):
+        raise _no_surgery("its end does not take tokens as a batch.")
+    return own, tokens
 
 
 def _steps(model: nn.Module, wired: Wired) -> list[Place]:

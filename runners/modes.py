@@ -1116,6 +1116,36 @@ def detached(weights: Tensor) -> Tensor:
     return kept
 
 
+class Values(Mode):
+    """Let tokens attend to each other by how alike their values are: query and key become the value.
+
+    Attributes:
+        changed: attentions that were; one that is written out by hand is not.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changed = 0
+
+    def wants(self, name: str, args: Sequence[Any]) -> bool:  # noqa: ARG002
+        return name in ("scaled_dot_product_attention", "multi_head_attention_forward")
+
+    def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        self.changed += 1
+        if name == "scaled_dot_product_attention":
+            value = args[2] if len(args) > 2 else kwargs.pop("value")
+            more = {key: one for key, one in kwargs.items() if key not in ("query", "key")}
+            return function(value, value, value, *args[3:], **more)
+        for at, key in ((5, "in_proj_weight"), (6, "in_proj_bias")):
+            whole = args[at] if len(args) > at else kwargs.pop(key)
+            thrice = None if whole is None else whole.chunk(3)[2].repeat(3, *[1] * (whole.ndim - 1))
+            if len(args) > at:
+                args[at] = thrice
+            else:
+                kwargs[key] = thrice
+        return function(*args, **kwargs)
+
+
 class Softmaxes(Mode):
     """Record the result of every softmax in its order, the axis that sums to 1 put last."""
 

@@ -26,13 +26,13 @@ from runners import (
 from runners.beyond.worded import likeness
 from runners.bring import language_for, read_reasons
 from runners.case import open_case
-from runners.joint import prompted
+from runners.joint import Prompted, prompted
 from runners.models import profile
 from runners.zoo.samples import samples
 from taxonomy.errors import AtlasError, ImageError, ModelError, RequirementError, TargetError
 
 pytest.importorskip("transformers")
-MAPS = ("gscorecam", "grad_eclip", "m2ib")
+MAPS = ("gscorecam", "grad_eclip", "m2ib", "clip_surgery")
 
 
 def language(*prompts, trained=True, model=None):
@@ -179,6 +179,65 @@ def test_grad_eclip_is_values_times_gradient_times_likeness():
     truth = ((slope[0, 0] * kept["v_proj"][0, 1:]).sum(-1) * alike).clamp(min=0).view(1, 1, 8, 8)
     truth = nn.functional.interpolate(truth, size=(32, 32), mode="bilinear")[0, 0]
     assert torch.allclose(explain(model, x, "grad_eclip", 0).values[0], truth, rtol=1e-3, atol=1e-5)
+
+
+def test_clip_surgery_leads_values_past_the_last_blocks():
+    """Written again, slowly, for the layers of this tower."""
+    model = tiny.classifier()
+    x, _ = tiny.picture(5, disc=True, stripes=True)
+    vision = model.network.tower.vision
+    with torch.no_grad():
+        states = vision(pixel_values=x, output_hidden_states=True).hidden_states
+        layer = vision.encoder.layers[-1]
+        v = layer.self_attn.v_proj(layer.layer_norm1(states[-2]))[0].view(65, 2, 16).movedim(1, 0)
+        mixed = (v @ v.mT / 4).softmax(-1) @ v
+        path = states[-2][0] + layer.self_attn.out_proj(mixed.movedim(0, 1).reshape(65, 32))
+        tokens = model.network.tower.projection(vision.post_layernorm(path))
+        cosine = nn.functional.normalize(tokens, dim=-1) @ model.network.text.T
+        whole = (2 * model(x) / model.network.scale).softmax(1)
+        weighed = cosine * whole / whole.mean()
+        truth = (model.network.scale * (weighed - weighed.mean(1, keepdim=True)))[1:].T.view(3, 1, 8, 8)
+        truth = nn.functional.interpolate(truth, size=(32, 32), mode="bilinear")[:, 0]
+    for label in range(3):
+        found = explain(model, x, "clip_surgery", label, depth=1)
+        assert torch.allclose(found.values[0], truth[label], rtol=1e-3, atol=1e-4)
+    assert (
+        float(sum(explain(model, x, "clip_surgery", i).values for i in range(3)).abs().max()) < 1e-4
+    )  # nothing shared
+    with pytest.raises(TargetError, match="depth = 0"):
+        explain(model, x, "clip_surgery", 0, depth=0)
+
+
+def test_values_attend_to_values_in_a_torch_layer_as_well():
+    from runners.modes import Values
+
+    torch.manual_seed(0)
+    layer, x = nn.MultiheadAttention(8, 2, batch_first=True).eval(), torch.randn(2, 5, 8)
+    with torch.no_grad(), Values() as mode:
+        found = layer(x, x, x, need_weights=False)[0]
+    with torch.no_grad():
+        weight, bias = layer.in_proj_weight[16:], layer.in_proj_bias[16:]
+        v = nn.functional.linear(x, weight, bias).view(2, 5, 2, 4).transpose(1, 2)
+        truth = layer.out_proj(((v @ v.mT / 2).softmax(-1) @ v).transpose(1, 2).reshape(2, 5, 8))
+    assert mode.changed == 1
+    assert torch.allclose(found, truth, atol=1e-6)
+
+
+def read_through(**kind):
+    from toys import ViT
+
+    torch.manual_seed(0)
+    return Prompted(ViT(**kind), torch.eye(3)[:2]).eval()
+
+
+def test_clip_surgery_asks_for_a_class_token_and_for_attention_that_it_can_change():
+    x = torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    for kind, words in (({"kind": "handwritten"}, "cannot be changed"), ({"prefix": 0}, "class token")):
+        with pytest.raises(RequirementError, match=words):
+            explain(read_through(**kind), x, "clip_surgery", 0)
+    first, last = (explain(read_through(kind=kind), x, "clip_surgery", 0) for kind in ("module", "tokens_first"))
+    assert torch.allclose(first.values, last.values, atol=1e-5)  # how tokens are laid out does not matter
+    assert float(first.values.std()) > 0
 
 
 def test_text_maps_ask_for_a_text():

@@ -349,13 +349,12 @@ def closest_patches(images: Pictures, maps: Tensor, order: Tensor, count: int, s
         count: how many.
         share: of every axis that a part takes.
     """
-    chosen: list[int] = order[:count].tolist()
-    part = sides([min(images[i].shape[axis] for i in chosen) for axis in range(1, images.ndim - 1)], share)
+    smallest = [min(one.shape[axis] for one in images) for axis in range(1, images.ndim - 1)]
     cuts = []
-    for i in chosen:
+    for i in order[:count].tolist():
         size = images[i].shape[1:]
         at = [round((a + 0.5) * n / g - 0.5) for a, n, g in zip(peak(maps[i]), size, maps.shape[1:], strict=True)]
-        cuts.append(window(images[i], at, part))
+        cuts.append(window(images[i], at, sides(smallest, share)))
     return torch.stack([cuts[i % len(cuts)] for i in range(count)])
 
 
