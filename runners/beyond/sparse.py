@@ -1,12 +1,13 @@
-"""A sparse autoencoder trained on a layer's features over a cohort: what it is made of, a few units at a time."""
+"""Sparse autoencoders trained on a layer's features over a cohort: what it is made of, a few units at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import torch
-from sklearn.cluster import kmeans_plusplus
+from sklearn.cluster import MiniBatchKMeans, kmeans_plusplus
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -56,8 +57,48 @@ class Dictionary:
         return codes @ self.decoder + self.mean
 
 
+@dataclass(frozen=True, eq=False)
+class Hull:
+    """Atoms held to the convex hull of real features (arXiv 2502.12892): a mixture of points, and a little beside it.
+
+    Attributes:
+        points: ``(P, D)``, centres of clusters of the features.
+        mix: ``(W, P)``, what of each point an atom has; its positive part, divided by its sum.
+        beside: ``(W, D)``, cut to a length of ``slack``.
+        slack: how far an atom may lie beside the hull, in mean lengths of a feature.
+    """
+
+    points: Tensor
+    mix: Tensor
+    beside: Tensor
+    slack: float
+
+    def atoms(self) -> Tensor:
+        """Return the atoms ``(W, D)``."""
+        shares = self.mix.clamp(min=0)
+        shares = shares / shares.sum(1, keepdim=True).clamp(min=1e-12)
+        length = self.beside.norm(dim=1, keepdim=True)
+        return shares @ self.points + self.beside * (self.slack / length.clamp(min=1e-12)).clamp(max=1)
+
+    def start(self, at: Sequence[int], towards: Tensor) -> None:
+        """Begin atoms anew at the points whose direction is nearest to ``towards`` ``(n, D)``."""
+        nearest = (F.normalize(towards, dim=1) @ F.normalize(self.points, dim=1).T).argmax(1)
+        for unit, point in zip(at, nearest.tolist(), strict=True):
+            self.mix[unit] = 0.1 / len(self.points)  # not nothing: what is at zero would stay there
+            self.mix[unit, point] = 1
+            self.beside[unit] = 0
+
+
 def learned(
-    tokens: Tensor, width: int, active: int, steps: int, generator: torch.Generator, progress: Progress = no_progress
+    tokens: Tensor,
+    width: int,
+    active: int,
+    steps: int,
+    generator: torch.Generator,
+    progress: Progress = no_progress,
+    *,
+    points: int = 0,
+    slack: float = 0.0,
 ) -> Dictionary:
     """Train a sparse autoencoder on features ``(N, D)``: a few seconds on one core.
 
@@ -71,6 +112,8 @@ def learned(
         steps: Steps of training with 256 features each.
         generator: Draws.
         progress: Told the steps done.
+        points: Clusters of the features whose centres span the hull that atoms are held to; 0 leaves them free.
+        slack: How far they may lie beside it; see :class:`Hull`.
     """
     mean = tokens.median(0).values
     size = (tokens - mean).norm(dim=1)
@@ -81,6 +124,13 @@ def learned(
     start = torch.from_numpy(kmeans_plusplus(some.numpy(), min(width, len(some)), random_state=seed_of(generator))[0])
     start = start[torch.arange(width) % len(start)] + 0.05 * torch.randn(width, data.shape[1], generator=generator)
     start = F.normalize(start, dim=1)
+    hull = None
+    if points:
+        fit = MiniBatchKMeans(min(points, len(data)), n_init=1, random_state=seed_of(generator)).fit(data.numpy())
+        centres = torch.from_numpy(fit.cluster_centers_).to(data)
+        hull = Hull(centres, torch.zeros(width, len(centres)), torch.zeros(width, data.shape[1]), slack)
+        hull.start(range(width), start)
+        start = F.normalize(hull.atoms(), dim=1)
     first = Dictionary(start, torch.zeros(width), start, torch.zeros_like(mean), active)
     again = first.decode(first.encode(data[:5000]))
     # several units answer to the same at first: together they must not give more than there is
@@ -88,13 +138,15 @@ def learned(
     with torch.enable_grad():
         encoder, decoder = (factor * start).requires_grad_(), start.clone().requires_grad_()
         bias = torch.zeros(width, requires_grad=True)
-        adam = torch.optim.Adam([encoder, decoder, bias], 0.003)
+        own = [decoder] if hull is None else [hull.mix.requires_grad_(), hull.beside.requires_grad_()]
+        adam = torch.optim.Adam([encoder, bias, *own], 0.003)
         fired = torch.zeros(width, dtype=torch.bool)
         for step in range(steps):
             for group in adam.param_groups:
                 group["lr"] = 0.003 * min(1.0, 2 * (steps - step) / steps)
             batch = data[torch.randint(len(data), (min(256, len(data)),), generator=generator)]
-            one = Dictionary(encoder, bias, F.normalize(decoder, dim=1), torch.zeros_like(mean), active)
+            atoms = F.normalize(decoder if hull is None else hull.atoms(), dim=1)
+            one = Dictionary(encoder, bias, atoms, torch.zeros_like(mean), active)
             codes = one.encode(batch)
             error = (one.decode(codes) - batch).square().sum(1)
             adam.zero_grad()
@@ -105,13 +157,16 @@ def learned(
                 dead = (~fired).nonzero()[:, 0]
                 worst = error.detach().argsort(descending=True, stable=True)[: len(dead)]
                 with torch.no_grad():
-                    for at, row in zip(dead.tolist(), worst.tolist(), strict=False):
-                        decoder[at] = F.normalize(batch[row], dim=0)
-                        encoder[at] = decoder[at] / active
-                        bias[at] = 0
+                    dead = dead[: len(worst)]
+                    if hull is not None:
+                        hull.start(dead.tolist(), batch[worst])
+                    decoder[dead] = F.normalize(batch[worst] if hull is None else hull.atoms()[dead], dim=1)
+                    encoder[dead] = decoder[dead] / active
+                    bias[dead] = 0
                 fired = torch.zeros(width, dtype=torch.bool)
             progress(step + 1, steps)
-    return Dictionary(encoder.detach(), bias.detach() * scale, F.normalize(decoder.detach(), dim=1), mean, active)
+    atoms = F.normalize((decoder if hull is None else hull.atoms()).detach(), dim=1)
+    return Dictionary(encoder.detach(), bias.detach() * scale, atoms, mean, active)
 
 
 def kept(dictionary: Dictionary, tokens: Tensor) -> float:
@@ -163,11 +218,91 @@ def sparse_autoencoder(
         By how much the score falls without each unit, where the unit is active, and the parts of the cohort's images
         that activate it most.
     """
+    return _taken_apart(
+        "sparse_autoencoder", model, x, score, layer, width, active, steps, shown, images, batch_size, profile, cohort,
+        generator, progress,
+    )  # fmt: skip
+
+
+@insight("archetypal_sae", sizes=True)
+def archetypal_sae(
+    model: nn.Module,
+    x: Tensor,
+    score: Score,
+    *,
+    layer: str | None = None,
+    width: int = 48,
+    active: int = 3,
+    steps: int = 800,
+    points: int = 200,
+    slack: float = 0.1,
+    shown: int = 8,
+    images: int = 200,
+    batch_size: int = 16,
+    profile: Wired,
+    cohort: Cohort,
+    generator: torch.Generator,
+    progress: Progress,
+) -> Told:
+    """Take features apart into units that are mixtures of real ones, which makes them stable (arXiv 2502.12892).
+
+    A sparse autoencoder whose atoms are convex mixtures of the centres of clusters of the cohort's features, and lie a
+    little beside them at most. Atoms are then brought to length 1, so that activations compare.
+
+    Args:
+        model: Network in eval mode.
+        x: Image ``(1, C, *spatial)``, 2D or 3D.
+        score: One number per output row.
+        layer: Name of the layer; None for the deepest one that decides the score.
+        width: Units of the autoencoder.
+        active: Units that may be active at a position.
+        steps: Steps of training.
+        points: Clusters of the features whose centres are mixed.
+        slack: How far an atom may lie beside their hull, in mean lengths of a feature; 0 holds it inside.
+        shown: Units shown, those whose removal changes the score most.
+        images: Most images of the cohort that are learned from.
+        batch_size: Images per model call.
+        profile: What is known of the model.
+        cohort: Images to learn from.
+        generator: Draws.
+        progress: Told the steps of training.
+
+    Returns:
+        By how much the score falls without each unit, where the unit is active, and the parts of the cohort's images
+        that activate it most.
+    """
+    at_least(2, points=points)
+    at_least(0, slack=slack)
+    return _taken_apart(
+        "archetypal_sae", model, x, score, layer, width, active, steps, shown, images, batch_size, profile, cohort,
+        generator, progress, points, slack,
+    )  # fmt: skip
+
+
+def _taken_apart(
+    method: str,
+    model: nn.Module,
+    x: Tensor,
+    score: Score,
+    layer: str | None,
+    width: int,
+    active: int,
+    steps: int,
+    shown: int,
+    images: int,
+    batch_size: int,
+    profile: Wired,
+    cohort: Cohort,
+    generator: torch.Generator,
+    progress: Progress,
+    points: int = 0,
+    slack: float = 0.0,
+) -> Told:
     at_least(2, width=width, images=images)
     at_least(1, active=active, steps=steps, shown=shown, batch_size=batch_size)
     if active > width:
         raise TargetError(f"active = {active} and width = {width}: no more units can be active than there are.")
-    enough(cohort, 16, "sparse_autoencoder")
+    enough(cohort, 16, method)
     inside = cut(model, x, score, profile, batch_size, layer)
     inside, passing = settled(inside, x, cohort.x, profile, layer)
     drawn = torch.randperm(len(cohort), generator=generator)[:images]
@@ -176,8 +311,9 @@ def sparse_autoencoder(
     last = max(1, len(some) // 5)
     learn, judge = _flat(features[last:]), _flat(features[:last])
     learn = learn[torch.randperm(len(learn), generator=generator)[:TOKENS]]
-    one = learned(learn, width, active, steps, generator, progress)
-    again = learned(learn, width, active, steps, generator, progress)
+    one, again = (
+        learned(learn, width, active, steps, generator, progress, points=points, slack=slack) for _ in range(2)
+    )
     codes = one.encode(_flat(own))
     grid = own.shape[2:]
     live = (codes.amax(0) > 0).nonzero()[:, 0]
@@ -220,6 +356,7 @@ def sparse_autoencoder(
     notes = (
         *inside.notes,
         f"Learned from {len(learn)} positions in {len(some) - last} images of the cohort; {last} judge.",
+        *((f"Units are mixtures of {min(points, len(learn))} centres of clusters of features.",) if points else ()),
         *_goes_with(cohort, drawn, strongest, unit),
     )
     cautions = [
