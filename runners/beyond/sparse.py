@@ -78,7 +78,8 @@ class Hull:
         shares = self.mix.clamp(min=0)
         shares = shares / shares.sum(1, keepdim=True).clamp(min=1e-12)
         length = self.beside.norm(dim=1, keepdim=True)
-        return shares @ self.points + self.beside * (self.slack / length.clamp(min=1e-12)).clamp(max=1)
+        found: Tensor = shares @ self.points + self.beside * (self.slack / length.clamp(min=1e-12)).clamp(max=1)
+        return found
 
     def start(self, at: Sequence[int], towards: Tensor) -> None:
         """Begin atoms anew at the points whose direction is nearest to ``towards`` ``(n, D)``."""
