@@ -119,7 +119,9 @@ WITHOUT = {
     | {"dataclass", "box"},
     **dict.fromkeys(WEIGHTS, {n for n in TOYS if not n.startswith(("vit", "swin")) and n != "dataclass"}),
     **dict.fromkeys(DROPOUT, {n for n in TOYS if "dropout" not in n}),
-    **dict.fromkeys(("gscorecam", "grad_eclip", "m2ib"), set(TOYS) - {"vit_prompted"}),  # the rest knows no text
+    **dict.fromkeys(
+        ("clip_surgery", "gscorecam", "grad_eclip", "m2ib"), set(TOYS) - {"vit_prompted"}
+    ),  # the rest knows no text
     "cam": {n for n in TOYS if n.startswith(("vit", "swin", "unet"))} | {"dataclass", "box"},
     **dict.fromkeys(ATTENTION, {n for n in TOYS if not n.startswith("vit") and n != "dataclass"}),
     **dict.fromkeys(BLACK_BOX, set()),
