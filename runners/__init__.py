@@ -43,6 +43,7 @@ _HOME = {
     "targets": ("Contrast", "Expected", "Region", "Similarity"),
 }
 _REGISTERING = (
+    "across",
     "attention",
     "beyond.anchored",
     "beyond.concepts_found",
@@ -60,6 +61,7 @@ _REGISTERING = (
     "beyond.projections",
     "beyond.prototypes",
     "beyond.radiomic",
+    "beyond.reports",
     "beyond.sentences",
     "beyond.sparse",
     "beyond.strategies",
