@@ -81,7 +81,7 @@ def decoder_cross_attention(
     x: Tensor,
     score: Score,
     *,
-    layers: str = "last",
+    layers: str = "all",
     profile: Wired,
 ) -> Found:
     """Attention of the places where a sentence is written to the image tokens, averaged over heads (arXiv 1502.03044).
@@ -90,7 +90,7 @@ def decoder_cross_attention(
         model: a writer with a report.
         x: ``(B, C, H, W)``.
         score: of a sentence; only which sentence it reads counts.
-        layers: last, or all for their mean.
+        layers: all for their mean, or last.
         profile: the wired profile.
     """
     if layers not in ("last", "all"):
@@ -148,7 +148,8 @@ def decoder_generic_attention(model: nn.Module, x: Tensor, score: Score, *, prof
     share = places / places.sum(1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
     values = _laid((share[:, None] @ row[:, : share.shape[1]])[:, 0], profile, x)
     across = sum(one.shape[-1] != one.shape[-2] for one in read.decoder)
-    return Found(values, (_told(profile, places, across), *notes), signed=False)
+    caution = "Where the model is sure of its words these gradients are small, and the map may miss what they rest on."
+    return Found(values, (_told(profile, places, across), *notes), (caution,), signed=False)
 
 
 def _eye(number: int, x: Tensor) -> Tensor:
