@@ -95,7 +95,7 @@ class Writer(nn.Module):
             counts = [len(self.pieces(text[:end])) for _, end in ends]
             nothing = "the text has no sentence; give one, such as 'There is no effusion.'"
         counts[-1:] = [len(ids)] * bool(counts)
-        starts = [0, *counts[:-1]]
+        starts = [0, *counts][: len(counts)]
         spans = [(a, b) for a, b in zip(starts, counts, strict=True) if b > a]
         if not spans:
             raise TargetError(nothing)
