@@ -99,7 +99,7 @@ def _folder(family: str, trained: bool) -> Path:
     return place
 
 
-def _train(network, tokens, family: str, steps: int = 150) -> None:
+def _train(network, tokens, family: str, steps: int = 200) -> None:
     adam = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=0.01)
     rate = torch.optim.lr_scheduler.OneCycleLR(adam, 3e-3, total_steps=steps)
     network.train()
