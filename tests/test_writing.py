@@ -12,8 +12,7 @@ from toys import Seeing, Telling, images, make
 from typer.testing import CliRunner
 
 import cli
-from runners import Contrast, discover, explain, load_model, measure, unmet, unmet_by
-from runners.bring import with_report
+from runners import Contrast, discover, explain, load_model, measure, unmet, unmet_by, with_report
 from runners.models import profile
 from runners.writing import Writer, Written, split, writes, written
 from taxonomy.errors import ModelError, RequirementError, TargetError
