@@ -1463,6 +1463,13 @@ def explain(
             "[first, last, first, last] in pixels of each axis, or [mask file]."
         ),
     ] = None,
+    report: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a model that writes reports: the text whose sentences are explained, or a file with it; default: "
+            "what the model writes about the image."
+        ),
+    ] = None,
     autoencoder: Annotated[
         str | None,
         typer.Option(
@@ -1497,11 +1504,12 @@ def explain(
     """Explain what a model says about an image."""
     import runners
     from runners import export as exports
-    from runners.bring import language_for, read_features
+    from runners.bring import language_for, read_features, with_report
     from runners.case import input_spacing, open_case, to_input
     from runners.joint import takes_table, with_values
     from runners.load import load_towers
     from runners.report import could_have_run
+    from runners.writing import writes, written
     from trial import METRICS
 
     kb = load_kb()
@@ -1518,6 +1526,8 @@ def explain(
         loaded.network = with_values(loaded.network, read_features(feature or []))
     shown, marked = _read(image, mask, frame, slice_)
     x = loaded.prepare(shown)
+    if report is not None or writes(loaded):
+        loaded = with_report(loaded, x, _report(report))
     wired = runners.profile(loaded, x)
     case = open_case(shown, loaded, x, mask=marked, source=image if _sample(image) else "upload")
     region = None if marked is None else to_input(marked, tuple(x.shape[2:]), case.fit)
@@ -1545,7 +1555,7 @@ def explain(
     able += [one for one in discoverable() if not runners.unmet_by(one, wired, owned, members=members)]
     advice = recommender.answer(query, kb, profile=wired, runnable=able)
     if not chosen:
-        chosen = list(advice.panel)
+        chosen = [*(["report_generation"] if written(loaded) else []), *advice.panel]
         if not chosen:
             would = []
             for one in [r.method for r in advice.recommendations if r.method in discoverable()][:2]:
@@ -1712,6 +1722,16 @@ def _drawn(one: Finding) -> str:
         return ""
     bars = "".join("▁▂▃▄▅▆▇█"[round(7 * min(1.0, max(0.0, value)))] for value in values)
     return f" [dim]{bars}[/dim]"
+
+
+def _report(given: str | None) -> str | None:
+    """Return the text of a file, or what was given where there is no such file."""
+    try:
+        return Path(given).read_text(encoding="utf-8") if given and Path(given).is_file() else given
+    except OSError:  # too long for a name: it is the text
+        return given
+    except UnicodeDecodeError as error:
+        raise AtlasError(f"{given} is no text in UTF-8; save the report as plain text") from error
 
 
 def _known_ids(given: Sequence[str], allowed: dict[str, Any], what: str) -> list[str]:

@@ -29,6 +29,7 @@ _MODEL_NEEDS: Final[tuple[Need, ...]] = (
     "embedding",
     "dropout",
     "text_encoder",
+    "text_decoder",
     "retraining",
 )
 """What a black box lacks."""

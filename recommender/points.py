@@ -97,6 +97,7 @@ class Points:
         "tokens": -0.2,
         "dropout": -0.2,
         "text_encoder": -0.5,
+        "text_decoder": -0.5,
     }
     """A need of which nobody knows whether the model meets it."""
     EFFORT: Final[Mapping[str, float]] = {

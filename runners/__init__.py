@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from runners.bring import with_report
     from runners.detection import Box
     from runners.discovery import Insight, check_rationale, discover, unmet_by
     from runners.gate import Explanation, explain, measure, unmet
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from runners.targets import Contrast, Expected, Region, Similarity
 
 _HOME = {
+    "bring": ("with_report",),
     "generators": ("bundled_autoencoders", "load_autoencoder"),
     "gate": ("Explanation", "explain", "measure", "unmet"),
     "images": ("Image", "load_image", "load_mask"),
@@ -43,6 +45,7 @@ _HOME = {
     "targets": ("Contrast", "Expected", "Region", "Similarity"),
 }
 _REGISTERING = (
+    "across",
     "attention",
     "beyond.anchored",
     "beyond.concepts_found",
@@ -60,6 +63,7 @@ _REGISTERING = (
     "beyond.projections",
     "beyond.prototypes",
     "beyond.radiomic",
+    "beyond.reports",
     "beyond.sentences",
     "beyond.sparse",
     "beyond.strategies",
@@ -130,6 +134,7 @@ __all__ = [
     "runnable",
     "unmet",
     "unmet_by",
+    "with_report",
 ]
 
 

@@ -1,4 +1,4 @@
-"""Read what the owner of a model brings along from folders and words: images, values, a language model, reasons."""
+"""Read what the owner of a model brings along from folders and words: images, values, words, reasons, a report."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from runners.load import Model, ModelCard, Towers
 from runners.owned import Cohort, Concept, Language, Reason
 from runners.registry import Progress, no_progress
 from runners.sized import Pictures, on_disk, several
+from runners.writing import Writer
 from runners.zoo.samples import DRAWN
-from taxonomy.errors import AtlasError, ImageError
+from taxonomy.errors import AtlasError, ImageError, ModelError
 
 TABLE = "cohort.csv"
 """Name of the table that may lie beside a cohort's images."""
@@ -132,6 +133,36 @@ def read_features(given: Iterable[str]) -> dict[str, float]:
             raise AtlasError(f"{one!r} was given; name=value is needed, as in age=63")
         found[name.strip()] = _number(value, name.strip())
     return found
+
+
+def with_report(model: Model, x: Tensor, text: str | None = None) -> Model:
+    """Let a model that writes reports be explained: its outputs become the sentences of a report.
+
+    Args:
+        model: of :func:`runners.load.load_model`.
+        x: the image as the model sees it, ``(1, C, *spatial)``.
+        text: the report; None for what the model itself writes about the image, the likeliest word piece each time.
+
+    Returns:
+        The model whose labels are the sentences; an output is the mean log-probability per word piece of one.
+
+    Raises:
+        ModelError: the model writes no text.
+        TargetError: there is no sentence, or the text is too long.
+    """
+    writer = next((one for one in model.modules() if isinstance(one, Writer)), None)
+    if writer is None:
+        raise ModelError(f"{model.card.name} writes no text; a report can only be explained of a model that writes it")
+    report = writer.about(x, text)
+    count = Counter(report.sentences)
+    labels = [
+        one if count[one] == 1 else f"{one} ({report.sentences[: at + 1].count(one)})"
+        for at, one in enumerate(report.sentences)
+    ]
+    whose = "The model's own report" if text is None else "The given report"
+    note = f"{whose}, {len(labels)} sentences: {' '.join(report.sentences)}"
+    card = model.card.model_copy(update={"labels": labels})
+    return Model(report, card, sha256=model.sha256, notes=[*model.notes, note]).eval()
 
 
 def language_for(towers: Towers, prompts: Sequence[str], model: Model) -> Language:

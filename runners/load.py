@@ -42,6 +42,7 @@ from runners.images import Image, times
 from runners.joint import Prompted
 from runners.models import joined
 from runners.sized import resize
+from runners.writing import LONGEST, Writer
 from taxonomy.errors import ImageError, ModelError
 from taxonomy.schema import Dim, Id, Part, Text, Url
 
@@ -1168,6 +1169,13 @@ def _hugging_face(name: str) -> _Loaded:
     try:
         options = {"trust_remote_code": False, "local_files_only": local}
         config = transformers.AutoConfig.from_pretrained(name, **options)
+        if kind := next((word for word in config.architectures or () if word in WRITERS), None):
+            return _writer(transformers, kind, name, options)
+        if other := next((word for word in config.architectures or () if word.endswith(_TEXT)), None):
+            raise ModelError(
+                f"{Path(name).name} ({other}) writes text in a way that is not read here; readable are "
+                f"{' and '.join(WRITERS)}, whose text reads image tokens by cross-attention"
+            )
         if _two_towers(config):
             raise ModelError(
                 f"{Path(name).name} is a vision-language model, which answers to texts only; give what to ask about as "
@@ -1192,6 +1200,83 @@ def _hugging_face(name: str) -> _Loaded:
         card["size"] = [side, side]
     card |= _processor(Path(name)) if local else {}
     return _Loaded(network, card=card)
+
+
+WRITERS = ("VisionEncoderDecoderModel", "BlipForConditionalGeneration")
+"""Models of Hugging Face that write text from image tokens by cross-attention."""
+
+
+_TEXT = ("ForConditionalGeneration", "ForCausalLM", "ForQuestionAnswering", "Text2Text")
+
+
+class _Tokens(nn.Module):
+    """The image tokens of a Hugging Face model, as its decoder reads them."""
+
+    def __init__(self, vision: nn.Module, projection: nn.Module | None) -> None:
+        super().__init__()
+        self.vision, self.projection = vision, projection
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return tokens ``(B, N, E)`` of images ``(B, C, H, W)``."""
+        tokens: Tensor = self.vision(pixel_values=x).last_hidden_state
+        return tokens if self.projection is None else self.projection(tokens)
+
+
+class _Pieces(nn.Module):
+    """The text decoder of a Hugging Face model."""
+
+    def __init__(self, text: nn.Module) -> None:
+        super().__init__()
+        self.text = text
+
+    def forward(self, ids: Tensor, tokens: Tensor) -> Tensor:
+        """Return logits ``(B, T, V)`` of word pieces ``(B, T)`` that are written about image tokens ``(B, N, E)``."""
+        logits: Tensor = self.text(input_ids=ids, encoder_hidden_states=tokens, use_cache=False).logits
+        return logits
+
+
+def _writer(transformers: Any, kind: str, name: str, options: Mapping[str, Any]) -> _Loaded:
+    with _quiet(transformers):
+        network = getattr(transformers, kind).from_pretrained(name, use_safetensors=True, **options).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(name, **options)
+    if kind == "VisionEncoderDecoderModel":
+        vision, text, projection = network.encoder, network.decoder, getattr(network, "enc_to_dec_proj", None)
+        made = network.generation_config
+        start = _known(made.decoder_start_token_id, network.config.decoder_start_token_id, tokenizer.bos_token_id)
+        end = _known(made.eos_token_id, network.config.decoder.eos_token_id, tokenizer.eos_token_id)
+    else:
+        vision, text, projection = network.vision_model, network.text_decoder, None
+        start, end = network.config.text_config.bos_token_id, network.config.text_config.sep_token_id
+    if start is None or end is None:
+        raise ModelError(
+            f"{Path(name).name} does not say with which word piece its text begins and ends; its configuration needs "
+            "decoder_start_token_id and eos_token_id"
+        )
+    longest = getattr(text.config, "max_position_embeddings", None) or LONGEST
+    writer = Writer(
+        _Tokens(vision, projection),
+        _Pieces(text),
+        start=[start],
+        end=end if isinstance(end, list) else [end],
+        spell=lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)),
+        pieces=lambda words: list(tokenizer(words, add_special_tokens=False).input_ids),
+        longest=int(longest),
+    )
+    side = getattr(vision.config, "image_size", None)
+    card = {
+        "task": "regression",  # a number for each sentence
+        "dims": 2,
+        "channels": getattr(vision.config, "num_channels", 3),
+        "size": [side, side] if isinstance(side, int) else side,
+        "architecture": "vlm",
+        **(_processor(Path(name)) if Path(name).is_dir() else {}),
+    }
+    return _Loaded(writer, card={key: value for key, value in card.items() if value})
+
+
+def _known(*values: Any) -> Any:
+    """Return the first value that is known."""
+    return next((one for one in values if one is not None), None)
 
 
 def _processor(folder: Path) -> dict[str, Any]:

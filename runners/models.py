@@ -27,6 +27,7 @@ from runners.detection import Box, found_by
 from runners.joint import prompted
 from runners.modes import ACTIVATIONS, GATES, RELU_LIKE, Recorder
 from runners.targets import Resolved, Target, primary, resolve, task_of
+from runners.writing import written
 from taxonomy.errors import AtlasError, ImageError, ModelError
 from taxonomy.requirements import Profile
 
@@ -96,6 +97,7 @@ class Wired(Profile):
         prefix: tokens before the image tokens in that sequence.
         blocks: number of attention blocks.
         readout: positions in the last sequence that the score reads (the class token, or the pooled image tokens).
+        source: the image tokens that the text of a report reads.
         outputs: number of output channels.
         bytes_per_image: what the layers' outputs take for one image of this shape; 0 where nobody looked inside.
     """
@@ -107,6 +109,7 @@ class Wired(Profile):
     prefix: int = 0
     blocks: int = 0
     readout: tuple[int, ...] = ()
+    source: Place | None = None
     outputs: int = 0
     bytes_per_image: int = 0
 
@@ -400,6 +403,8 @@ def _profile(
     notes: list[str] = []
     read = prompted(model) is not None
     lacks: dict[str, str] = {} if read else {"text_encoder": "the model takes an image only"}
+    if written(model) is None:
+        lacks["text_decoder"] = "the model writes no text"
     if black_box:
         with torch.no_grad():
             outputs = run(model, x)
@@ -430,6 +435,7 @@ def _profile(
     _judge_attention(trace, wiring, has, lacks)
     _judge_activations(trace, hidden, has, lacks)
     _judge_head(trace, wiring, has, lacks)
+    _judge_text(model, trace, wiring, has, lacks)
     _judge_dropout(model, trace, has, lacks)
     return Wired(
         frozenset(has),
@@ -478,8 +484,10 @@ def _run(model: nn.Module, x: Tensor, target: Target, task: str | None) -> tuple
 
         handles.append(module.register_forward_hook(hook))
 
+    text = written(model)
+    telling = set() if text is None else set(text.decoder.modules())  # what reads text has no layout of the image
     for name, module in model.named_modules():
-        if name and not isinstance(module, torch.jit.ScriptModule):  # scripted parts take no hooks
+        if name and module not in telling and not isinstance(module, torch.jit.ScriptModule):  # scripts take no hooks
             watch(name, module)
     recorder = Recorder()
     source, entry = leaf(x)
@@ -769,6 +777,23 @@ def _judge_head(trace: _Trace, wiring: Mapping[str, Any], has: set[str], lacks: 
         has.add("linear_head")
     else:
         lacks["linear_head"] = "its last layer does not read one pooled value per feature map"
+
+
+def _judge_text(model: nn.Module, trace: _Trace, wiring: dict[str, Any], has: set[str], lacks: dict[str, str]) -> None:
+    if (own := written(model)) is None:
+        return
+    has.add("text_decoder")
+    lacks["embedding"] = "it writes from many image tokens, not from one vector"
+    lacks["linear_head"] = "it writes text"
+    lacks["tokens"] = "its text reads the image by attention of its own"
+    names = {name for name, module in model.named_modules() if module is own.encoder}
+    source = next((place for place in wiring["places"] if place.name in names), None)
+    lengths = {shape[-1] for shape in trace.recorder.reduced}
+    if source is not None and source.prefix + int(np.prod(source.grid)) in lengths:
+        wiring["source"] = source
+    else:
+        has.discard("attention_weights")
+        lacks["attention_weights"] = "its text does not read image tokens by attention that can be seen"
 
 
 def _judge_dropout(model: nn.Module, trace: _Trace, has: set[str], lacks: dict[str, str]) -> None:

@@ -1073,10 +1073,14 @@ class Attention(Mode):
     """Record the weights of every self-attention, ``(B, heads, N, N)`` or ``(B * heads, N, N)``, in their order.
 
     What stood before the softmax is found by :func:`scores_of`.
+
+    Args:
+        across: record attention from one sequence to another too, ``(B, heads, T, N)``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, across: bool = False) -> None:
         super().__init__()
+        self.across = across
         self.attentions: list[Tensor] = []
 
     def wants(self, name: str, args: Sequence[Any]) -> bool:  # noqa: ARG002
@@ -1085,9 +1089,8 @@ class Attention(Mode):
     def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
         if name == "softmax":
             out = function(*args, **kwargs)
-            if _is_square_attention(out):
-                _tag(out, "scores", args[0])
-                self.attentions.append(out)
+            _tag(out, "scores", args[0])
+            self._record(out)
             return out
         own = _Silent()
         if name == "scaled_dot_product_attention":
@@ -1095,7 +1098,11 @@ class Attention(Mode):
         return multi_head_attention(own, self._record, args, kwargs)
 
     def _record(self, weights: Tensor) -> None:
-        if _is_square_attention(weights):
+        if self.across and weights.ndim == 4:
+            if torch.is_grad_enabled():
+                weights.requires_grad_()  # what text reads of text alone does not depend on the image
+            self.attentions.append(weights)
+        elif _is_square_attention(weights):
             self.attentions.append(weights)
 
 

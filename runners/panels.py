@@ -252,22 +252,28 @@ def _projection(form: Projection, _case: Case) -> Figure:
 
 
 def _lines(texts: Sequence[str], maps: Tensor | None, case: Case) -> Figure:
-    """Draw sentences, and beside them the image with the region of the first that speaks of one."""
+    """Draw sentences, and the image with the region of each that speaks of one: beside them, or several below."""
     count = min(MOST_CASES, len(texts))
-    wrapped = ["\n".join(textwrap.wrap(f"{i + 1}. {texts[i]}", 78 if maps is not None else 110)) for i in range(count)]
+    marked = [] if maps is None else [i for i in range(count) if bool(maps[i].any())]
+    below = len(marked) > 1
+    beside = maps is not None and not below
+    wrapped = ["\n".join(textwrap.wrap(f"{i + 1}. {texts[i]}", 78 if beside else 110)) for i in range(count)]
     height = 0.4 + 0.21 * sum(one.count("\n") + 1.6 for one in wrapped)
-    figure = _figure(10.5, max(height, 3.0 if maps is not None else 1.0))
-    grid = figure.add_gridspec(1, 4)
-    axes = figure.add_subplot(grid[0, : 3 if maps is not None else None])
+    across = max(4, len(marked))
+    pictures = 10.5 / across + 0.3
+    figure = _figure(10.5, height + pictures if below else max(height, 3.0 if beside else 1.0))
+    grid = figure.add_gridspec(2 if below else 1, across, height_ratios=[height, pictures] if below else None)
+    axes = figure.add_subplot(grid[0, : 3 if beside else None])
     axes.set_axis_off()
     axes.text(0, 1, "\n\n".join(wrapped), va="top", fontsize=9, transform=axes.transAxes)
-    if maps is not None:
-        picture = figure.add_subplot(grid[0, 3])
-        marked = [i for i in range(count) if bool(maps[i].any())]
-        _picture(picture, case.image.display(), f"region of {marked[0] + 1}" if marked else "")
-        if marked:
-            region = laid(maps[marked[0]], case) > 0
-            picture.contour(region.numpy(), levels=[0.5], colors=[tuple(c / 255 for c in MARKED)], linewidths=1.4)
+    if beside and not marked:
+        _picture(figure.add_subplot(grid[0, 3]), case.image.display(), "")
+    for at, number in enumerate(marked):
+        assert maps is not None
+        picture = figure.add_subplot(grid[1, at] if below else grid[0, 3])
+        _picture(picture, case.image.display(), f"region of {number + 1}")
+        region = laid(maps[number], case) > 0
+        picture.contour(region.numpy(), levels=[0.5], colors=[tuple(c / 255 for c in MARKED)], linewidths=1.4)
     return figure
 
 

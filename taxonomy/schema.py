@@ -32,6 +32,7 @@ Need = Literal[
     "dropout",
     "generator",
     "text_encoder",
+    "text_decoder",
     # known only to the owner
     "training_data",
     "labelled_concepts",

@@ -122,6 +122,7 @@ WITHOUT = {
     **dict.fromkeys(
         ("clip_surgery", "gscorecam", "grad_eclip", "m2ib"), set(TOYS) - {"vit_prompted"}
     ),  # the rest knows no text
+    **dict.fromkeys(("decoder_cross_attention", "decoder_generic_attention"), set(TOYS) - {"vit_writer"}),
     "cam": {n for n in TOYS if n.startswith(("vit", "swin", "unet"))} | {"dataclass", "box"},
     **dict.fromkeys(ATTENTION, {n for n in TOYS if not n.startswith("vit") and n != "dataclass"}),
     **dict.fromkeys(BLACK_BOX, set()),
@@ -132,8 +133,11 @@ WITHOUT = {
     "xmil_lrp": {*[n for n in TOYS if n.startswith(("vit", "swin", "unet"))], "dataclass", "box"},
     **dict.fromkeys(UNITS, set()),
 }
-LACKS = {"mil": {"spatial_features", "tokens", "attention_weights", "relu_only", "linear_head"}}
-"""What a toy lacks whatever the method: the layers of a bag model see tiles, not the image."""
+LACKS = {
+    "mil": {"spatial_features", "tokens", "attention_weights", "relu_only", "linear_head"},
+    "vit_writer": {"tokens", "embedding", "linear_head"},
+}
+"""What a toy lacks whatever the method: layers of a bag model see tiles, not the image; a writer writes from tokens."""
 
 
 def without(method: str) -> set[str]:
@@ -148,7 +152,7 @@ def without(method: str) -> set[str]:
 
 SHOWN = ("visualization", "multimodal")
 """Branches whose maps are made here."""
-TYPICAL = ("cnn2d", "vit_fused", "vit_prompted", "unet2d", "unet2d_dropout", "unet3d", "detector", "mil")
+TYPICAL = ("cnn2d", "vit_fused", "vit_prompted", "vit_writer", "unet2d", "unet2d_dropout", "unet3d", "detector", "mil")
 """Where a method is at home: on the first of these that it can explain."""
 
 

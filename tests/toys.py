@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from runners import Tiled
 from runners.joint import Prompted
+from runners.writing import Written
 
 
 def _conv(dims: int) -> type[nn.Module]:
@@ -142,6 +143,36 @@ class ViT(nn.Module):
         first = self.kind == "tokens_first"
         t = self.norm(self.blocks(t.transpose(0, 1)).transpose(0, 1) if first else self.blocks(t))
         return self.head(t[:, 0] if self.prefix else t.mean(1))
+
+
+class Seeing(ViT):
+    """The tokens of a vision transformer."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.extra is not None
+        t = self.embed(x).flatten(2).transpose(1, 2)
+        t = torch.cat([self.extra.expand(len(t), -1, -1), t], 1) + self.position
+        return self.norm(self.blocks(t))
+
+
+class Telling(nn.Module):
+    """A decoder of two layers: word pieces read those before them, and the image."""
+
+    def __init__(self, width: int = 16, words: int = 8, depth: int = 2) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(words, width)
+        self.layers = nn.ModuleList(
+            nn.TransformerDecoderLayer(width, 4, 2 * width, 0.0, "gelu", batch_first=True, norm_first=True)
+            for _ in range(depth)
+        )
+        self.head = nn.Linear(width, words)
+
+    def forward(self, ids: Tensor, tokens: Tensor) -> Tensor:
+        t = self.embed(ids)
+        later = torch.ones(t.shape[1], t.shape[1], dtype=torch.bool, device=t.device).triu(1)
+        for layer in self.layers:
+            t = layer(t, tokens, tgt_mask=later)
+        return self.head(t)
 
 
 class Swin(nn.Module):
@@ -358,6 +389,12 @@ TOYS: dict[str, Toy] = {
     "vit_3d": Toy(lambda: ViT((16, 16, 24)), (1, 16, 16, 24), "classification", "vit"),
     "vit_prompted": Toy(
         lambda: Prompted(ViT(labels=8), F.normalize(torch.randn(3, 8), dim=1), 10.0),
+        (1, 32, 32),
+        "classification",
+        "vit",
+    ),
+    "vit_writer": Toy(
+        lambda: Written(Seeing(), Telling(), [0, 3, 4, 5, 6, 2], [(1, 4), (4, 6)], ["a b c", "d e"]),
         (1, 32, 32),
         "classification",
         "vit",

@@ -13,12 +13,13 @@ import streamlit as st
 from torch import Tensor
 
 from runners import Box, Contrast, Image, Model, Region, Wired, load_image, load_model, profile
-from runners.bring import read_features
+from runners.bring import read_features, with_report
 from runners.case import WORDS, Case, Subject, label_name, open_case, to_input
 from runners.images import FORMATS, load_mask
 from runners.joint import takes_table, with_values
 from runners.load import bundled
 from runners.targets import Target
+from runners.writing import writes
 from runners.zoo.samples import Sample, samples
 from taxonomy import ModelError
 from views import results
@@ -340,14 +341,16 @@ def numbers(text: str, what: str) -> list[float]:
 
 
 @st.cache_resource(max_entries=6, show_spinner="The model looks at the image …")
-def met(key: tuple[Any, ...], _model: Model, _picked: Picked) -> Pair:  # noqa: ARG001
-    """Run the model on the image once and find out what it offers.
+def met(key: tuple[Any, ...], _model: Model, _picked: Picked, text: str | None) -> Pair:  # noqa: ARG001
+    """Run the model on the image once and find out what it offers; a writer writes its report first, or takes a text.
 
     Raises:
         ImageError, ModelError: they do not fit, or the model fails.
     """
     with lock():
         x = _model.prepare(_picked.image)
+        if writes(_model):
+            _model = with_report(_model, x, text)
         wired = profile(_model, x)
         case = open_case(_picked.image, _model, x, source=_picked.source, modality=_picked.modality, mask=_picked.mask)
     return Pair(case, _model, x, wired)
@@ -363,7 +366,15 @@ def meet(key: str, model: Model, picked: Picked) -> Pair:
         cut = results.Cut(image.plane_axis, st.slider(label, 0, last, last // 2) if last else 0)
         mask = None if picked.mask is None else image.view(picked.mask, *cut)
         picked = replace(picked, image=image.slice(*cut), mask=mask)
-    return met((key, picked.key, cut), model, picked)
+    text = None
+    if writes(model):
+        text = st.text_area(
+            "Report to explain, sentence by sentence",
+            placeholder="empty: what the model writes about the image",
+            height=80,
+            key=f"report-{model.card.id}",
+        ).strip()
+    return met((key, picked.key, cut), model, picked, text or None)
 
 
 def choose_case(modality: str | None, task: str | None, key: str) -> tuple[Pair | None, Target]:

@@ -54,7 +54,7 @@ def elsewhere(x: Tensor, region: Tensor, generator: torch.Generator) -> tuple[Te
     return placements(region, ~background(x)[0].cpu(), generator)
 
 
-def _chance(drop: float, others: Tensor) -> float:
+def chance(drop: float, others: Tensor) -> float:
     """Return how often a region elsewhere costs as much, itself included."""
     return (1 + int((others >= drop).sum())) / (1 + len(others))
 
@@ -112,7 +112,7 @@ def checked_reasons(
             continue
         drop, others = float(answers[at]), answers[at + 1 : at + 1 + PLACEMENTS]
         at += 1 + PLACEMENTS
-        p = _chance(drop, others)
+        p = chance(drop, others)
         quantities.append("share of equal regions elsewhere that cost less")
         values.append(float((others < drop).double().mean()))
         drops.append(drop)
@@ -223,7 +223,7 @@ def measured_reasons(
         regions = torch.cat([region[None], others])
         lost = whole - without(model, x, fill, score, regions, batch_size, no_progress)
         drop = float(lost[0])
-        sure = _chance(drop, lost[1:]) < SURE and drop >= LEAST_DROP * abs(whole - empty)
+        sure = chance(drop, lost[1:]) < SURE and drop >= LEAST_DROP * abs(whole - empty)
         said.append((text, quantity, value, region, drop, sure))
     if cohort is None:
         notes.append("Without a cohort nothing can be said about measures of the image.")
@@ -362,7 +362,7 @@ def phrase_grounding(
         raise TargetError("there is no sentence to look for; give prompts or a text")
     rest = [*(one for one in language.prompts if one not in sentences), *CONTROLS]
     text = language.encode_text([*sentences, *rest])
-    regions = _windows(tuple(x.shape[2:]), window)
+    regions = windows(tuple(x.shape[2:]), window)
 
     known = len(sentences)
 
@@ -392,7 +392,7 @@ def phrase_grounding(
     others = best[-len(CONTROLS) :]
     likely = whole.sigmoid()
     holds = tuple(
-        bool(likely[i] > 1 / len(text)) and float(best[i]) >= HALVED and _chance(float(best[i]), others) <= SURE
+        bool(likely[i] > 1 / len(text)) and float(best[i]) >= HALVED and chance(float(best[i]), others) <= SURE
         for i in range(known)
     )
     form = Rationale(
@@ -416,7 +416,7 @@ def phrase_grounding(
     return Told(form, notes, cautions)
 
 
-def _windows(size: Sequence[int], share: float) -> Tensor:
+def windows(size: Sequence[int], share: float) -> Tensor:
     """Return windows that cover the image, half overlapping, bool ``(N, *size)``."""
     found = []
     starts = []
