@@ -105,7 +105,7 @@ def why_not(method: str, question: str) -> dict[str, Any]:
 
 @cache
 def _kb() -> KB:
-    return load_kb()
+    return recommender.ready(load_kb())
 
 
 TOOLS = (ask, show, search, compare, why_not)

@@ -1,7 +1,7 @@
 """What to use: reads a question, ranks the methods and says why, with sources. No model, no network, no torch."""
 
 from recommender.argue import Answer, Role, Step, answer, panel_for
-from recommender.case import Measured
+from recommender.case import Measured, ready
 from recommender.clarifying import Clarification, clarify
 from recommender.comparing import Comparison, Sentence, WhyNot, compare, why_not
 from recommender.query import Query, parse
@@ -27,6 +27,7 @@ __all__ = [
     "compare",
     "panel_for",
     "parse",
+    "ready",
     "recommend",
     "snippet",
     "why_not",

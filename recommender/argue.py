@@ -308,9 +308,9 @@ def _roles(case: Case, chosen: Sequence[Recommendation], found: Sequence[Recomme
         reads = [bool(inside & set(case.kb.methods[r.method].requires.needs)) for r in (one, *before)]
         if before and not reads[0] and all(reads[1:]):
             parts.append("it asks the model for its output alone, so it checks those that read its inside")
-        good = [r for r in one.reasons if r.cites and r.points > 0 and r.criterion != "challenge"]
-        close = [r for r in good if any(case.places[c][0] != "far" for c in r.cites)]
-        told = next(iter(close or good), None)
+        good = [r for r in one.reasons if r.points > 0 and r.criterion != "challenge"]
+        close = (r for r in good if any(case.places[c][0] != "far" for c in r.cites))
+        told = next(close, None) or next((r for r in good if r.cites), None)
         silent = next((r for r in one.reasons if r.criterion == "evidence"), None)
         evidence = told or silent
         if evidence:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import streamlit as st
 
+from recommender import ready
 from taxonomy import KB, AtlasError, load_kb
 from taxonomy.schema import Publication
 
@@ -35,7 +36,7 @@ COLOURS = {
 @st.cache_resource(show_spinner="Reading the knowledge base …")
 def knowledge() -> KB:
     """Return the knowledge base, read once per server."""
-    return load_kb()
+    return ready(load_kb())
 
 
 @st.cache_resource(show_spinner=False)
