@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import tiny_clip
+import tiny_writer
 import torch
 from PIL import Image as Pillow
 from streamlit.runtime.scriptrunner_utils.exceptions import StopException
@@ -598,6 +599,21 @@ def test_run_takes_a_language_model_its_prompts_and_reasons_to_check() -> None:
     pressed(chosen(app, "cot_rationale"))
     (row,) = stored()
     assert row.facts["model"]["labels"] == ["bright disc", "stripes"]
+
+
+def test_run_explains_a_report_sentence_by_sentence() -> None:
+    pytest.importorskip("transformers")
+    app = fine(by_label(set_up().get("button_group"), "Model from").set_value("My own").run())
+    app.text_input(key="model-place").set_value(str(tiny_writer.folder(trained=False)))
+    app = fine(app.run())
+    next(one for one in app.text_area if one.label.startswith("Report to explain")).set_value(
+        "square left. stripe below."
+    )
+    app = fine(app.run())
+    assert not app.error
+    pressed(chosen(app, "report_generation"))
+    (row,) = stored()
+    assert row.facts["model"]["labels"] == ["square left.", "stripe below."]
 
 
 @pytest.mark.parametrize(("factory", "said"), [("Broken", "no signal"), ("Missing", "Missing")])
