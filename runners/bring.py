@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from runners.case import Case, Fit, to_input
+from runners.case import Case, fit_of, to_input
 from runners.images import load_image, load_mask, times
 from runners.load import Model, ModelCard, Towers
 from runners.owned import Cohort, Concept, Language, Reason
@@ -78,7 +78,7 @@ def read_cohort(folder: Path, model: Model, *, most: int | None = None, progress
 
 
 def phantom_cohort(model: Model, count: int = 24, first: int = FIRST) -> Cohort:
-    """Draw images for who has no cohort at hand: every second one with a finding, labelled by that.
+    """Draw images for who has no cohort at hand: every second one with a finding, labelled by that, with its mask.
 
     They are simpler than real images: fit for trying methods out, not for judging a model.
 
@@ -97,9 +97,11 @@ def phantom_cohort(model: Model, count: int = 24, first: int = FIRST) -> Cohort:
         )
     draw, names = DRAWN[model.card.id]
     labels = [number % 2 for number in range(count)]
-    x = torch.cat([model.prepare(draw(first + number, bool(label))[0]) for number, label in enumerate(labels)])
+    drawn = [draw(first + number, bool(label)) for number, label in enumerate(labels)]
+    x = torch.cat([model.prepare(image) for image, _ in drawn])
+    masks = torch.stack([to_input(mask > 0, tuple(x.shape[2:]), fit_of(model.card)) for _, mask in drawn])
     called = tuple(f"phantom {first + number}" for number in range(count))
-    return Cohort(x, torch.tensor(labels), names, called)
+    return Cohort(x, torch.tensor(labels), names, called, masks=masks)
 
 
 def read_concepts(folder: Path, model: Model, *, progress: Progress = no_progress) -> dict[str, Concept]:
@@ -336,8 +338,7 @@ def _prepared(files: Sequence[Path], model: Model, progress: Progress) -> tuple[
             beside = [one for one in file.parent.iterdir() if _stem(one) == (_stem(file)[0], True)]
             if beside:
                 mask = load_mask(beside[0], like=image) > 0
-                fit: Fit = "crop" if model.card.multiple_of else "stretch"
-                masks.append(to_input(mask, tuple(prepared.x.shape[2:]), fit))
+                masks.append(to_input(mask, tuple(prepared.x.shape[2:]), fit_of(model.card)))
             progress(number, len(files))
             yield prepared.x[0]
 

@@ -196,6 +196,11 @@ def scored(
         return Measured(metric, None, notes=(str(error),))
 
 
+def fit_of(card: ModelCard) -> Fit:
+    """Return how an image comes to the size that a model wants."""
+    return "crop" if card.multiple_of else "stretch"
+
+
 def open_case(
     image: Image,
     model: Model,
@@ -223,7 +228,7 @@ def open_case(
         outputs = run(model, x.clone())
     found = found_by(outputs, x.shape[2:])
     task = card.task or task_of(outputs, x)
-    fit: Fit = "crop" if card.multiple_of else "stretch"
+    fit = fit_of(card)
     output = torch.zeros(1, 0) if found is not None else primary(outputs).detach().float().cpu()
     labels = None
     if output.ndim == x.ndim:

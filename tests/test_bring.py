@@ -107,6 +107,9 @@ def test_who_has_no_cohort_gets_phantoms():
     assert found.label(1) == "many nuclei"
     counted = [int((model(one[None]).argmax(1) > 0).sum()) for one in found.x]
     assert max(counted[::2]) < min(counted[1::2])  # few and many, as the model sees them too
+    for one, mask in zip(found.x, found.masks, strict=True):
+        marks = model(one[None]).argmax(1)[0] > 0
+        assert 2 * (marks & mask).sum() / (marks.sum() + mask.sum()) > 0.7  # where they are
     assert torch.equal(found.x, read_cohort(Path("phantoms"), model, most=6).x)
     with pytest.raises(AtlasError, match="breast_us_unet, nuclei_unet"):
         phantom_cohort(load_model("chest_xray_cnn"))
