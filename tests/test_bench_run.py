@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -338,6 +340,44 @@ def test_ctrl_c_stops_the_processes() -> None:
     pool.close()
     assert time.monotonic() - start < 40
     assert set(found) <= {"stopped"}
+
+
+@pytest.mark.slow
+def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+    code = """
+import os, sys, time
+from runners.bench.pool import Pool
+if __name__ == "__main__":
+    for _, number in Pool(2).map(os.getpid, [()]):
+        print(number, flush=True)
+        time.sleep(60)
+"""
+    (tmp_path / "starts.py").write_text(code)
+    root = Path(__file__).resolve().parents[1]
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "starts.py"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    ) as one:
+        assert one.stdout is not None
+        worker = int(one.stdout.readline())
+        assert alive(worker)
+        one.kill()
+    end = time.monotonic() + 20
+    while alive(worker) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not alive(worker)
+
+
+def alive(process: int) -> bool:
+    """Say whether a process runs; one that ended may be listed until whoever inherited it looks."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{process}/stat")
+    return not state.exists() or state.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
 @pytest.mark.slow
