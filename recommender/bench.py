@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from recommender.case import KIND, Case, lower
@@ -57,12 +58,13 @@ def _counting(
                 yield task, place, *counted[place.metric]
 
 
-_MEANS: WeakKeyDictionary[KB, dict[tuple[int, ...], Mapping[str, float]]] = WeakKeyDictionary()
+_MEANS: WeakKeyDictionary[KB, dict[tuple[Any, ...], Mapping[str, float]]] = WeakKeyDictionary()
 
 
 def _means(kb: KB, tasks: Sequence[BenchmarkTask], counted: Mapping[str, tuple[str, float]]) -> Mapping[str, float]:
     """Return method to its mean place on the boards of some tasks, from -1 (last) to 1 (first); found once."""
-    known, key = _MEANS.setdefault(kb, {}), tuple(map(id, tasks))  # the file, once read, is kept
+    # the file of the tasks, once read, is kept; trust may be measured again
+    known, key = _MEANS.setdefault(kb, {}), (*map(id, tasks), *counted.items())
     if key not in known:
         known[key] = {
             method: mean

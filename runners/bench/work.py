@@ -114,7 +114,7 @@ SPENDING: Mapping[tuple[str, int], Spending] = {
     ("quick", 2): Spending(None, 60, 2, 2, {"steps": 16, "samples": 4, "stages": 3}, 60.0),
     ("quick", 3): Spending(3, 30, 1, 1, {"steps": 12, "samples": 3, "stages": 3}, 60.0),
     ("small", 2): Spending(None, 100, 2, 2, {"steps": 16, "samples": 3, "stages": 2}, 180.0),
-    ("small", 3): Spending(6, 30, 1, 1, {"steps": 12, "samples": 3, "stages": 3}, 180.0),
+    ("small", 3): Spending(4, 30, 1, 1, {"steps": 10, "samples": 2, "stages": 2}, 180.0),
     ("full", 2): Spending(None, None, 1_000_000, 1_000_000, {}, 3600.0),
     ("full", 3): Spending(None, None, 1_000_000, 1_000_000, {}, 3600.0),
 }
