@@ -1209,19 +1209,6 @@ WRITERS = ("VisionEncoderDecoderModel", "BlipForConditionalGeneration")
 _TEXT = ("ForConditionalGeneration", "ForCausalLM", "ForQuestionAnswering", "Text2Text")
 
 
-class _Tokens(nn.Module):
-    """The image tokens of a Hugging Face model, as its decoder reads them."""
-
-    def __init__(self, vision: nn.Module, projection: nn.Module | None) -> None:
-        super().__init__()
-        self.vision, self.projection = vision, projection
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return tokens ``(B, N, E)`` of images ``(B, C, H, W)``."""
-        tokens: Tensor = self.vision(pixel_values=x).last_hidden_state
-        return tokens if self.projection is None else self.projection(tokens)
-
-
 class _Pieces(nn.Module):
     """The text decoder of a Hugging Face model."""
 
@@ -1254,7 +1241,7 @@ def _writer(transformers: Any, kind: str, name: str, options: Mapping[str, Any])
         )
     longest = getattr(text.config, "max_position_embeddings", None) or LONGEST
     writer = Writer(
-        _Tokens(vision, projection),
+        _Vision(vision, projection, "last_hidden_state"),
         _Pieces(text),
         start=[start],
         end=end if isinstance(end, list) else [end],
@@ -1324,17 +1311,23 @@ def _two_towers(config: Any) -> bool:
     return not heads and hasattr(config, "vision_config") and hasattr(config, "text_config")
 
 
-class _Pooled(nn.Module):
-    """The image tower of a Hugging Face model: pooled, and projected where the model does."""
+class _Vision(nn.Module):
+    """The image tower of a Hugging Face model, projected where the model does.
 
-    def __init__(self, vision: nn.Module, projection: nn.Module | None) -> None:
+    Args:
+        vision: the tower.
+        projection: what its answer goes through, None for nothing.
+        gives: which answer is taken, ``pooler_output`` ``(B, E)`` or ``last_hidden_state`` ``(B, N, E)``.
+    """
+
+    def __init__(self, vision: nn.Module, projection: nn.Module | None, gives: str = "pooler_output") -> None:
         super().__init__()
-        self.vision, self.projection = vision, projection
+        self.vision, self.projection, self.gives = vision, projection, gives
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return vectors ``(B, E)`` of images ``(B, C, H, W)``."""
-        pooled: Tensor = self.vision(pixel_values=x).pooler_output
-        return pooled if self.projection is None else self.projection(pooled)
+        """Return vectors ``(B, E)``, or tokens ``(B, N, E)``, of images ``(B, C, H, W)``."""
+        found: Tensor = getattr(self.vision(pixel_values=x), self.gives)
+        return found if self.projection is None else self.projection(found)
 
 
 def _clip(folder: Path) -> Towers:
@@ -1365,7 +1358,7 @@ def _clip(folder: Path) -> Towers:
     vision = config.vision_config
     card = {"channels": getattr(vision, "num_channels", 3), "size": [vision.image_size] * 2, **_processor(folder)}
     return Towers(
-        _Pooled(network.vision_model, getattr(network, "visual_projection", None)).eval(),
+        _Vision(network.vision_model, getattr(network, "visual_projection", None)).eval(),
         encode_text,
         float(network.logit_scale.detach().exp()),
         ModelCard(id=_slug(folder.name), name=folder.name, dims=2, **card),
