@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations, islice
 from typing import Any, Final
 
@@ -240,7 +241,7 @@ def _panel(case: Case, found: Sequence[Recommendation], *, here: bool) -> list[R
         method = case.kb.methods[r.method]
         if here and not r.runnable:
             return False
-        if not (r.tools or r.runnable or r.method in case.query.methods):
+        if not (r.runnable or r.method in case.kb.index.tools or r.method in case.query.methods):
             return False
         seconds = estimate(method, case.profile.dims)
         dear = case.query.budget is not None and (seconds is None or seconds > case.query.budget)
@@ -269,18 +270,19 @@ def _panel(case: Case, found: Sequence[Recommendation], *, here: bool) -> list[R
     sure = [r for r in ready if not doubtful(r)]
     concerning = _concerning(case)
 
-    def weaknesses(r: Recommendation) -> list[str]:
+    @cache
+    def weaknesses(method: str) -> list[str]:
         """The challenges of the modality, and the general ones, that a method suffers from."""
-        return [c for c in concerning if case.effect(c, r.method, eases=False)]
+        return [c for c in concerning if case.effect(c, method, eases=False)]
 
     def best(candidates: Sequence[Recommendation], new_family: bool) -> Recommendation | None:
         """The best ranked of them, less what it shares with those chosen."""
         taken = {c.family for c in chosen}
-        weak = [challenge for c in chosen for challenge in weaknesses(c)]
+        weak = [challenge for c in chosen for challenge in weaknesses(c.method)]
         free = [r for r in candidates if r not in chosen and not (new_family and r.family in taken)][:_NEXT]
 
         def worth(r: Recommendation) -> float:
-            return r.score - Points.CHALLENGE * sum(map(weak.count, weaknesses(r)))
+            return r.score - Points.CHALLENGE * sum(map(weak.count, weaknesses(r.method)))
 
         return max(free, key=worth, default=None)
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import mul
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -208,6 +209,15 @@ class _Heard(NamedTuple):
     """The umbrella."""
 
 
+class Liking(NamedTuple):
+    """What was found about the qualities that an audience cares about."""
+
+    points: float
+    number: int
+    good: int
+    bad: int
+
+
 GROUPS: Final = ("comparison", "experts", "findings")
 SIDES: Final = {1: "For", -1: "Against", 0: "Mixed or equal"}
 
@@ -253,12 +263,18 @@ class Facts:
         """Method to what was said of it, by group."""
         self.heavy = {
             method: [
-                (group, tuple((s.number, factor / voices * abs(s.value)) for s, factor, voices, _ in found))
+                (
+                    group,
+                    tuple(one.said.number for one in found),
+                    tuple(factor / voices * abs(s.value) for s, factor, voices, _ in found),
+                )
                 for group, found in groups.items()
             ]
             for method, groups in self.heard.items()
         }
-        """Method to (group, (number of a claim, how much its weight counts) of each of its findings)."""
+        """Method to (group, numbers of the claims of its findings, how much the weight of each counts)."""
+        self.contested = [one for one in self.said if one.rivals]
+        """What was said in a comparison."""
         self.uses = {
             method_id: tuple(
                 (p, Points.SELF_REPORTED if p == method.source else 1.0)
@@ -286,6 +302,21 @@ class Facts:
         self.serves_only = {
             need: f"It serves only {sentence(word.condition)}" for need, word in kb.vocabulary.needs.items()
         }
+        self.liked = {
+            audience: {method: self._liked(method, frozenset(who.criteria)) for method in kb.methods}
+            for audience, who in kb.vocabulary.audiences.items()
+        }
+        """Audience to method to what was found, under its own name, about the qualities it cares about."""
+
+    def _liked(self, method: str, criteria: Collection[str]) -> Liking:
+        values = [
+            one.said.value
+            for found in self.heard[method].values()
+            for one in found
+            if one.said.claim.criterion in criteria and one.via is None
+        ]
+        points = round(math.fsum(values) / (len(values) + Points.SHRINK_AUDIENCE), 3)
+        return Liking(points, len(values), sum(v > 0 for v in values), sum(v < 0 for v in values))
 
     @staticmethod
     def _umbrellas(kb: KB, method: str) -> list[str]:
@@ -589,8 +620,8 @@ class Case:
         return any(word in anatomy for word in self.query.anatomy)
 
     @cached_property
-    def kinship(self) -> Mapping[str, float]:
-        """Publication to how much more than one it counts, for sharing organ, dimension or architecture."""
+    def close(self) -> Mapping[str, float]:
+        """Publication to how close it is to the question, and more where it shares organ, dimension or architecture."""
         found: dict[str, float] = {}
         profile = self.profile
         mine = KIND.get(str(profile.architecture))
@@ -605,9 +636,10 @@ class Case:
                     more += Points.ARCHITECTURE
                 if {mine, KIND.get(str(study.architecture))} == {"conv", "attention"}:
                     factor = Points.OTHER_KIND
-            found |= dict.fromkeys(alike, (1.0 + more) * factor)
+            near = CLOSENESS[self.places[alike[0]]]
+            found |= dict.fromkeys(alike, near * ((1.0 + more) * factor))
             for pub_id in organs.intersection(alike) if organs else ():
-                found[pub_id] = (1.0 + Points.ANATOMY + more) * factor
+                found[pub_id] = near * ((1.0 + Points.ANATOMY + more) * factor)
         return found
 
     def where(self, place: tuple[str, bool]) -> str:
@@ -628,14 +660,14 @@ class Case:
     def weights(self) -> list[float]:
         """How much each claim counts here, by its number."""
         close, out, criteria = self.close, self.out, self.criteria
-        found = []
-        for said in self.facts.said:
-            weight = close[said.publication] * said.weight
-            if said.rivals and said.rivals <= out:
-                weight *= Points.IDLE_RIVAL
-            if said.claim.criterion in criteria:
-                weight *= Points.ASKED_CRITERION
-            found.append(weight)
+        found = [close[said.publication] * said.weight for said in self.facts.said]
+        for said in self.facts.contested:
+            if said.rivals <= out:
+                found[said.number] *= Points.IDLE_RIVAL
+        if criteria:
+            for said in self.facts.said:
+                if said.claim.criterion in criteria:
+                    found[said.number] *= Points.ASKED_CRITERION
         return found
 
     def studied(self, publication: Publication) -> str:
@@ -681,7 +713,7 @@ class Case:
             return ""
         counts = Counter(
             self.where(self.places[p]) if self.kb.publications[p].study else "on no modality in particular"
-            for p in sorted(publications, key=lambda p: -self.nearness[p])
+            for p in sorted(publications, key=lambda p: -CLOSENESS[self.places[p]])
         )
         if len(counts) == 1:
             where, number = counts.popitem()
@@ -711,11 +743,6 @@ class Case:
             found.setdefault(self.places[pub_id], []).append(self.kb.publications[pub_id])
         return {place: found[place] for place in CLOSENESS if place in found} if len(found) > 1 else found
 
-    @cached_property
-    def nearness(self) -> Mapping[str, float]:
-        """Publication to how close its modality and task are."""
-        return {p: CLOSENESS[place] for p, place in self.places.items()}
-
     def use(self, method: str) -> Mapping[tuple[str, bool], float]:
         """The weight of the studies that used a method, by place, the closest first; found once."""
         if (known := self.used.get(method)) is not None:
@@ -728,27 +755,27 @@ class Case:
         self.used[method] = ordered = {p: Points.USED * found[p] for p in CLOSENESS if p in found} if found else {}
         return ordered
 
-    @cached_property
-    def close(self) -> Mapping[str, float]:
-        """Publication to how close it is to the question."""
-        kinship = self.kinship
-        return {p: near * kinship[p] for p, near in self.nearness.items()}
-
     def rate(self, method: str) -> Rate:
         """What the evidence about a method is worth.
 
         The more there is, the less each unit adds; so the whole is found first and shared among the reasons.
         """
-        if method not in self.rates:
-            weights = self.weights
-            sums = {group: sum([weights[n] * share for n, share in found]) for group, found in self.facts.heavy[method]}
-            pro = sum([weight for (_, side), weight in sums.items() if side > 0])
-            contra = sum([weight for (_, side), weight in sums.items() if side < 0])
-            pro += sum(self.use(method).values())
-            for umbrella in self.umbrellas(method):
-                pro += Points.UMBRELLA * sum(self.use(umbrella).values())
-            self.rates[method] = Rate(_rate(Points.EVIDENCE, pro), _rate(Points.AGAINST, contra), sums)
-        return self.rates[method]
+        if (known := self.rates.get(method)) is not None:
+            return known
+        weight_of = self.weights.__getitem__
+        sums: dict[tuple[str, int], float] = {}
+        pro = contra = 0.0
+        for group, numbers, shares in self.facts.heavy[method]:
+            sums[group] = weight = sum(map(mul, map(weight_of, numbers), shares))
+            if group[1] > 0:
+                pro += weight
+            elif group[1] < 0:
+                contra += weight
+        pro += sum(self.use(method).values())
+        for umbrella in self.umbrellas(method):
+            pro += Points.UMBRELLA * sum(self.use(umbrella).values())
+        self.rates[method] = rate = Rate(_rate(Points.EVIDENCE, pro), _rate(Points.AGAINST, contra), sums)
+        return rate
 
 
 def _rate(points: float, weight: float) -> float:

@@ -65,7 +65,7 @@ class Words(NamedTuple):
     cites: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(eq=False, repr=False)  # not frozen: an answer makes thousands, and freezing takes most of that time
 class Reason:
     """Why a method stands where it stands; equal to one that says the same."""
 
@@ -289,7 +289,7 @@ def _used(case: Case, method: Method, place: tuple[str, bool]) -> Words:
         text += ", counting the one that introduced it"
     if len(studies) < 3:
         text += " (few, so they count little)"
-    return Words(text + ".", _newest(studies, case.kinship))
+    return Words(text + ".", _newest(studies, case))
 
 
 def _used_farther(case: Case, method: Method) -> Words:
@@ -304,12 +304,12 @@ def _used_by_name(case: Case, umbrella: str) -> Words:
     studies = [p for found in case.uses(umbrella).values() for p in found]
     text = f"{counted(len(studies), 'study')} used {bare(case.kb.methods[umbrella].name)} without saying which variant"
     where = case.spread(p.id for p in studies)
-    return Words(f"{text}: {where}." if where else f"{text}.", _newest(studies, case.nearness))
+    return Words(f"{text}: {where}." if where else f"{text}.", _newest(studies, case))
 
 
-def _newest(studies: Sequence[Publication], close: Mapping[str, float]) -> tuple[str, ...]:
+def _newest(studies: Sequence[Publication], case: Case) -> tuple[str, ...]:
     """The closest and newest of some studies, to cite."""
-    ordered = sorted(studies, key=lambda p: (-close[p.id], -(p.year or 0), p.id))
+    ordered = sorted(studies, key=lambda p: (-case.close[p.id], -(p.year or 0), p.id))
     return tuple(p.id for p in ordered[:CITED])
 
 
@@ -348,44 +348,41 @@ def goal(case: Case, method: Method) -> Iterator[Reason]:
             yield Reason("goal", Points.MAP, "It shows where in the image the evidence lies.")
         return
     wanted = case.kb.vocabulary.goals[case.query.goal]
-    aim = f"“{wanted.name}”"
     if method.family in case.goal_families:
-        family = lower(case.kb.vocabulary.families[method.family].name)
-        yield Reason("goal", Points.GOAL, f"It serves your goal {aim}: its family is {family}.")
+        points, told = Points.GOAL, "It serves your goal {aim}: its family is {family}."
     elif method.output in wanted.outputs and (method.output != "map" or not wanted.families):
-        yield Reason("goal", Points.GOAL / 2, f"It serves your goal {aim} by its kind of output ({method.output}).")
+        points, told = Points.GOAL / 2, "It serves your goal {aim} by its kind of output ({output})."
     elif method.output in wanted.outputs:
-        yield Reason("goal", Points.OFF_GOAL / 2, f"It gives a map, but not of the kind your goal {aim} asks for.")
+        points, told = Points.OFF_GOAL / 2, "It gives a map, but not of the kind your goal {aim} asks for."
     else:
-        yield Reason("goal", Points.OFF_GOAL, f"Its output ({method.output}) does not answer your goal {aim}.")
+        points, told = Points.OFF_GOAL, "Its output ({output}) does not answer your goal {aim}."
+    yield Reason("goal", points, partial(_aimed, case, method, wanted.name, told))
+
+
+def _aimed(case: Case, method: Method, aim: str, told: str) -> Words:
+    family = lower(case.kb.vocabulary.families[method.family].name)
+    return Words(told.format(aim=f"“{aim}”", family=family, output=method.output))
 
 
 def audience(case: Case, method: Method) -> Iterator[Reason]:
     """What was found, on any modality, about the qualities that the audience cares about."""
     if case.query.audience is None:
         return
-    who = case.kb.vocabulary.audiences[case.query.audience]
-    groups = case.facts.heard[method.id].values()
-    values = [
-        one.said.value
-        for found in groups
-        for one in found
-        if one.said.claim.criterion in who.criteria and one.via is None
-    ]
-    number, good, bad = len(values), sum(v > 0 for v in values), sum(v < 0 for v in values)
-    points = math.fsum(values) / (number + Points.SHRINK_AUDIENCE)
+    liking = case.facts.liked[case.query.audience][method.id]
+    yield Reason("audience", liking.points, partial(_liked, case, method.id, case.query.audience))
 
-    def words() -> Words:
-        names = ", ".join(lower(case.kb.vocabulary.criteria[c].name) for c in who.criteria)
-        if not values:
-            return Words(f"Nothing was found about what {lower(who.name)} care about ({names}).")
-        counts = f"{counted(good, 'finding')} for it, {bad} against, {number - good - bad} mixed"
-        part = [f for f in case.findings(method.id) if f.claim.criterion in who.criteria and f.via is None]
-        where = case.spread(f.publication.id for f in part)
-        text = f"What {lower(who.name)} care about ({names}): {counts}" + (f" ({where})." if where else ".")
-        return Words(text, _found_by(part))
 
-    yield Reason("audience", round(points, 3), words)
+def _liked(case: Case, method: str, audience: str) -> Words:
+    who = case.kb.vocabulary.audiences[audience]
+    names = ", ".join(lower(case.kb.vocabulary.criteria[c].name) for c in who.criteria)
+    _, number, good, bad = case.facts.liked[audience][method]
+    if not number:
+        return Words(f"Nothing was found about what {lower(who.name)} care about ({names}).")
+    counts = f"{counted(good, 'finding')} for it, {bad} against, {number - good - bad} mixed"
+    part = [f for f in case.findings(method) if f.claim.criterion in who.criteria and f.via is None]
+    where = case.spread(f.publication.id for f in part)
+    text = f"What {lower(who.name)} care about ({names}): {counts}" + (f" ({where})." if where else ".")
+    return Words(text, _found_by(part))
 
 
 def challenges(case: Case, method: Method) -> Iterator[Reason]:
@@ -471,14 +468,18 @@ def cost(case: Case, method: Method) -> Iterator[Reason]:
         return
     if budget is None:
         points = round(Points.PASSES * math.log10(max(passes, 1)), 3)
-        yield Reason("cost", points, f"One explanation takes about {counted(passes, 'model pass')}.")
-        return
-    each = SECONDS_PER_PASS[case.profile.dims]
-    text = f"About {counted(passes, 'model pass')}, some {passes * each:.3g} s where a pass takes {each} s"
-    if passes * each > budget:
-        yield Reason("cost", Points.OVER_BUDGET, f"{text}: over your budget of {budget:g} s.")
     else:
-        yield Reason("cost", Points.WITHIN_BUDGET, f"{text}: within your budget of {budget:g} s.")
+        over = passes * SECONDS_PER_PASS[case.profile.dims] > budget
+        points = Points.OVER_BUDGET if over else Points.WITHIN_BUDGET
+    yield Reason("cost", points, partial(_takes, passes, SECONDS_PER_PASS[case.profile.dims], budget))
+
+
+def _takes(passes: int, each: float, budget: float | None) -> Words:
+    if budget is None:
+        return Words(f"One explanation takes about {counted(passes, 'model pass')}.")
+    within = "over" if passes * each > budget else "within"
+    text = f"About {counted(passes, 'model pass')}, some {passes * each:.3g} s where a pass takes {each} s"
+    return Words(f"{text}: {within} your budget of {budget:g} s.")
 
 
 def estimate(method: Method, dims: int | None) -> float | None:
@@ -500,7 +501,9 @@ def here(case: Case, method: Method) -> Iterator[Reason]:
     """What can be run, and what was measured, on this machine."""
     if method.id in case.runnable:
         yield Reason("runnable", Points.RUNNABLE, "It can be run here.")
-    own = case.standings.get(method.id, {})
+    own = case.standings.get(method.id)
+    if not own:
+        return
     shares: dict[str, list[tuple[float, str]]] = {}
     for metric_id, found in own.items():
         metric = case.kb.metrics[metric_id]
