@@ -156,7 +156,7 @@ def ask(
         as_json(
             {
                 **data,
-                "snippet": recommender.snippet(found, kb, runnable=(*runnable(), *measurable()), other=discoverable()),
+                "snippet": recommender.snippet(found, kb, runnable=able),
                 "sources": cited(data, kb),
             }
         )
@@ -221,7 +221,7 @@ def _print_answer(found: recommender.Answer, kb: KB, back: recommender.Clarifica
         for ruled in found.ruled_out if full else found.ruled_out[:3]:
             out.print(f"  • {escape(ruled.gap)}")
     if full and found.roles:
-        code = recommender.snippet(found, kb, runnable=(*runnable(), *measurable()), other=discoverable())
+        code = recommender.snippet(found, kb, runnable=(*executable(), *measurable()))
         out.print("\n[bold]To copy and run[/bold]\n")
         out.print(code, markup=False)
     _print_sources(sources, kb)
@@ -1701,6 +1701,8 @@ def _print_sanity(found: Sanity, folder: Path | None) -> None:
         out.print(
             f"\n[bold]{escape(about.asks)}[/bold] [dim]({escape(about.name)}){_cites(about.sources, sources)}[/dim]"
         )
+        if trusted := about.trusted(kb):
+            out.print(f"  [dim]{escape(trusted)}[/dim]")
         if len({one.why for one in own}) == 1:
             out.print(f"  {_VERDICTS[own[0].verdict]}  {escape(own[0].why)}")
             continue

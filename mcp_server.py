@@ -10,7 +10,7 @@ from functools import cache, wraps
 from typing import Any, Literal
 
 import recommender
-from runners import discoverable, executable, measurable, runnable
+from runners import executable, measurable
 from taxonomy import KB, AtlasError, load_kb
 from taxonomy.citations import cited
 from taxonomy.search import search as find
@@ -41,7 +41,7 @@ def ask(question: str, top: int = 5) -> dict[str, Any]:
     data["clarify"] = back.as_json() if back else None
     return {
         **data,
-        "snippet": recommender.snippet(found, kb, runnable=(*runnable(), *measurable()), other=discoverable()),
+        "snippet": recommender.snippet(found, kb, runnable=able),
         "sources": cited(data, kb),
     }
 

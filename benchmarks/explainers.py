@@ -170,10 +170,14 @@ def of_grad_cam(model: nn.Module, x: Tensor) -> Calls:
 
 
 def of_zennit(model: nn.Module, x: Tensor) -> Calls:
-    """Calls of zennit."""
+    """Calls of zennit, on a copy: where a composite fails half-way, it leaves the model changed."""
+    import copy
+
     from zennit.attribution import Gradient
     from zennit.canonizers import SequentialMergeBatchNorm
     from zennit.composites import EpsilonAlpha2Beta1, EpsilonPlus
+
+    model = copy.deepcopy(model)
 
     def lrp(kind: Callable[..., Any]) -> Callable[[], object]:
         def call() -> object:

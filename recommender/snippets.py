@@ -29,7 +29,6 @@ def snippet(
     kb: KB,
     *,
     runnable: Collection[str],
-    other: Collection[str] = (),
     model: str | None = None,
     image: str | None = None,
 ) -> str:
@@ -40,16 +39,15 @@ def snippet(
     Args:
         found: The answer.
         kb: The knowledge base.
-        runnable: Ids of methods that give a map here, and of metrics.
-        other: Ids of methods that give another answer here.
+        runnable: Ids of methods and of metrics that can be run here.
         model: What ``load_model`` takes; None for a placeholder.
         image: File of the image; None for a placeholder that fits the modality.
 
     Returns:
         Code; only comments when none of the methods can be run here. They name a tool for each that cannot.
     """
-    methods = [role.method for role in found.roles if role.method in runnable]
-    elsewhere = [role.method for role in found.roles if role.method not in runnable]
+    able = {role.method: role.method in runnable for role in found.roles}
+    methods = [method for method, here in able.items() if here and kb.methods[method].output == "map"]
     metrics = [
         m
         for step in found.protocol
@@ -57,9 +55,10 @@ def snippet(
         if m in runnable and not {"mask", "explainer"} & set(kb.metrics[m].needs)
     ]
     lines = _python(kb, methods, metrics, model, image or _placeholder(found, kb), image is None) if methods else []
-    for method in elsewhere:
-        line = _beyond(kb, method, model, image or _placeholder(found, kb)) if method in other else None
-        lines.append(line or _elsewhere(kb, method, found))
+    for method, here in able.items():
+        if method not in methods:
+            given = image or _placeholder(found, kb)
+            lines.append(_beyond(kb, method, model, given) if here else _elsewhere(kb, method, found))
     return "\n".join(lines) + "\n" if lines else ""
 
 

@@ -42,6 +42,7 @@ from runners.targets import Resolved, primary, resolve
 from taxonomy import KB
 from taxonomy.errors import AtlasError
 from taxonomy.requirements import sane_below
+from taxonomy.trust import trust
 
 Verdict = Literal["passes", "fails", "cannot say"]
 
@@ -55,12 +56,19 @@ class Question:
         asks: the question, as a clinician would put it.
         how: what is done.
         sources: publications that the test comes from, or that say what it cannot tell.
+        metric: the metric that it is, or that measures the same.
     """
 
     name: str
     asks: str
     how: str
     sources: tuple[str, ...]
+    metric: str | None = None
+
+    def trusted(self, kb: KB) -> str:
+        """Say how far the metric of the test can be trusted; empty where that is not known."""
+        judged = trust(kb).get(self.metric or "")
+        return f"As a metric: {kb.metrics[self.metric].name}, {judged.phrase}." if self.metric and judged else ""
 
 
 QUESTIONS: Final[Mapping[str, Question]] = {
@@ -76,6 +84,7 @@ QUESTIONS: Final[Mapping[str, Question]] = {
             "yona_2021_revisiting_sanity",
             "sanity_checks_revisited_2023",
         ),
+        "mprt",
     ),
     "labels": Question(
         "Random labels",
@@ -84,6 +93,7 @@ QUESTIONS: Final[Mapping[str, Question]] = {
         "the right labels for as long. The first map should change more than the second. The original test trains "
         "anew for many hours; this one only continues for some steps.",
         ("sanity_checks_saliency_2018", "yona_2021_revisiting_sanity"),
+        "data_randomisation",
     ),
     "shift": Question(
         "Brightness shift",
@@ -91,6 +101,7 @@ QUESTIONS: Final[Mapping[str, Question]] = {
         "Every pixel of the model's input is raised by the same number, and the first layer of a copy of the model "
         "takes it off again. The model computes the same, so the map should stay.",
         ("unreliability_saliency_methods_2017",),
+        "input_invariance",
     ),
     "shortcut": Question(
         "Planted marker",
@@ -278,7 +289,7 @@ class Sanity:
                 {"method": one, "verdict": self.overall(one)[0], "text": self.overall(one)[1]} for one in self.methods
             ],
             "errors": [{"method": one.method, "error": one.error} for one in self.results if one.error],
-            "tests": {one: vars(QUESTIONS[one]) for one in self.planned},
+            "tests": {one: vars(QUESTIONS[one]) | {"trust": QUESTIONS[one].trusted(self.kb)} for one in self.planned},
             "findings": [one.as_json() for one in self.findings],
         }
 

@@ -97,7 +97,8 @@ def _section(found: Sanity, test: str, sources: Sources) -> str:
     notes = dict.fromkeys(escape(note) for one in own for note in one.notes)
     told = "".join(f"<li>{note}</li>" for note in notes)
     folded = f"<details><summary>How it was done here</summary><ul>{told}</ul></details>" if told else ""
-    return f"""<h2>{escape(about.asks)}</h2><p class="soft">{escape(about.how)}{sources.cite(about.sources)}</p>
+    return f"""<h2>{escape(about.asks)}</h2><p class="soft">{escape(about.how)}{sources.cite(about.sources)}
+{escape(about.trusted(found.kb))}</p>
 <table>{lines}</table>{_curves(found, test, own)}<div class="pictures">{pictures}</div>{folded}"""
 
 

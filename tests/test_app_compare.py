@@ -21,6 +21,7 @@ from runners import sanity
 from runners.case import Measured, Result
 from runners.store import open_store
 from taxonomy import load_kb, measured
+from taxonomy.trust import trust
 from views import comparing
 from views.results import View
 
@@ -76,6 +77,24 @@ def test_the_radar_has_the_mean_place_by_property_and_the_curves_one_line_for_ea
     assert len(curves.data) == 4
     assert {line.legendgroup for line in curves.data} == set(found.names)
     assert comparing.curves(compared([replace(one, measured=()) for one in results()])) is None
+
+
+def test_metrics_show_and_count_how_far_they_are_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    torn = [
+        Result("rise", explanation(shape=(16, 16)), scored(deletion=0.2, insertion=0.5)),
+        Result("grad_cam", explanation("grad_cam", (16, 16)), scored(deletion=0.3, insertion=0.9)),
+    ]
+    rise, cam = (KB.methods[one].name for one in ("rise", "grad_cam"))
+    judged = trust(KB)["deletion"]
+    heat = comparing.heatmap(compared(torn)).data[0]
+    assert judged.phrase in heat.hovertext[0][list(compared(torn).metrics).index("deletion")]
+    assert "Trust, 0 to 1" in comparing.page(compared(torn), View())
+    rows = csv.DictReader(io.StringIO(comparing.table(compared(torn))))
+    assert {row["trust"] for row in rows if row["metric"] == "deletion"} == {str(judged.weight)}
+    monkeypatch.setattr(comparing, "weights", lambda kb: {"deletion": 0.75, "insertion": 0.25})  # noqa: ARG005
+    assert compared(torn).properties["faithfulness"] == {rise: 75, cam: 25}
+    monkeypatch.setattr(comparing, "weights", lambda kb: {"deletion": 1.0, "insertion": 0.0})  # noqa: ARG005
+    assert compared(torn).properties["faithfulness"] == {rise: 100, cam: 0}
 
 
 def test_linked_overlays_hold_a_picture_and_the_values_of_every_method_and_no_script_from_a_name() -> None:

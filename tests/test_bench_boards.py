@@ -25,10 +25,11 @@ from runners.bench.boards import (
     ranked,
     tables,
 )
-from runners.bench.report import Failure, html, table_csv
+from runners.bench.report import HEADLINE, Failure, html, mean_place, table_csv
 from runners.bench.store import BenchRow, BenchRun, BenchTask
 from taxonomy import KB, AtlasError, load_kb
 from taxonomy.measured import BENCHMARK, problems, read_benchmark, write_benchmark
+from taxonomy.trust import trust
 
 FACTS = {
     "modality": "fundus",
@@ -263,6 +264,18 @@ def test_the_data_file_comes_back_as_it_was_and_is_checked(tmp_path: Path, kb: K
         read_benchmark(path)
 
 
+def test_a_place_counts_as_far_as_its_metric_is_trusted(kb: KB) -> None:
+    task = collect(toy_rows(), [toy_task()], [toy_run()], kb).tasks["toy"]
+    lines = {name: next(one for one in board.lines if one.rank == 1) for name, board in task.boards.items()}
+    first, others = HEADLINE, [name for name in lines if name != HEADLINE]
+    lines[first] = next(one for one in task.boards[first].lines if one.rank == 2)
+    behind = 1 / (task.boards[first].of - 1)
+    assert mean_place(lines, task, {first: 0.0}) == 0
+    assert mean_place(lines, task, {}) == pytest.approx(behind / (1 + len(others)))
+    assert mean_place(lines, task, dict.fromkeys(others, 0.5)) == pytest.approx(behind / (1 + 0.5 * len(others)))
+    assert mean_place({}, task, {}) == math.inf
+
+
 def test_the_page_is_whole(kb: KB) -> None:
     found = collect(toy_rows(), [toy_task()], [toy_run()], kb, by="<b>Ada</b>")
     made = tables(toy_rows(), kb)
@@ -271,6 +284,7 @@ def test_the_page_is_whole(kb: KB) -> None:
     page = html(found, made, kb, facts(made, kb, {"toy": FACTS}), [failure])
     assert "&lt;b&gt;Ada" in page
     assert page.count('<img src="data:image/png;base64,') == 2
+    assert f'<th title="{trust(kb)["deletion"].phrase}">' in page
     assert "hangs on a distractor" in page
     assert 'src="http' not in page
     lines = table_csv(found).splitlines()

@@ -112,7 +112,7 @@ def test_ask_with_a_model_as_json(folder: Path) -> None:
     picture = ("--image", folder / "patient_smith.png")
     printed, _ = run(
         *given, f"{folder / 'nets.py'}:segmenter", "--task", "segmentation", *picture, *picture, "--json", "--tune",
-        "--mask", folder / "mask.png", "--mask", folder / "mask.png", "--budget", "6", "--out", folder / "new",
+        "--mask", folder / "mask.png", "--mask", folder / "mask.png", "--budget", "12", "--out", folder / "new",
     )  # fmt: skip
     found = json.loads(printed)
     fields = "query recommendations panel roles ruled_out protocol cautions tools unstudied comparison message measured"

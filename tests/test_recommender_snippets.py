@@ -108,7 +108,7 @@ def test_methods_with_another_answer_come_as_a_command_with_what_to_bring(kb: KB
     found = answer("concept-based explanation for dermoscopy", kb, runnable=ABLE)
     roles = [role.method for role in found.roles if role.method in discoverable()]
     assert roles
-    code = snippet(found, kb, runnable=ABLE, other=discoverable(), model="m.pt", image="i.png")
+    code = snippet(found, kb, runnable=(*ABLE, *discoverable()), model="m.pt", image="i.png")
     for method in roles:
         line = next(one for one in code.splitlines() if f"--method {method}" in one)
         assert line.startswith(f"# {kb.methods[method].name} gives another answer than a map: xai-atlas explain i.png")

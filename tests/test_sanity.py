@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,7 @@ def test_every_test_of_every_method_has_a_verdict_and_a_sentence(chest: Sanity, 
             assert found.why[0].isupper()
     for about in sanity.QUESTIONS.values():
         assert set(about.sources) <= set(kb.publications)
+        assert about.metric is None or about.metric in kb.metrics
 
 
 def test_the_json_can_be_written_and_the_page_says_it_all(chest: Sanity) -> None:
@@ -131,6 +133,11 @@ def test_the_json_can_be_written_and_the_page_says_it_all(chest: Sanity) -> None
     for one in chest.findings:
         assert " ".join(one.why.split()) in read.text
     assert "Sanity Checks for Saliency Maps" in read.text
+    told = sanity.QUESTIONS["cascade"].trusted(chest.kb)
+    assert re.search(r", trust \d\.\d\d: orders", told)
+    assert told in read.text
+    assert data["tests"]["cascade"]["trust"] == told
+    assert not data["tests"]["deletion"]["trust"]
     assert all(str(value).startswith("data:") for tag, found in read.tags if tag == "img" for value in [found["src"]])
 
 

@@ -16,13 +16,11 @@ from views.common import (
     RUN,
     branch_badge,
     cite,
-    discoverable,
     entity_link,
     executable,
     knowledge,
     measurable,
     plain,
-    runnable,
     sentences,
     sourced,
 )
@@ -218,7 +216,7 @@ def sentence_list(title: str, icon: str, found: Sequence[Sentence | Statement]) 
 
 def code(found: Answer) -> None:
     """Show the code that does what the answer recommends."""
-    text = snippet(found, kb, runnable=(*runnable(), *measurable()), other=discoverable())
+    text = snippet(found, kb, runnable=(*executable(), *measurable()))
     if text:
         with st.expander("Code to copy and run", icon=":material/code:"):
             st.code(text, language="python", wrap_lines=True)

@@ -40,24 +40,8 @@ def knowledge() -> KB:
 
 
 @st.cache_resource(show_spinner=False)
-def runnable() -> tuple[str, ...]:
-    """Return the methods that give a map here; PyTorch is not needed for that."""
-    import runners
-
-    return runners.runnable()
-
-
-@st.cache_resource(show_spinner=False)
-def discoverable() -> tuple[str, ...]:
-    """Return the methods that give another answer than a map here, in the same way."""
-    import runners
-
-    return runners.discoverable()
-
-
-@st.cache_resource(show_spinner=False)
 def executable() -> tuple[str, ...]:
-    """Return the methods that run here, whatever their answer, in the same way."""
+    """Return the methods that run here, whatever their answer; PyTorch is not needed for that."""
     import runners
 
     return runners.executable()
@@ -65,7 +49,7 @@ def executable() -> tuple[str, ...]:
 
 @st.cache_resource(show_spinner=False)
 def measurable() -> tuple[str, ...]:
-    """Return the metrics that can be measured here; PyTorch is not needed for that."""
+    """Return the metrics that can be measured here, in the same way."""
     import runners
 
     return runners.measurable()

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from taxonomy import measured
+from taxonomy.trust import trust
 from views.common import RUN, knowledge, named, plain, sentences
 from views.pieces import CHART
 
@@ -100,11 +101,15 @@ def figures(found: comparing.Comparison, key: str) -> None:
             "★ best, – no number (not defined for this map, or not measured), ✗ fails: the map hardly changes when the "
             "model's weights are random. One image says little: measure on several before you decide."
         )
+        st.caption(plain(found.trusted))
     if radar:
         with right:
             st.subheader("By property")
             st.plotly_chart(radar, config=CHART, key=f"radar-{key}", alt="Mean place of each method by property")
-            st.caption("100: ahead of all other methods here by every metric of the property; 0: behind all.")
+            st.caption(
+                "100: ahead of all other methods here by every metric of the property; 0: behind all. Each metric "
+                "counts as far as it is trusted."
+            )
     lines = comparing.curves(found)
     if lines:
         st.subheader("Deletion and insertion")
@@ -170,6 +175,8 @@ def leaderboards() -> None:
         return kb.metrics[metric].name if metric in kb.metrics else measured.CONTROLS[metric].name
 
     metric = boxes[4].selectbox("Metric", metrics, format_func=called, key="b-metric")
+    if metric in (judged := trust(kb)):
+        st.caption(plain(f"{called(metric)}: {judged[metric].phrase}."))
     for name, one in tasks.items():
         if metric in one.boards:
             board(name, one, one.boards[metric], metric)

@@ -24,6 +24,7 @@ from runners import export, pictures
 from runners.case import Case, Result
 from runners.report import NOT_CLINICAL, img, png
 from taxonomy import KB
+from taxonomy.trust import trust, trust_in_words, weights
 from trial import ARROWS
 from views.results import View, drawn
 
@@ -70,8 +71,9 @@ class Comparison:
     @cached_property
     def standings(self) -> Mapping[str, Mapping[str, Standing]]:
         """Name of a method to metric to its standing."""
+        trusted = weights(self.kb)
         rows = [
-            Row(name, score.metric, score.value)
+            Row(name, score.metric, score.value, weight=trusted.get(score.metric, 1.0))
             for name, one in self.names.items()
             for score in one.measured
             if score.value is not None and self.kb.metrics[score.metric].direction
@@ -99,14 +101,26 @@ class Comparison:
 
     @cached_property
     def properties(self) -> dict[str, dict[str, float]]:
-        """Property to method name to the mean of its places there: 0 behind all others, 100 ahead of all."""
-        found: dict[str, dict[str, list[float]]] = {}
+        """Property to method name to the mean of its places there: 0 behind all others, 100 ahead of all.
+
+        Each metric counts as far as it is trusted; one that is not trusted at all does not.
+        """
+        found: dict[str, dict[str, tuple[float, float]]] = {}
         for name, own in self.standings.items():
             for metric, one in own.items():
-                if one.of > 1:
+                if one.of > 1 and one.weight > 0:
+                    places = found.setdefault(self.kb.metrics[metric].property, {})
+                    total, weight = places.get(name, (0.0, 0.0))
                     share = 100 * (one.of - one.place) / (one.of - 1)
-                    found.setdefault(self.kb.metrics[metric].property, {}).setdefault(name, []).append(share)
-        return {key: {name: sum(each) / len(each) for name, each in own.items()} for key, own in sorted(found.items())}
+                    places[name] = total + one.weight * share, weight + one.weight
+        return {
+            key: {name: total / weight for name, (total, weight) in own.items()} for key, own in sorted(found.items())
+        }
+
+    @cached_property
+    def trusted(self) -> str:
+        """How far the metrics can be trusted, in a sentence; empty where none was judged."""
+        return trust_in_words(self.kb, self.metrics)
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
@@ -115,6 +129,7 @@ class Comparison:
 def heatmap(found: Comparison) -> go.Figure:
     """Draw methods × metrics; the colour says who is ahead, a star who is best, a dash what has no number."""
     colours, texts, hover = [], [], []
+    judged = {metric: f"<br>{escape(one.phrase)}" for metric, one in trust(found.kb).items()}
     for name in found.names:
         row: list[float | None] = []
         words: list[str] = []
@@ -129,7 +144,8 @@ def heatmap(found: Comparison) -> go.Figure:
             told = "not defined, or not measured" if value is None else f"{value:.4g}"
             place = f"<br>place {own.place:g} of {own.of}" if own is not None and own.of > 1 else ""
             sane = "<br>fails: hardly changes under random weights" if fails else ""
-            tips.append(f"<b>{escape(name)}</b><br>{escape(found.kb.metrics[metric].name)}: {told}{place}{sane}")
+            about = f"{escape(found.kb.metrics[metric].name)}: {told}{place}{sane}{judged.get(metric, '')}"
+            tips.append(f"<b>{escape(name)}</b><br>{about}")
         colours.append(row)
         texts.append(words)
         hover.append(tips)
@@ -406,7 +422,8 @@ def table(found: Comparison) -> str:
     """Return the scores as CSV, a row for each method and metric."""
     file = io.StringIO()
     writer = csv.writer(file)
-    writer.writerow(["method", "id", "metric", "property", "better", "value", "place", "of", "best", "fails"])
+    writer.writerow(["method", "id", "metric", "property", "better", "value", "place", "of", "best", "fails", "trust"])
+    trusted = weights(found.kb)
     for name, one in found.names.items():
         for score in one.measured:
             about, own = found.kb.metrics[score.metric], found.standings.get(name, {}).get(score.metric)
@@ -421,6 +438,7 @@ def table(found: Comparison) -> str:
                 "" if own is None else own.of,
                 found.best(name, score.metric),
                 score.metric in found.failing.get(name, ()),
+                trusted.get(score.metric, ""),
             ])  # fmt: skip
     return file.getvalue()
 
@@ -455,5 +473,5 @@ def page(found: Comparison, view: View) -> str:
 <style>body {{ font: 15px/1.5 system-ui, sans-serif; color: #1d2b33; max-width: 1200px; margin: 0 auto; padding: 1rem }}
 </style></head><body><h1>The methods side by side</h1><p><b>{name}</b></p><p>{escape(NOT_CLINICAL)}</p>
 {img(pictures.figure(found.case, None, side=300), "the image that was explained")}
-{linked(found, view)}{"".join(parts)}</body></html>
+{linked(found, view)}{"".join(parts)}<p>{escape(found.trusted)}</p></body></html>
 """

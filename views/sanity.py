@@ -179,6 +179,8 @@ def section(found: Sanity, test: str) -> None:
     with st.container(border=True):
         st.markdown(f"##### {plain(about.asks)}")
         st.markdown(f":small[:gray[{plain(about.name)}.]] {sourced(about.how, about.sources)}")
+        if trusted := about.trusted(kb):
+            st.caption(plain(trusted))
         if len({one.why for one in own}) == 1:
             st.markdown(f"{BADGE[own[0].verdict]} {plain(own[0].why)}")
         else:

@@ -25,6 +25,7 @@ from runners.report import NOT_CLINICAL, png
 from taxonomy.errors import AtlasError
 from taxonomy.loader import KB
 from taxonomy.measured import CONTROLS, REFERENCES, Benchmark, BenchmarkTask, Measured, write_benchmark
+from taxonomy.trust import trust, weights
 
 HEADLINE = "relevance_mass_accuracy"
 """The metric by which a task is told in one line: which share of what the map says lies on the evidence?"""
@@ -303,16 +304,19 @@ def _modality(found: Benchmark, made: Sequence[Table], kb: KB, modality: str) ->
 
 
 def _boards(task: BenchmarkTask, kb: KB) -> str:
-    """All metrics of a task as one table, methods by their mean place over all ranked metrics."""
+    """All metrics of a task as one table, methods by their mean place over all ranked metrics, as far as trusted."""
+    trusted, counts = trust(kb), weights(kb)
     lines: dict[str, dict[str, Measured]] = {}
     for metric, board in task.boards.items():
         for line in board.lines:
             lines.setdefault(line.method, {})[metric] = line
-    order = sorted(lines, key=lambda method: (method in REFERENCES, mean_place(lines[method], task), method))
+    order = sorted(lines, key=lambda method: (method in REFERENCES, mean_place(lines[method], task, counts), method))
     arrows = {"higher": "↑", "lower": "↓", None: ""}
     directions = {m: CONTROLS[m].direction if m in CONTROLS else kb.metrics[m].direction for m in task.boards}
     heads = "".join(
-        f"<th>{escape(metric_name(metric, kb))} {arrows[directions[metric]]}</th>" for metric in task.boards
+        f'<th title="{escape(trusted[metric].phrase if metric in trusted else "trust not measured")}">'
+        f"{escape(metric_name(metric, kb))} {arrows[directions[metric]]}</th>"
+        for metric in task.boards
     )
     body = []
     for method in order:
@@ -328,17 +332,21 @@ def _boards(task: BenchmarkTask, kb: KB) -> str:
     return f"<div class='wide'><table><tr><th>Method</th>{heads}</tr>{''.join(body)}</table></div>{told}"
 
 
-def mean_place(lines: Mapping[str, Measured], task: BenchmarkTask) -> float:
+def mean_place(lines: Mapping[str, Measured], task: BenchmarkTask, trusted: Mapping[str, float]) -> float:
     """Return a method's mean place on a task, from 0 (first) to 1 (last), over metrics, not controls; infinite if none.
 
-    Every metric counts alike: read the columns before this.
+    Args:
+        lines: metric to the method's line.
+        task: the task, for how many were ranked.
+        trusted: metric to how far it is trusted, by which its place counts; one that is not there counts in full.
     """
     places = [
-        (line.rank - 1) / max(task.boards[metric].of - 1, 1)
+        (trusted.get(metric, 1.0), (line.rank - 1) / max(task.boards[metric].of - 1, 1))
         for metric, line in lines.items()
         if line.rank is not None and metric not in CONTROLS
     ]
-    return sum(places) / len(places) if places else math.inf
+    whole = sum(weight for weight, _ in places)
+    return sum(weight * place for weight, place in places) / whole if whole else math.inf
 
 
 def _cell(line: Measured | None) -> str:
@@ -397,7 +405,8 @@ def _meaning(made: Iterable[Table], kb: KB) -> str:
     for metric in dict.fromkeys(one.metric for one in made):
         text = CONTROLS[metric].text if metric in CONTROLS else kb.metrics[metric].definition
         only = " Only pictures of which the model surely decides by the evidence." if localises(metric, kb) else ""
-        items.append(f"<li><b>{escape(metric_name(metric, kb))}</b>: {escape(text)}{only}</li>")
+        trusted = f" {escape(trust(kb)[metric].phrase.capitalize())}." if metric in trust(kb) else ""
+        items.append(f"<li><b>{escape(metric_name(metric, kb))}</b>: {escape(text)}{only}{trusted}</li>")
     return _folded("What the numbers mean", f"<ul>{''.join(items)}</ul>")
 
 
