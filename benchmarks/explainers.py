@@ -7,14 +7,16 @@ what everything else costs. Where a rule by definition evaluates the layers with
 more, alpha-beta twice forwards and once backwards more), each of these evaluations counts as one forward pass. Peers
 run at settings that ask for the same work; those that are not installed are left out, and one that raises is shown with
 its error. Seconds are CPU seconds of one thread, which a busy machine does not lengthen. Every method runs in a process
-of its own, ``--jobs`` of them at a time; its peak memory is told in units of the peak of one chunk forwards and
-backwards.
+of its own, ``--jobs`` of them at a time; its peak memory is told beside the peak of one chunk forwards and backwards.
+What is done is told on the way; the tables come at the end, as docs/speed.md has them.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import json
+import platform
 import resource
 import statistics
 import subprocess
@@ -309,8 +311,13 @@ def peak_so_far() -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def line_of(name: str, method: str, repeats: int) -> str:
-    """Measure one method on one model, or ``chunk``: the model alone on one chunk."""
+def measured(name: str, method: str, repeats: int) -> dict[str, Any]:
+    """Measure one method on one model, or ``chunk``: the model alone on one chunk.
+
+    Returns:
+        ``peak`` in MiB; ``passes``, ``seconds``, ``ratio`` to the passes alone, and ``peers``: name to time in units of
+        ours, or to what it raised. ``error`` where there is no map; nothing where the model cannot be explained so.
+    """
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     make, shape = MODELS[name]
@@ -321,9 +328,9 @@ def line_of(name: str, method: str, repeats: int) -> str:
     before = peak_so_far()
     if method == "chunk":
         passes(model, x, CHUNK, CHUNK, CHUNK)
-        return f"{peak_so_far() - before}"
+        return {"peak": (peak_so_far() - before) / 2**20}
     if unmet(method.partition(":")[0], wired, reference=reference):
-        return ""
+        return {}
     target = None if wired.task == "segmentation" else 0
     method, _, steps = method.partition(":")  # integrated_gradients:300 shows that memory does not grow with steps
     given = {"steps": int(steps)} if steps else LESS.get(method, {})
@@ -332,25 +339,46 @@ def line_of(name: str, method: str, repeats: int) -> str:
     try:
         found = call()
     except RequirementError:
-        return ""
+        return {}
     except AtlasError as error:
-        return f"{method:32}{str(error)[:80]}"
+        return {"error": str(error)[:80]}
     first = time.process_time() - start
-    peak = peak_so_far() - before
+    peak = (peak_so_far() - before) / 2**20
     rows, back = found.passes["forward"] + found.passes.get("again", 0), found.passes["backward"]
     chunk = int(found.parameters.get("batch_size", max(back, 1)))
     alone = seconds(functools.partial(passes, model, x, rows, back, chunk), repeats)
     ours = first if first > LONG else seconds(call, repeats)
-    shown = f"{method} ({steps})" if steps else method
-    line = f"{shown:32}{f'{rows}+{back}':>12}{ours:>9.2f}{ours / alone:>7.2f}{peak / 2**20:>8.0f} "
+    theirs: dict[str, str] = {}
     model.requires_grad_(True)  # noqa: FBT003 (some peers need it)
     for peer, calls in peers(model, x).items():
         if method in calls and not steps:
             try:
-                line += f" {peer} {seconds(calls[method], repeats) / ours:.2f}"
+                theirs[peer] = f"{seconds(calls[method], repeats) / ours:.2f}"
             except Exception as error:  # noqa: BLE001 (a peer may raise anything; its type is the result)
-                line += f" {peer} {type(error).__name__}"
-    return line
+                theirs[peer] = type(error).__name__
+    return {"passes": [rows, back], "seconds": ours, "ratio": ours / alone, "peak": peak, "peers": theirs}
+
+
+def table(name: str, chunk: float, found: dict[str, dict[str, Any]], repeats: int) -> str:
+    """Return what was measured on a model as a table, the dearest beside its passes first."""
+    lines = [
+        f"## {name}",
+        "",
+        f"Torch {torch.__version__}, {platform.system()}, one thread of a CPU, {repeats} repeats. One chunk of {CHUNK} "
+        f"forwards and backwards takes {chunk:.0f} MiB.",
+        "",
+        "| method | passes | seconds | ours / passes | MiB | peers / ours |",
+        "|---|--:|--:|--:|--:|---|",
+    ]
+    for method, one in sorted(found.items(), key=lambda pair: -pair[1].get("ratio", 0.0)):
+        if "ratio" in one:
+            theirs = ", ".join(f"{peer} {value}" for peer, value in one["peers"].items())
+            counts = "+".join(map(str, one["passes"]))
+            lines.append(
+                f"| {method} | {counts} | {one['seconds']:.2f} | {one['ratio']:.2f} | {one['peak']:.0f} | {theirs} |"
+            )
+    lines += ["", *(f"- {method}: {one['error']}" for method, one in found.items() if "error" in one)]
+    return "\n".join(lines)
 
 
 def long_first() -> list[str]:
@@ -365,26 +393,27 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", choices=MODELS, default=["densenet121"])
     parser.add_argument("--methods", nargs="*", default=["integrated_gradients:300", *long_first()])
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--one", nargs=2, help="measure one method on one model in this process")
+    parser.add_argument("--one", nargs=2, help="measure one method on one model in this process, as JSON")
     arguments = parser.parse_args()
     if arguments.one:
-        print(line_of(*arguments.one, arguments.repeats))
+        print(json.dumps(measured(*arguments.one, arguments.repeats)))
         return
 
-    def apart(name: str, method: str) -> str:
+    def apart(name: str, method: str) -> dict[str, Any]:
         command = [sys.executable, __file__, "--one", name, method, "--repeats", str(arguments.repeats)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (this file)
-        shown = done.stdout.strip() or (done.stderr.strip().splitlines() or [""])[-1]
-        if shown and method != "chunk":
-            print(shown, flush=True)
-        return shown
+        last = (done.stdout.strip().splitlines() or [""])[-1]
+        found = json.loads(last) if last else {"error": (done.stderr.strip().splitlines() or ["nothing came"])[-1]}
+        print(name, method, last or found["error"], file=sys.stderr, flush=True)
+        return dict(found)
 
+    print("# Explainers beside their passes and beside peers\n")
+    print(f"Written by `python {' '.join(sys.argv)}`, which says what the columns mean.\n")
     for name in arguments.models:
-        chunk = int(apart(name, "chunk"))
-        print(f"\n{name}; one chunk of {CHUNK}, forwards and backwards: {chunk / 2**20:.0f} MiB")
-        print(f"{'method':32}{'passes':>12}{'seconds':>9}{'ours':>7}{'MiB':>8}  peers, in units of ours", flush=True)
+        chunk = apart(name, "chunk")["peak"]
         with ThreadPoolExecutor(arguments.jobs) as pool:
-            list(pool.map(functools.partial(apart, name), arguments.methods))
+            rows = list(pool.map(functools.partial(apart, name), arguments.methods))
+        print(table(name, chunk, dict(zip(arguments.methods, rows, strict=True)), arguments.repeats))
 
 
 if __name__ == "__main__":
