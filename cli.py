@@ -1117,6 +1117,8 @@ def benchmark_run(
         ),
     ] = None,
     model: Annotated[str | None, typer.Option(help="With --data: id of a bundled model, file or folder.")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="Pictures of a task in 2D; default: the level's.")] = None,
+    volumes: Annotated[int | None, typer.Option(min=1, help="Pictures of a task in 3D; default: the level's.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of maps and metrics; give several runs several seeds.")] = 0,
     retry: Annotated[bool, typer.Option("--retry", help="Run again what failed before.")] = False,
     by: Annotated[str | None, typer.Option(help="Who runs it, to be told with the results.")] = None,
@@ -1148,7 +1150,7 @@ def benchmark_run(
         if not equals:
             raise AtlasError(f"--data {one}: MODALITY=FOLDER is needed, as in ultrasound=breast")
         own.append(Own(kb.find_by_name(modality, "modalities"), Path(folder), str(model)))
-    results = open_results(database)
+    results, chosen = open_results(database), LEVELS[level]
     with Bars(BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"), console=err) as shown:
         bar = shown.add_task("getting ready", total=1.0)
 
@@ -1158,7 +1160,8 @@ def benchmark_run(
             shown.update(bar, completed=state.share, description=escape(words))
 
         ran = run(
-            LEVELS[level], results, jobs=jobs, tasks=task or (() if own else None), methods=method or None, own=own,
+            replace(chosen, images=images or chosen.images, volumes=volumes or chosen.volumes), results, jobs=jobs,
+            tasks=task or (() if own else None), methods=method or None, own=own,
             seed=seed, retry=retry, by=by, machine=machine, cache=cache, progress=told,
         )  # fmt: skip
     for name, why in ran.skipped.items():

@@ -35,9 +35,8 @@ from taxonomy.measured import BENCHMARK
 
 TOY = Task("ultrasound_cnn", "ultrasound", "classification", 2, "cnn", "planted", (32, 32), phantom="ultrasound")
 MARKS = replace(TOY, id="ultrasound_unet", task="segmentation", architecture="unet")
-LEVEL = Level(
-    "quick", (TOY.id,), 3, ("vanilla_gradient", "grad_cam"), ("relevance_mass_accuracy", "deletion", "max_sensitivity")
-)
+METHODS = ("vanilla_gradient", "grad_cam")
+LEVEL = Level("quick", (TOY.id,), 3, 3, METHODS, ("relevance_mass_accuracy", "deletion", "max_sensitivity"))
 
 
 @pytest.fixture

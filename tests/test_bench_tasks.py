@@ -55,6 +55,8 @@ def test_levels_grow() -> None:
     assert set(QUICK.tasks) < set(SMALL.tasks) <= set(FULL.tasks) <= set(TASKS)
     assert 2 <= len(QUICK.tasks) <= 3
     assert QUICK.images < SMALL.images < FULL.images
+    assert QUICK.volumes < SMALL.volumes < FULL.volumes
+    assert (SMALL.pictures(2), SMALL.pictures(3)) == (SMALL.images, SMALL.volumes)
 
 
 KINDS = {(task.architecture, task.task, task.dims): task for task in TASKS.values()}

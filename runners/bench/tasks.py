@@ -87,7 +87,8 @@ class Level:
     Attributes:
         name: quick, small or full.
         tasks: ids of :data:`TASKS`.
-        images: test pictures per task, all with evidence where the task has any.
+        images: test pictures per task in 2D, all with evidence where the task has any.
+        volumes: the same of a task in 3D.
         methods: method ids; None for every explainer that can explain the model.
         metrics: metric ids; None for every metric that can be computed.
     """
@@ -95,8 +96,13 @@ class Level:
     name: str
     tasks: tuple[str, ...]
     images: int
+    volumes: int
     methods: tuple[str, ...] | None = None
     metrics: tuple[str, ...] | None = None
+
+    def pictures(self, dims: int) -> int:
+        """Return how many pictures a task of these dimensions has."""
+        return self.volumes if dims == 3 else self.images
 
 
 @dataclass(frozen=True)
@@ -164,9 +170,9 @@ def _tasks() -> dict[str, Task]:
 TASKS = _tasks()
 """All tasks on phantoms by id. Expert masks come from :func:`runners.bench.expert.expert`."""
 
-QUICK = Level("quick", ("histology_cnn", "mr_sequences_cnn", "ultrasound_unet"), 4)
-SMALL = Level("small", tuple(TASKS), 5)
-FULL = Level("full", tuple(TASKS), 60)
+QUICK = Level("quick", ("histology_cnn", "mr_sequences_cnn", "ultrasound_unet"), 4, 3)
+SMALL = Level("small", tuple(TASKS), 5, 4)
+FULL = Level("full", tuple(TASKS), 60, 60)
 LEVELS = {level.name: level for level in (QUICK, SMALL, FULL)}
 
 

@@ -94,7 +94,6 @@ class Spending:
     """What a level spends on pictures, or on volumes.
 
     Attributes:
-        images: pictures of a task at most; None for as many as the level has.
         passes: a method whose cost is above this gets fewer samples; None for no limit.
         again: pictures of a task on which metrics that explain again (robustness, randomisation) are measured.
         controls: pictures whose twin without evidence is explained too.
@@ -102,7 +101,6 @@ class Spending:
         seconds: after which one method on one batch of pictures is given up.
     """
 
-    images: int | None
     passes: int | None
     again: int
     controls: int
@@ -111,12 +109,12 @@ class Spending:
 
 
 SPENDING: Mapping[tuple[str, int], Spending] = {
-    ("quick", 2): Spending(None, 60, 2, 2, {"steps": 16, "samples": 4, "stages": 3}, 60.0),
-    ("quick", 3): Spending(3, 30, 1, 1, {"steps": 12, "samples": 3, "stages": 3}, 60.0),
-    ("small", 2): Spending(None, 100, 2, 2, {"steps": 16, "samples": 3, "stages": 2}, 180.0),
-    ("small", 3): Spending(4, 30, 1, 1, {"steps": 10, "samples": 2, "stages": 2}, 180.0),
-    ("full", 2): Spending(None, None, 1_000_000, 1_000_000, {}, 3600.0),
-    ("full", 3): Spending(None, None, 1_000_000, 1_000_000, {}, 3600.0),
+    ("quick", 2): Spending(60, 2, 2, {"steps": 16, "samples": 4, "stages": 3}, 60.0),
+    ("quick", 3): Spending(30, 1, 1, {"steps": 12, "samples": 3, "stages": 3}, 60.0),
+    ("small", 2): Spending(100, 2, 2, {"steps": 16, "samples": 3, "stages": 2}, 180.0),
+    ("small", 3): Spending(30, 1, 1, {"steps": 10, "samples": 2, "stages": 2}, 180.0),
+    ("full", 2): Spending(None, 1_000_000, 1_000_000, {}, 3600.0),
+    ("full", 3): Spending(None, 1_000_000, 1_000_000, {}, 3600.0),
 }
 """By level and dimensions."""
 COUNTS = ("masks", "samples", "designs", "orders", "positions", "channels", "steps", "segments")
@@ -201,12 +199,6 @@ _CONTROLS: Mapping[str, Callable[[Tensor, Tensor, Sequence[Planted], int], Tenso
 def spending(level: Level, dims: int) -> Spending:
     """Return what a level spends; one of another name spends as the small one."""
     return SPENDING.get((level.name, dims), SPENDING["small", dims])
-
-
-def number_of_images(level: Level, dims: int) -> int:
-    """Return how many pictures of a task a level has."""
-    most = spending(level, dims).images
-    return level.images if most is None else min(most, level.images)
 
 
 def method_options(method: str, passes: int | None, limit: int | None, size: Sequence[int]) -> dict[str, Any]:
@@ -367,7 +359,7 @@ def _ready(source: Source, level: Level, cache: Path | None) -> _Ready:
     if isinstance(source, Own):
         return _own(source, level)
     model = bench.trained(source, cache, tick)
-    pictures = bench.cases(source, number_of_images(level, source.dims), evident=True)
+    pictures = bench.cases(source, level.pictures(source.dims), evident=True)
     reference = torch.stack([one.x for one in bench.cases(source, REFERENCE_IMAGES, "train")])
     wired = profile(model, pictures[0].x[None], task=source.task, architecture=source.architecture)
     return _Ready(source, bench.fingerprint(source), model, wired, pictures, reference)
@@ -720,9 +712,9 @@ def remade(row: BenchRow, images: int, cache: Path | None = None) -> tuple[Plant
         AtlasError: the method fails.
     """
     task = bench.TASKS[row.task]
-    ready = _ready(task, Level("again", (task.id,), images), cache)
+    ready = _ready(task, Level("again", (task.id,), images, images), cache)
     planted = next(one for one in ready.pictures if one.name == row.image)
-    job = Work(task, row.method, (), Level("again", (), images), row.seed, cache)
+    job = Work(task, row.method, (), Level("again", (), images, images), row.seed, cache)
     made = _explained(ready, job, planted.x[None], [planted], _targets(task, [planted]), row.method_parameters)
     return planted, made
 
