@@ -58,20 +58,23 @@ def _counting(
                 yield task, place, *counted[place.metric]
 
 
-_MEANS: WeakKeyDictionary[KB, dict[tuple[Any, ...], Mapping[str, float]]] = WeakKeyDictionary()
+_MEANS: WeakKeyDictionary[KB, dict[tuple[Any, ...], tuple[Sequence[BenchmarkTask], Mapping[str, float]]]] = (
+    WeakKeyDictionary()
+)
+"""Ids of tasks and trust in metrics to the tasks, which keeps their ids their own, and to the means."""
 
 
 def _means(kb: KB, tasks: Sequence[BenchmarkTask], counted: Mapping[str, tuple[str, float]]) -> Mapping[str, float]:
     """Return method to its mean place on the boards of some tasks, from -1 (last) to 1 (first); found once."""
-    # the file of the tasks, once read, is kept; trust may be measured again
     known, key = _MEANS.setdefault(kb, {}), (*map(id, tasks), *counted.items())
     if key not in known:
-        known[key] = {
+        means = {
             method: mean
             for method in dict.fromkeys(m for task in tasks for m in task.places)
             if (mean := _mean(tasks, method, counted)) is not None
         }
-    return known[key]
+        known[key] = tasks, means
+    return known[key][1]
 
 
 def _mean(tasks: Sequence[BenchmarkTask], method: str, counted: Mapping[str, tuple[str, float]]) -> float | None:

@@ -135,3 +135,10 @@ def test_the_file_beside_the_knowledge_base_is_read(tmp_path: Path, kb: KB, monk
 
 def test_the_packaged_file_is_in_order(kb: KB) -> None:
     assert not [line for line in check(kb) if line.startswith("measured")]
+
+
+def test_means_are_not_those_of_tasks_that_are_gone(known: dict[str, BenchmarkTask], kb: KB) -> None:
+    for number in range(50):  # a task may come to lie where one lay that was thrown away
+        order = ORDER if number % 2 else ORDER[::-1]
+        known["us"] = task("ultrasound", boards={"relevance_mass_accuracy": board(order)})
+        assert reasons(ULTRASOUND, kb)[order[0]].points == pytest.approx(1), number
