@@ -198,7 +198,9 @@ class Trial:
     @cached_property
     def measured(self) -> tuple[Row, ...]:
         """All scores, as the recommender takes them."""
-        return tuple(row for number, found in enumerate(self.results) for row in _rows(found, str(number), self.kb))
+        return tuple(
+            row for number, found in enumerate(self.results) for row in measured_rows(found, str(number), self.kb)
+        )
 
     @cached_property
     def after(self) -> Answer:
@@ -353,7 +355,15 @@ def blank(result: Result) -> bool:
     return result.explanation is not None and bool(result.explanation.values.amin() == result.explanation.values.amax())
 
 
-def _rows(results: Sequence[Result], image: str, kb: KB, label: str | None = None) -> Iterator[Row]:
+def measured_rows(results: Sequence[Result], image: str, kb: KB, label: str | None = None) -> Iterator[Row]:
+    """Yield the scores of one image as the ranking takes them, with how far each metric is trusted.
+
+    Args:
+        results: what came of each method.
+        image: name of the image; only scores of one image are compared.
+        kb: the knowledge base.
+        label: stands for the method.
+    """
     trusted = weights(kb)
     for one in results:
         for score in one.measured:
@@ -618,7 +628,7 @@ class _Work:
             row
             for label, (_, found) in enumerate(tried)
             for number, one in enumerate(found)
-            for row in _rows([one], str(number), self.kb, str(label))
+            for row in measured_rows([one], str(number), self.kb, str(label))
             if row.metric in self.asking
         ]
         places = standings(rows, self.kb)

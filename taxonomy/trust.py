@@ -57,6 +57,11 @@ class Trust(Part):
             parts.append(f"{self.infill:.0%} with another infill")
         return ", ".join(parts)
 
+    @property
+    def sentence(self) -> str:
+        """Say it in one sentence."""
+        return f"{self.phrase[:1].upper()}{self.phrase[1:].rstrip('.')}."
+
 
 class _File(Part):
     about: dict[str, str]

@@ -17,6 +17,7 @@ from streamlit.runtime.scriptrunner_utils.exceptions import StopException
 from test_app import _own_store, by_label, fine, opened, text  # noqa: F401 (the fixture acts by itself)
 from test_store import case, explanation
 
+import trial
 from runners import sanity
 from runners.case import Measured, Result
 from runners.store import open_store
@@ -91,9 +92,9 @@ def test_metrics_show_and_count_how_far_they_are_trusted(monkeypatch: pytest.Mon
     assert "Trust, 0 to 1" in comparing.page(compared(torn), View())
     rows = csv.DictReader(io.StringIO(comparing.table(compared(torn))))
     assert {row["trust"] for row in rows if row["metric"] == "deletion"} == {str(judged.weight)}
-    monkeypatch.setattr(comparing, "weights", lambda kb: {"deletion": 0.75, "insertion": 0.25})  # noqa: ARG005
+    monkeypatch.setattr(trial, "weights", lambda kb: {"deletion": 0.75, "insertion": 0.25})  # noqa: ARG005
     assert compared(torn).properties["faithfulness"] == {rise: 75, cam: 25}
-    monkeypatch.setattr(comparing, "weights", lambda kb: {"deletion": 1.0, "insertion": 0.0})  # noqa: ARG005
+    monkeypatch.setattr(trial, "weights", lambda kb: {"deletion": 1.0, "insertion": 0.0})  # noqa: ARG005
     assert compared(torn).properties["faithfulness"] == {rise: 100, cam: 0}
 
 

@@ -176,7 +176,7 @@ def leaderboards() -> None:
 
     metric = boxes[4].selectbox("Metric", metrics, format_func=called, key="b-metric")
     if metric in (judged := trust(kb)):
-        st.caption(plain(f"{called(metric)}: {judged[metric].phrase}."))
+        st.caption(plain(f"{called(metric)}. {judged[metric].sentence}"))
     for name, one in tasks.items():
         if metric in one.boards:
             board(name, one, one.boards[metric], metric)

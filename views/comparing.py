@@ -18,14 +18,13 @@ import torch
 from plotly.subplots import make_subplots
 from torch.nn import functional as F
 
-from recommender import Measured as Row
 from recommender.case import Standing, failed, standings
 from runners import export, pictures
 from runners.case import Case, Result
 from runners.report import NOT_CLINICAL, img, png
 from taxonomy import KB
 from taxonomy.trust import trust, trust_in_words, weights
-from trial import ARROWS
+from trial import ARROWS, measured_rows
 from views.results import View, drawn
 
 SCALE = [[0.0, "#c0752b"], [0.5, "#eceff1"], [1.0, "#1f8a9c"]]
@@ -71,12 +70,11 @@ class Comparison:
     @cached_property
     def standings(self) -> Mapping[str, Mapping[str, Standing]]:
         """Name of a method to metric to its standing."""
-        trusted = weights(self.kb)
         rows = [
-            Row(name, score.metric, score.value, weight=trusted.get(score.metric, 1.0))
+            row
             for name, one in self.names.items()
-            for score in one.measured
-            if score.value is not None and self.kb.metrics[score.metric].direction
+            for row in measured_rows([one], "", self.kb, name)
+            if self.kb.metrics[row.metric].direction
         ]
         return standings(rows, self.kb)
 

@@ -401,11 +401,11 @@ def _img(picture: Rgb, words: str) -> str:
 
 
 def _meaning(made: Iterable[Table], kb: KB) -> str:
-    items = []
+    items, judged = [], trust(kb)
     for metric in dict.fromkeys(one.metric for one in made):
         text = CONTROLS[metric].text if metric in CONTROLS else kb.metrics[metric].definition
         only = " Only pictures of which the model surely decides by the evidence." if localises(metric, kb) else ""
-        trusted = f" {escape(trust(kb)[metric].phrase.capitalize())}." if metric in trust(kb) else ""
+        trusted = f" {escape(judged[metric].sentence)}" if metric in judged else ""
         items.append(f"<li><b>{escape(metric_name(metric, kb))}</b>: {escape(text)}{only}{trusted}</li>")
     return _folded("What the numbers mean", f"<ul>{''.join(items)}</ul>")
 
