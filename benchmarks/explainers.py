@@ -6,9 +6,9 @@
 what everything else costs. Where a rule by definition evaluates the layers with other weights (z-plus once forwards
 more, alpha-beta twice forwards and once backwards more), each of these evaluations counts as one forward pass. Peers
 run at settings that ask for the same work; those that are not installed are left out, and one that raises is shown with
-its error. Seconds are CPU seconds of one thread, which a busy machine does not lengthen. Every method runs in a process
-of its own, ``--jobs`` of them at a time; its peak memory is told beside the peak of one chunk forwards and backwards.
-What is done is told on the way; the tables come at the end, as docs/speed.md has them.
+its error. Seconds are CPU seconds of one thread, the least of some turns in which all are timed. Every method runs in a
+process of its own, ``--jobs`` of them at a time; its peak memory is told beside the peak of one chunk forwards and
+backwards. What is done is told on the way; the tables come at the end, as docs/speed.md has them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import functools
 import json
 import platform
 import resource
-import statistics
 import subprocess
 import sys
 import time
@@ -38,6 +37,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 from toys import CNN, ViT  # noqa: E402 (the path to the tests comes first)
 
 from runners import explain, explainers, profile, unmet  # noqa: E402
+from runners.gate import chosen_options  # noqa: E402
 from runners.superpixels import superpixels  # noqa: E402
 from taxonomy import AtlasError, RequirementError, load_kb  # noqa: E402
 
@@ -50,8 +50,6 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 LONG = 5.0
 """Seconds from which a call is timed once."""
-CHUNK = 16
-"""Images at a time, for us and for the peers that take a number."""
 LESS: dict[str, dict[str, Any]] = {
     "sobol_attribution": {"designs": 8}, "pixel_rde": {"steps": 50}, "relax": {"masks": 100}, "rise": {"masks": 100},
     "mc_rise": {"masks": 100}, "hsic_attribution": {"masks": 100}, "xrai": {"steps": 20}, "guided_ig": {"steps": 40},
@@ -62,19 +60,26 @@ LESS: dict[str, dict[str, Any]] = {
 Calls = dict[str, Callable[[], object]]
 
 
-def seconds(call: Callable[[], object], repeats: int) -> float:
-    """The median CPU time of a call, after one to warm up; that of the first where it takes long."""
-    start = time.process_time()
-    call()
-    first = time.process_time() - start
-    if first > LONG:
-        return first
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        call()
-        times.append(time.process_time() - start)
-    return statistics.median(times)
+def seconds(calls: Calls, repeats: int) -> dict[str, float | str]:
+    """The least CPU time of every call, or the type of what it raised; all are timed in turn, after one to warm up.
+
+    A call that takes long is timed once.
+    """
+    times: dict[str, float | str] = {}
+    for turn in range(1 + repeats):
+        for name, call in calls.items():
+            before = times.get(name, 0.0)
+            if isinstance(before, str) or before > LONG:
+                continue
+            start = time.process_time()
+            try:
+                call()
+            except Exception as error:  # noqa: BLE001 (a peer may raise anything; its type is the result)
+                times[name] = type(error).__name__
+                continue
+            now = time.process_time() - start
+            times[name] = min(now, before) if turn > 1 else now  # the first one warms up
+    return times
 
 
 def passes(model: nn.Module, x: Tensor, forward: int, backward: int, chunk: int) -> None:
@@ -93,7 +98,7 @@ def last_convolution(model: nn.Module) -> nn.Module:
     return [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)][-1]
 
 
-def of_captum(model: nn.Module, x: Tensor) -> Calls:
+def of_captum(model: nn.Module, x: Tensor, chunk: int) -> Calls:
     """Calls of captum, superpixels given where it takes them."""
     import captum.attr as ca
 
@@ -102,16 +107,16 @@ def of_captum(model: nn.Module, x: Tensor) -> Calls:
     window = tuple(max(1, round(side / 8)) for side in x.shape[2:])
     stride = tuple(max(1, side // (2 if x.ndim == 4 else 1)) for side in window)
     on_regions: dict[str, Any] = {
-        "baselines": 0, "target": 0, "feature_mask": labels, "n_samples": 500, "perturbations_per_eval": CHUNK,
+        "baselines": 0, "target": 0, "feature_mask": labels, "n_samples": 500, "perturbations_per_eval": chunk,
     }  # fmt: skip
     tunnel = ca.NoiseTunnel(ca.Saliency(model))
     return {
         "vanilla_gradient": lambda: ca.Saliency(model).attribute(x, target=0),
         "input_x_gradient": lambda: ca.InputXGradient(model).attribute(x, target=0),
         "integrated_gradients": lambda: ca.IntegratedGradients(model).attribute(
-            x, base, target=0, n_steps=50, internal_batch_size=CHUNK
+            x, base, target=0, n_steps=50, internal_batch_size=chunk
         ),
-        "smoothgrad": lambda: tunnel.attribute(x, nt_samples=25, nt_samples_batch_size=CHUNK, target=0),
+        "smoothgrad": lambda: tunnel.attribute(x, nt_samples=25, nt_samples_batch_size=chunk, target=0),
         "gradient_shap": lambda: ca.GradientShap(model).attribute(x, base, target=0, n_samples=25),
         "guided_backprop": lambda: ca.GuidedBackprop(model).attribute(x, target=0),
         "deconvnet": lambda: ca.Deconvolution(model).attribute(x, target=0),
@@ -120,20 +125,20 @@ def of_captum(model: nn.Module, x: Tensor) -> Calls:
         "grad_cam": lambda: ca.LayerGradCam(model, layer).attribute(x, target=0),
         "guided_grad_cam": lambda: ca.GuidedGradCam(model, layer).attribute(x, target=0),
         "layer_conductance": lambda: ca.LayerConductance(model, layer).attribute(
-            x, base, target=0, n_steps=50, internal_batch_size=CHUNK
+            x, base, target=0, n_steps=50, internal_batch_size=chunk
         ),
         "occlusion": lambda: ca.Occlusion(model).attribute(
-            x, (x.shape[1], *window), strides=(x.shape[1], *stride), target=0, perturbations_per_eval=CHUNK
+            x, (x.shape[1], *window), strides=(x.shape[1], *stride), target=0, perturbations_per_eval=chunk
         ),
         "lime": lambda: ca.Lime(model).attribute(x, **on_regions),
         "kernel_shap": lambda: ca.KernelShap(model).attribute(x, **on_regions),
         "feature_ablation": lambda: ca.FeatureAblation(model).attribute(
-            x, target=0, feature_mask=labels, perturbations_per_eval=CHUNK
+            x, target=0, feature_mask=labels, perturbations_per_eval=chunk
         ),
     }
 
 
-def of_torchcam(model: nn.Module, _x: Tensor) -> Calls:
+def of_torchcam(model: nn.Module, _x: Tensor, _chunk: int) -> Calls:
     """Calls of torchcam."""
     import torchcam.methods as tc
 
@@ -151,7 +156,7 @@ def of_torchcam(model: nn.Module, _x: Tensor) -> Calls:
     return {ours: cam(theirs) for ours, theirs in names.items()}
 
 
-def of_grad_cam(model: nn.Module, x: Tensor) -> Calls:
+def of_grad_cam(model: nn.Module, x: Tensor, _chunk: int) -> Calls:
     """Calls of grad-cam."""
     import pytorch_grad_cam as pg
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -171,7 +176,7 @@ def of_grad_cam(model: nn.Module, x: Tensor) -> Calls:
     return {ours: cam(theirs) for ours, theirs in names.items()}
 
 
-def of_zennit(model: nn.Module, x: Tensor) -> Calls:
+def of_zennit(model: nn.Module, x: Tensor, _chunk: int) -> Calls:
     """Calls of zennit, on a copy: where a composite fails half-way, it leaves the model changed."""
     import copy
 
@@ -191,13 +196,13 @@ def of_zennit(model: nn.Module, x: Tensor) -> Calls:
     return {"lrp": lrp(EpsilonPlus), "lrp_composite": lrp(EpsilonPlus), "lrp_alpha_beta": lrp(EpsilonAlpha2Beta1)}
 
 
-def of_monai(model: nn.Module, x: Tensor) -> Calls:
+def of_monai(model: nn.Module, x: Tensor, chunk: int) -> Calls:
     """Calls of MONAI."""
     from monai.visualize import GradCAM, GradCAMpp, OcclusionSensitivity, SmoothGrad, VanillaGrad
 
     name = next(n for n, m in model.named_modules() if m is last_convolution(model))
     window, step = max(1, round(x.shape[-1] / 8)), 0.5 if x.ndim == 4 else 0.0
-    occlude = OcclusionSensitivity(model, mask_size=window, overlap=step, n_batch=CHUNK, verbose=False)
+    occlude = OcclusionSensitivity(model, mask_size=window, overlap=step, n_batch=chunk, verbose=False)
     return {
         "grad_cam": lambda: GradCAM(model, name)(x, class_idx=0),
         "grad_cam_pp": lambda: GradCAMpp(model, name)(x, class_idx=0),
@@ -207,7 +212,7 @@ def of_monai(model: nn.Module, x: Tensor) -> Calls:
     }
 
 
-def of_lime(model: nn.Module, x: Tensor) -> Calls:
+def of_lime(model: nn.Module, x: Tensor, chunk: int) -> Calls:
     """The original LIME, on the superpixels of ours."""
     from lime.lime_image import LimeImageExplainer
 
@@ -221,12 +226,12 @@ def of_lime(model: nn.Module, x: Tensor) -> Calls:
 
     return {
         "lime": lambda: LimeImageExplainer(random_state=0).explain_instance(
-            image, ask, num_samples=500, batch_size=CHUNK, segmentation_fn=lambda _: labels, progress_bar=False
+            image, ask, num_samples=500, batch_size=chunk, segmentation_fn=lambda _: labels, progress_bar=False
         )
     }
 
 
-def of_shap(model: nn.Module, x: Tensor) -> Calls:
+def of_shap(model: nn.Module, x: Tensor, chunk: int) -> Calls:
     """SHAP's partition and gradient explainers."""
     import shap
 
@@ -240,19 +245,19 @@ def of_shap(model: nn.Module, x: Tensor) -> Calls:
 
     def partition() -> object:
         explainer = shap.PartitionExplainer(ask, shap.maskers.Image("blur(28,28)", image[0].shape))
-        return explainer(image, max_evals=500, batch_size=CHUNK, outputs=[0], silent=True)
+        return explainer(image, max_evals=500, batch_size=chunk, outputs=[0], silent=True)
 
     background = x.flip(-1).repeat(4, 1, 1, 1)
     return {
         "shap_partition": partition,
-        "expected_gradients": lambda: shap.GradientExplainer(model, background, batch_size=CHUNK).shap_values(
+        "expected_gradients": lambda: shap.GradientExplainer(model, background, batch_size=chunk).shap_values(
             x, nsamples=200
         ),
         "deepshap": lambda: shap.DeepExplainer(model, background).shap_values(x, check_additivity=False),
     }
 
 
-def of_medcam(model: nn.Module, x: Tensor) -> Calls:
+def of_medcam(model: nn.Module, x: Tensor, _chunk: int) -> Calls:
     """Calls of medcam; it changes the model, so each call pays for a copy as its users do."""
     import copy
 
@@ -266,7 +271,7 @@ def of_medcam(model: nn.Module, x: Tensor) -> Calls:
     return {"grad_cam": cam("gcam"), "grad_cam_pp": cam("gcampp"), "guided_backprop": cam("gbp")}
 
 
-def of_pnpxai(model: nn.Module, x: Tensor) -> Calls:
+def of_pnpxai(model: nn.Module, x: Tensor, _chunk: int) -> Calls:
     """Calls of pnpxai, at the numbers of steps and samples of ours; it finds its layer by itself."""
     import pnpxai.explainers as pn
 
@@ -293,12 +298,12 @@ PEERS = {
 }  # fmt: skip
 
 
-def peers(model: nn.Module, x: Tensor) -> dict[str, Calls]:
-    """The calls of all peers that are installed."""
+def peers(model: nn.Module, x: Tensor, chunk: int) -> dict[str, Calls]:
+    """The calls of all peers that are installed, with as many images at a time as ours where they take a number."""
     found = {}
     for name, calls in PEERS.items():
         try:
-            found[name] = calls(model, x)
+            found[name] = calls(model, x, chunk)
         except ImportError as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
         except Exception as error:  # noqa: BLE001 (a peer may raise anything; its words are the result)
@@ -326,46 +331,42 @@ def measured(name: str, method: str, repeats: int) -> dict[str, Any]:
     reference = x.flip(-1).repeat(4, *[1] * (x.ndim - 1))
     wired = profile(model, x)
     before = peak_so_far()
+    usual = chosen_options("rise", explainers["rise"], {}, x, wired)["batch_size"]
     if method == "chunk":
-        passes(model, x, CHUNK, CHUNK, CHUNK)
-        return {"peak": (peak_so_far() - before) / 2**20}
+        passes(model, x, usual, usual, usual)
+        return {"peak": (peak_so_far() - before) / 2**20, "images": usual}
     if unmet(method.partition(":")[0], wired, reference=reference):
         return {}
     target = None if wired.task == "segmentation" else 0
     method, _, steps = method.partition(":")  # integrated_gradients:300 shows that memory does not grow with steps
     given = {"steps": int(steps)} if steps else LESS.get(method, {})
     call = functools.partial(explain, model, x, method, target, known=wired, reference=reference, **given)
-    start = time.process_time()
     try:
         found = call()
     except RequirementError:
         return {}
     except AtlasError as error:
         return {"error": str(error)[:80]}
-    first = time.process_time() - start
     peak = (peak_so_far() - before) / 2**20
     rows, back = found.passes["forward"] + found.passes.get("again", 0), found.passes["backward"]
     chunk = int(found.parameters.get("batch_size", max(back, 1)))
-    alone = seconds(functools.partial(passes, model, x, rows, back, chunk), repeats)
-    ours = first if first > LONG else seconds(call, repeats)
-    theirs: dict[str, str] = {}
     model.requires_grad_(True)  # noqa: FBT003 (some peers need it)
-    for peer, calls in peers(model, x).items():
-        if method in calls and not steps:
-            try:
-                theirs[peer] = f"{seconds(calls[method], repeats) / ours:.2f}"
-            except Exception as error:  # noqa: BLE001 (a peer may raise anything; its type is the result)
-                theirs[peer] = type(error).__name__
-    return {"passes": [rows, back], "seconds": ours, "ratio": ours / alone, "peak": peak, "peers": theirs}
+    theirs = {} if steps else {peer: calls[method] for peer, calls in peers(model, x, usual).items() if method in calls}
+    times = seconds({"ours": call, "passes": lambda: passes(model, x, rows, back, chunk), **theirs}, repeats)
+    ours, alone = times.pop("ours"), times.pop("passes")
+    assert isinstance(ours, float)
+    assert isinstance(alone, float)
+    told = {peer: f"{took / ours:.2f}" if isinstance(took, float) else took for peer, took in times.items()}
+    return {"passes": [rows, back], "seconds": ours, "ratio": ours / alone, "peak": peak, "peers": told}
 
 
-def table(name: str, chunk: float, found: dict[str, dict[str, Any]], repeats: int) -> str:
+def table(name: str, chunk: dict[str, Any], found: dict[str, dict[str, Any]], repeats: int) -> str:
     """Return what was measured on a model as a table, the dearest beside its passes first."""
     lines = [
         f"## {name}",
         "",
-        f"Torch {torch.__version__}, {platform.system()}, one thread of a CPU, {repeats} repeats. One chunk of {CHUNK} "
-        f"forwards and backwards takes {chunk:.0f} MiB.",
+        f"Torch {torch.__version__}, {platform.system()}, one thread of a CPU, {repeats} repeats. One chunk of "
+        f"{chunk['images']} forwards and backwards takes {chunk['peak']:.0f} MiB.",
         "",
         "| method | passes | seconds | ours / passes | MiB | peers / ours |",
         "|---|--:|--:|--:|--:|---|",
@@ -410,7 +411,7 @@ def main() -> None:
     print("# Explainers beside their passes and beside peers\n")
     print(f"Written by `python {' '.join(sys.argv)}`, which says what the columns mean.\n")
     for name in arguments.models:
-        chunk = apart(name, "chunk")["peak"]
+        chunk = apart(name, "chunk")
         with ThreadPoolExecutor(arguments.jobs) as pool:
             rows = list(pool.map(functools.partial(apart, name), arguments.methods))
         print(table(name, chunk, dict(zip(arguments.methods, rows, strict=True)), arguments.repeats))

@@ -177,7 +177,8 @@ def explain(
     look = Look(model, x, target, task)
     with preserved(model, seed), _faster(model, method, x, autocast, compiled):
         # boxes and functions of the user's want the outputs as they are, outside of any mode
-        if method not in looking_first or wired.task == "detection" or callable(target):
+        whole = len(x) <= used.get("batch_size", len(x))
+        if method not in looking_first or not whole or wired.task == "detection" or callable(target):
             look.now()
         extra = {"profile": wired, "generator": seeded(seed), "progress": progress or no_progress, **given}
         start = time.perf_counter()
@@ -503,7 +504,9 @@ def _mask_like(mask: Tensor, x: Tensor) -> Tensor:
 
 
 MOST_MEMORY = 4 * 2**30
-"""Bytes that a chunk may take, however much is free: more does not make it faster."""
+"""Bytes that a chunk may take on an accelerator, however much is free: more does not make it faster."""
+MOST_ON_CPU = 2**30
+"""The same on a CPU, where more makes it slower: large tensors come fresh from the system each time."""
 VALUES_AT_A_TIME = 16 * 3 * 256 * 256
 """Input values that go through the model at a time by default: 16 colour images, or one volume of 146³ voxels."""
 
@@ -511,15 +514,17 @@ VALUES_AT_A_TIME = 16 * 3 * 256 * 256
 def _chunk(usual: int, x: Tensor, wired: Wired) -> int:
     """Return how many images go through the model at a time: the usual number, or what memory allows.
 
-    An accelerator takes more at once; large volumes go one at a time.
+    An accelerator takes more at once; large volumes, and images of deep networks on a CPU, go few at a time.
     """
     if x.is_cuda:
-        most, free = min(8 * usual, 8 * VALUES_AT_A_TIME // x[0].numel()), torch.cuda.mem_get_info(x.device)[0]
+        most, free = 8 * usual, torch.cuda.mem_get_info(x.device)[0]
+        values, limit = 8 * VALUES_AT_A_TIME, MOST_MEMORY
     else:
-        most, free = min(usual, VALUES_AT_A_TIME // x[0].numel()), _free_memory()
-    needed = 2 * wired.bytes_per_image  # as much again for gradients
-    room = min(free // 2, MOST_MEMORY)
-    return max(1, min(most, room // needed) if needed and free else most)
+        most, free = usual, _free_memory()
+        values, limit = VALUES_AT_A_TIME, MOST_ON_CPU
+    most, needed = min(most, values // x[0].numel()), 2 * wired.bytes_per_image  # as much again for gradients
+    room = min(free // 2, limit) if free else limit
+    return max(1, min(most, room // needed) if needed else most)
 
 
 def _free_memory() -> int:

@@ -9,7 +9,7 @@ fused attention.
 * :class:`Guided` is guided backpropagation, :class:`Deconvolved` the deconvolution network.
 * :class:`Dropping` puts dropout to work in evaluation mode, with masks that a seed per row decides.
 * :class:`Biases` gathers what biases, written out or implied, contribute to the score (FullGrad).
-* :class:`DeepLift` is the rescale rule, pairing every image with its baseline.
+* :class:`DeepLift` is the rescale rule, pairing every image with a reference that went through before.
 * :class:`Relevance` turns the backward pass into layer-wise relevance propagation.
 * :class:`Frozen` turns it into relevance propagation for transformers.
 * :class:`Attention` records attention weights, also of fused implementations; :class:`Softmaxes` every softmax.
@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from runners.rules import EPSILON, Apply, Composite, Layer, Rule, gamma_rule, per_unit, same, stabilised, up
+from taxonomy.errors import ModelError
 
 ACTIVATIONS = frozenset(
     """
@@ -640,12 +641,34 @@ def _held(name: str) -> Callable[..., Tensor]:
     return affine
 
 
-class DeepLift(Mode):
-    """The rescale rule. The batch holds the images first and their baselines after them, in equal number.
+class Given(NamedTuple):
+    """What a function was given: its name, its inputs, and how often each had been written into by then."""
 
-    Element-wise functions multiply by the ratio of differences; products take the mid-point rule, and normalisation
-    and softmax are taken apart into such steps, so that completeness holds through them as well.
+    name: str
+    inputs: tuple[Tensor, ...]
+    versions: tuple[int, ...]
+
+
+class DeepLift(Mode):
+    """The rescale rule, in two forward passes over as many images: the references first, then the images themselves.
+
+    ``DeepLift()`` keeps what element-wise functions and products are given. Inside ``DeepLift(others)`` the backward
+    pass carries multipliers from what was kept: element-wise functions multiply by the ratio of differences; products
+    take the mid-point rule, and normalisation and softmax are taken apart into such steps, so that completeness holds
+    through them as well.
+
+    Args:
+        others: what was kept of the references.
+
+    Attributes:
+        kept: what functions were given here, in order.
     """
+
+    def __init__(self, others: Sequence[Given] | None = None) -> None:
+        super().__init__()
+        self.others = others
+        self.kept: list[Given] = []
+        self._met = 0
 
     def wants(self, name: str, args: Sequence[Any]) -> bool:
         if name in ACTIVATIONS or name in ELEMENTWISE or name in MAX_POOLS or name == "softmax":
@@ -658,92 +681,147 @@ class DeepLift(Mode):
     def handle(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
         if name in _NORM_ARGUMENTS:
             return _normalised(self, torch.rsqrt, name, args, kwargs)
-        if name == "softmax":
-            dim = kwargs.get("dim", args[1] if len(args) > 1 else -1)
-            # the shift must be the same constant for image and baseline, or it would carry a difference
-            shift = args[0].detach().amax(dim, keepdim=True)
-            shift = torch.maximum(*shift.chunk(2)).repeat(2, *[1] * (shift.ndim - 1))
-            shifted = args[0] - shift
-            with self:
-                e = torch.exp(shifted)
-                return e / e.sum(dim, keepdim=True)
-        if name in MAX_POOLS:
-            return self._max_pool(function, args, kwargs)
-        if name == "mul":
-            return _apply(
-                torch.mul, lambda g, a, b: (_fit(g * _middle(b), a), _fit(g * _middle(a), b)), args[0], args[1]
-            )
         if name == "div":
             with self:
                 return args[0] * torch.reciprocal(args[1])
-        if name in PRODUCTS:
+        if name in PRODUCTS or name == "mul":
             product, a, b = _operands(name, function, args)
-            return _apply(
-                product,
-                lambda g, a, b: (
-                    _vjp(lambda t: product(t, _middle(b)), a, g),
-                    _vjp(lambda t: product(_middle(a), t), b, g),
-                ),
-                a,
-                b,
-            )
+            there = self._there(name, a, b)
+            return product(a, b) if there is None else _midway(product, a, b, *there)
+        there = self._there(name, args[0])
+        if there is None:
+            return function(*args, **kwargs)
+        if name == "softmax":
+            return _softmax_from(args[0], there[0], kwargs.get("dim", args[1] if len(args) > 1 else -1))
         rest = args[1:]
+        rule = _max_pool_from if name in MAX_POOLS else _rescaled
+        return rule(lambda x: function(x, *rest, **kwargs), args[0], *there, exact=name == "relu")
 
-        def forward(x: Tensor) -> Tensor:
-            return function(x, *rest, **kwargs)  # type: ignore[no-any-return]
+    def handle_in_place(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+        if name not in ACTIVATIONS:
+            return super().handle_in_place(name, function, args, kwargs)
+        target = args[0]
+        if self.others is None:
+            self._there(name, target.clone())
+            return function(*args, **kwargs)
+        (there,) = self._there(name, target) or ()
+        kwargs.pop("inplace", None)
+        rest = () if name in ("relu", "relu6", "silu", "mish") else args[1:]
+        plain = _out_of_place(function, name)
+        return _rescaled(lambda x: plain(x, *rest, **kwargs), target, there, exact=name == "relu", in_place=True)
 
-        return _apply(forward, lambda g, x: (_rescale(forward, x, g),), args[0])
+    def close(self) -> None:
+        """Make sure that all that was kept of the references has been met again.
+
+        Raises:
+            ModelError: it has not.
+        """
+        if self.others is not None and self._met < len(self.others):
+            raise _unmatched(self.others[self._met].name, "image")
+
+    def _there(self, name: str, *inputs: Tensor) -> tuple[Tensor, ...] | None:
+        """Return what the same call was given for the references; in their own pass keep it, and return nothing.
+
+        Raises:
+            ModelError: the model calls other functions for one than for the other, or wrote into what was kept.
+        """
+        if self.others is None:
+            self.kept.append(Given(name, tuple(t.detach() for t in inputs), tuple(t._version for t in inputs)))
+            return None
+        other = self.others[self._met] if self._met < len(self.others) else None
+        self._met += 1
+        if other is None or other.name != name or [t.shape for t in other.inputs] != [t.shape for t in inputs]:
+            raise _unmatched(name, "reference")
+        if other.versions != tuple(t._version for t in other.inputs):
+            raise ModelError(
+                f"the model writes into what {name} was given, so that image and reference cannot be compared"
+            )
+        return other.inputs
+
+
+def _unmatched(name: str, other: str) -> ModelError:
+    return ModelError(f"what the model computes depends on the image: {name} has no match for the {other}")
+
+
+class _Scaled(torch.autograd.Function):
+    """A value, written over ``x`` if wanted, whose gradient reaches ``x`` times a multiplier."""
 
     @staticmethod
-    def _max_pool(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Tensor:
-        x, rest = args[0], args[1:]
+    def forward(ctx: Any, x: Tensor, value: Tensor, multiplier: Tensor, in_place: bool) -> Tensor:
+        ctx.save_for_backward(multiplier)
+        if not in_place:
+            return value.view_as(value)
+        ctx.mark_dirty(x)
+        return x.copy_(value)
 
-        def forward(x: Tensor) -> Tensor:
-            out = function(x, *rest, **kwargs)
-            return out[0] if isinstance(out, tuple) else out  # type: ignore[no-any-return]
-
-        def backward(g: Tensor, x: Tensor) -> tuple[Tensor]:
-            # the difference of two maxima is shared between the places of both (DeepLIFT's rule for max pooling)
-            out, reference = forward(x).chunk(2)
-            top = torch.maximum(out, reference)
-            half = g.chunk(2)[0]
-            here, there = x.chunk(2)
-            gained = _vjp(forward, here, half * (top - reference))
-            lost = _vjp(forward, there, half * (out - top))
-            delta = here - there
-            small = delta.abs() < _tiny(here)
-            m = torch.where(
-                small, _vjp(forward, here, half), (gained + lost) / torch.where(small, torch.ones_like(delta), delta)
-            )
-            return (torch.cat([m, torch.zeros_like(m)]),)
-
-        return _apply(forward, backward, x)
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        (multiplier,) = ctx.saved_tensors
+        return grads[0] * multiplier, None, None, None
 
 
-def _middle(x: Tensor) -> Tensor:
-    a, b = x.chunk(2)
-    return ((a + b) / 2).repeat(2, *[1] * (x.ndim - 1))
+def _rescaled(
+    function: Callable[[Tensor], Tensor], x: Tensor, there: Tensor, *, exact: bool = False, in_place: bool = False
+) -> Tensor:
+    """An element-wise function whose slope is that of the line between two points; ``exact``: however near they are."""
+    with torch.no_grad():
+        out, m = function(x), function(there)
+        torch.sub(out, m, out=m)
+        delta = x - there
+        if exact:
+            m /= delta
+            small = delta == 0 if m.sum().isnan() else None  # 0 / 0 is all that can be wrong; sums are quick
+        else:
+            small = delta.abs() < _tiny(x)
+            m /= delta
+        if small is not None and small.any():
+            m = torch.where(small, _vjp(function, x, torch.ones_like(out)), m)
+    return _Scaled.apply(x, out, m, in_place)  # type: ignore[no-untyped-call,no-any-return]
 
 
 def _tiny(x: Tensor) -> Tensor:
     return x.abs().clamp_(min=1).mul_(1e-6)
 
 
-def _rescale(forward: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> Tensor:
-    here, there = x.chunk(2)
-    out, reference = forward(x).chunk(2)
-    delta, m = here - there, out - reference
-    room = delta.abs().sub_(_tiny(here))
-    if room.amin() < 0:
-        small = room < 0
-        slope = _vjp(forward, here, torch.ones_like(out))
-        m = torch.where(small, slope, m / delta.masked_fill_(small, 1))
-    else:
-        m /= delta
-    # only the score of the images is asked for: nothing reaches the baselines
-    found = torch.zeros_like(grad)
-    torch.mul(grad[: len(m)], m, out=found[: len(m)])
-    return found
+def _midway(product: Callable[..., Tensor], a: Tensor, b: Tensor, other_a: Tensor, other_b: Tensor) -> Tensor:
+    """A product whose gradient is taken half-way between two pairs of factors."""
+    with torch.no_grad():
+        between_a, between_b = (a + other_a) / 2, (b + other_b) / 2
+
+    def backward(g: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        return _vjp(lambda t: product(t, between_b), a, g), _vjp(lambda t: product(between_a, t), b, g)
+
+    return _apply(product, backward, a, b)
+
+
+def _softmax_from(x: Tensor, there: Tensor, dim: int) -> Tensor:
+    # the shift must be the same constant for image and reference, or it would carry a difference
+    shift = torch.maximum(x.detach(), there).amax(dim, keepdim=True)
+    e, other_e = _rescaled(torch.exp, x - shift, there - shift), torch.exp(there - shift)
+    total, other_total = e.sum(dim, keepdim=True), other_e.sum(dim, keepdim=True)
+    return _midway(torch.mul, e, _rescaled(torch.reciprocal, total, other_total), other_e, other_total.reciprocal())
+
+
+def _max_pool_from(function: Callable[[Tensor], Any], x: Tensor, there: Tensor, *, exact: bool) -> Any:  # noqa: ARG001
+    """Max pooling: the difference of two maxima is shared between the places of both (arXiv 1704.02685)."""
+    with torch.enable_grad():
+        pair = [t.detach().requires_grad_() for t in (x, there)]
+        outs = [out[0] if isinstance(out, tuple) else out for out in map(function, pair)]
+    out, reference = (value.detach() for value in outs)
+
+    def backward(g: Tensor, x: Tensor) -> tuple[Tensor]:
+        def back(i: int, grad: Tensor) -> Tensor:
+            return torch.autograd.grad(outs[i], pair[i], grad, retain_graph=True)[0]
+
+        top = torch.maximum(out, reference)
+        shared = back(0, g * (top - reference)) + back(1, g * (out - top))
+        delta = x - there
+        small = delta.abs() < _tiny(x)
+        if small.any():
+            return (torch.where(small, back(0, g), shared / delta.masked_fill_(small, 1)),)
+        return (shared / delta,)
+
+    return _apply(lambda _: out, backward, x)
 
 
 class Relevance(Mode):
@@ -755,12 +833,18 @@ class Relevance(Mode):
     and up-sampling share relevance in proportion, max pooling is winner-take-all, gates pass all to the gated signal,
     products of two activations share half and half. Attention weights are recorded: the relevance that reaches them is
     the gradient with respect to them.
+
+    Args:
+        composite: the rules.
+        epsilon: stabiliser of the denominators.
+        kept: keep what the rules evaluate, for more than one backward pass.
     """
 
-    def __init__(self, composite: Composite, epsilon: float = 1e-6) -> None:
+    def __init__(self, composite: Composite, epsilon: float = 1e-6, *, kept: bool = False) -> None:
         super().__init__()
         self.composite = composite
         self.epsilon = epsilon
+        self.kept = kept
         self.attentions: list[Tensor] = []
 
     def close(self, output: Tensor) -> None:
@@ -846,7 +930,8 @@ class Relevance(Mode):
         """Compute a linear layer, or take its known ``value``; ``axis`` of the weight holds the output channels."""
         if self.composite.first is not None and next(_nearest(x), None) is None:
             rule = self.composite.first
-        layer = Layer(apply, weight, bias if self.composite.bias else None, rule, self.epsilon)
+        own = bias if self.composite.bias else None
+        layer = Layer(apply, weight, own, rule, self.epsilon, known={} if self.kept else None)
         if rule is EPSILON and self.composite.bias and self.composite.last is None:
             # the forward pass itself tells each contribution: nothing is computed again
             value = apply(_entering(x), weight, bias)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from runners.baselines import baseline as make_baseline
 from runners.checks import completeness_error
 from runners.gradients import gradient
 from runners.models import Wired, leaf, run
-from runners.modes import DeepLift, Frozen, Relevance
+from runners.modes import DeepLift, Frozen, Given, Relevance
 from runners.registry import Found, Progress, Score, by_channel, explainer
 from runners.rules import BOX, EPSILON, PLUS, Composite, alpha_beta, composites, mirrored
 from runners.targets import primary
-from taxonomy.errors import RequirementError, TargetError
-from taxonomy.requirements import Gap
+from taxonomy.errors import TargetError
 
 
 def slope_of(score: Score, outputs: Tensor, rows: Tensor) -> Tensor:
@@ -30,10 +32,12 @@ def relevance_of(score: Score, outputs: Tensor, rows: Tensor) -> Tensor:
     return outputs.detach() * slope_of(score, outputs, rows)
 
 
-def _forward(model: nn.Module, x: Tensor, composite: Composite, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Return the leaf and the output of a forward pass whose backward pass carries relevance."""
+def _forward(
+    model: nn.Module, x: Tensor, composite: Composite, epsilon: float, *, kept: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return the leaf and the output of a forward pass whose backward pass, or passes if ``kept``, carry relevance."""
     source, entry = leaf(x)
-    mode = Relevance(composite, epsilon)
+    mode = Relevance(composite, epsilon, kept=kept)
     with torch.enable_grad(), mode:
         output = primary(run(model, entry))
     mode.close(output)
@@ -256,7 +260,7 @@ def contrastive_lrp(model: nn.Module, x: Tensor, score: Score, *, dual: str = "o
         raise TargetError(f"contrastive_lrp: dual={dual!r} was given; others or negative is allowed")
     _positive_epsilon("contrastive_lrp", epsilon)
     composite = Composite(PLUS, PLUS, first=BOX, last=mirrored(PLUS), bias=False, positive=True, affine=False)
-    source, output = _forward(model, x, composite, epsilon)
+    source, output = _forward(model, x, composite, epsilon, kept=True)
     slope = slope_of(score, output, torch.arange(len(x)))
     others = (slope == 0).to(slope)
     alone = slope.ndim == 1 or not bool(others.flatten(1).any(1).all())
@@ -306,25 +310,23 @@ def conservative_lrp(model: nn.Module, x: Tensor, score: Score) -> Found:
     return _input_times(model, x, score, Frozen(taylor=False))
 
 
-def _paired(method: str, model: nn.Module) -> None:
-    if getattr(model, "one_by_one", False):
-        sentence = (
-            "it runs an image and its reference in one batch, and this model runs one image at a time; if it was "
-            "exported so, export it with a dynamic batch dimension."
-        )
-        raise RequirementError(method, [Gap("batch", sentence)])
+def _kept(model: nn.Module, reference: Tensor) -> tuple[Any, list[Given]]:
+    """Return the model's outputs for reference images, and what its functions were given for them."""
+    mode = DeepLift()
+    with torch.enable_grad(), mode:  # as for the images: which calls count is told by what needs a gradient
+        outputs = run(model, leaf(reference)[1])
+    return tree_map_only(Tensor, Tensor.detach, outputs), mode.kept
 
 
-def _contributions(model: nn.Module, x: Tensor, reference: Tensor, score: Score, rows: Tensor) -> tuple[Tensor, Tensor]:
+def _contributions(
+    model: nn.Module, x: Tensor, reference: Tensor, kept: tuple[Any, list[Given]], score: Score, rows: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return DeepLIFT's contributions, like ``x``, and the change of the score that they sum to ``(N,)``."""
-    source, entry = leaf(torch.cat([x, reference]))
-    with torch.enable_grad():
-        with DeepLift():
-            outputs = run(model, entry)
-        scores = score(outputs, rows.repeat(2))
-        here, there = scores.chunk(2)
-        (grad,) = torch.autograd.grad(here.sum(), source)
-    return (x - reference) * grad[: len(x)], (here - there).detach()
+    outputs, others = kept
+    mode = DeepLift(others)
+    slope, scores = gradient(model, x, score, rows, mode)
+    mode.close()
+    return (x - reference) * slope, scores - score(outputs, rows).detach()
 
 
 @explainer("deeplift", looks_first=True)
@@ -345,16 +347,16 @@ def deeplift(
         x: ``(B, C, *spatial)``.
         score: the score.
         baseline: the reference image: black, white, mean, organ, blur, noise or zero.
-        batch_size: images at a time; each runs together with its reference.
+        batch_size: images at a time.
         generator: for the noise baseline.
         progress: told after every chunk.
     """
-    _paired("deeplift", model)
     reference = make_baseline(x, baseline, generator)
     parts = []
     for first in range(0, len(x), batch_size):
         rows = torch.arange(first, min(first + batch_size, len(x)))
-        parts.append(_contributions(model, x[rows], reference[rows], score, rows))
+        kept = _kept(model, reference[rows])
+        parts.append(_contributions(model, x[rows], reference[rows], kept, score, rows))
         progress(int(rows[-1]) + 1, len(x))
     values, gaps = (torch.cat(list(part)) for part in zip(*parts, strict=True))
     return by_channel(values, checks={"completeness_error": completeness_error(values, gaps)})
@@ -378,20 +380,19 @@ def deepshap(
         model: a network of element-wise activations between linear layers, normalisation and pooling.
         x: ``(B, C, *spatial)``.
         score: the score.
-        batch_size: pairs of an image and a reference image at a time.
+        batch_size: reference images at a time.
         reference: images of the data the model learned from.
         progress: told after every chunk.
     """
-    _paired("deepshap", model)
     values, gaps = torch.zeros_like(x), x.new_zeros(len(x))
-    count = len(x) * len(reference)
-    for first in range(0, count, batch_size):
-        pairs = torch.arange(first, min(first + batch_size, count))
-        rows = pairs // len(reference)
-        found, change = _contributions(model, x[rows], reference[pairs % len(reference)], score, rows)
-        at = rows.to(x.device)
-        values.index_add_(0, at, found / len(reference))
-        gaps.index_add_(0, at, (change / len(reference)).to(gaps))
-        progress(int(pairs[-1]) + 1, count)
+    for first in range(0, len(reference), batch_size):
+        others = reference[first : first + batch_size]
+        kept = _kept(model, others)
+        for i in range(len(x)):
+            rows = torch.full((len(others),), i)
+            found, change = _contributions(model, x[rows], others, kept, score, rows)
+            values[i] += found.sum(0) / len(reference)
+            gaps[i] += change.sum() / len(reference)
+            progress(first * len(x) + (i + 1) * len(others), len(reference) * len(x))
     note = f"Averaged over {len(reference)} reference images."
     return by_channel(values, notes=(note,), checks={"completeness_error": completeness_error(values, gaps)})

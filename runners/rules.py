@@ -191,7 +191,8 @@ def per_unit(r: Tensor, z: Tensor, epsilon: float) -> Tensor:
 class Layer:
     """A linear layer with its rule: called with relevance and input, it returns the relevance of the input.
 
-    ``positive`` says where the layer's outputs are above 0, for rules that ask.
+    ``positive`` says where the layer's outputs are above 0, for rules that ask. ``known``, where it is not None, keeps
+    what a branch evaluates for the next backward pass of the same input.
     """
 
     apply: Apply
@@ -200,6 +201,7 @@ class Layer:
     rule: Rule
     epsilon: float
     positive: Tensor | None = field(default=None)
+    known: dict[Branch, tuple[list[Tensor], Tensor]] | None = field(default=None)
 
     def __call__(self, r: Tensor, x: Tensor) -> tuple[Tensor]:
         """Return the relevance of the input, as a backward rule does."""
@@ -208,24 +210,36 @@ class Layer:
         found: Tensor | None = None
         for branch in self.rule:
             part = self._part(branch, r)
-            leaves, z = [], None
-            for term in branch.terms:
-                if nonnegative and term.take is down:
-                    continue  # most inputs come from a ReLU: half of the work is not needed
-                taken = x if nonnegative and term.take is up else term.take(x)
-                leaves.append(taken.detach().requires_grad_())
-                bias = term.weigh(self.bias) if term.bias and self.bias is not None else None
-                with torch.enable_grad():
-                    own = self.apply(leaves[-1], term.weigh(self.weight), bias)
-                    own = own if term.sign == 1 else term.sign * own
-                    z = own if z is None else z + own
-            if z is None or part is None:
+            if part is None:
                 continue
-            slopes = torch.autograd.grad(z, leaves, per_unit(part, z.detach(), self.epsilon))
+            leaves, z = self._evaluated(branch, x, nonnegative)
+            share = per_unit(part, z.detach(), self.epsilon)
+            slopes = torch.autograd.grad(z, leaves, share, retain_graph=self.known is not None)
             for leaf, slope in zip(leaves, slopes, strict=True):
                 own = slope.mul_(leaf.detach())
                 found = own if found is None else found.add_(own)
         return (torch.zeros_like(x) if found is None else found,)
+
+    def _evaluated(self, branch: Branch, x: Tensor, nonnegative: bool) -> tuple[list[Tensor], Tensor]:
+        """Return what the terms of a branch take of the input, and the sum of their contributions."""
+        if self.known is not None and branch in self.known:
+            return self.known[branch]
+        leaves: list[Tensor] = []
+        total: Tensor | None = None
+        for term in branch.terms:
+            if nonnegative and term.take is down:
+                continue  # most inputs come from a ReLU: half of the work is not needed
+            taken = x if nonnegative and term.take is up else term.take(x)
+            leaves.append(taken.detach().requires_grad_())
+            bias = term.weigh(self.bias) if term.bias and self.bias is not None else None
+            with torch.enable_grad():
+                own = self.apply(leaves[-1], term.weigh(self.weight), bias)
+                own = own if term.sign == 1 else term.sign * own
+                total = own if total is None else total + own
+        assert total is not None
+        if self.known is not None:
+            self.known[branch] = leaves, total
+        return leaves, total
 
     def _part(self, branch: Branch, r: Tensor) -> Tensor | None:
         """Return the relevance that a branch shares out, None if there is none."""

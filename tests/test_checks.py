@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -212,6 +213,9 @@ def test_chunks_follow_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert explain(model, x, "rise", masks=4).parameters["batch_size"] == 3
     monkeypatch.setattr(gates, "_free_memory", lambda: 1)
     assert explain(model, x, "rise", masks=4).parameters["batch_size"] == 1
+    monkeypatch.setattr(gates, "_free_memory", lambda: 2**40)  # a deep network fills the caches of a CPU long before
+    deep = replace(wired, bytes_per_image=126 * 2**20)
+    assert explain(model, x, "rise", masks=4, known=deep).parameters["batch_size"] == 4
 
 
 class Video(nn.Module):

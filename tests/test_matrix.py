@@ -76,7 +76,6 @@ AT_RUN: dict[str, set[str]] = {
     "deep_ensemble": PLACELESS,
     "test_time_augmentation": PLACELESS,
     "mc_dropout": PLACELESS & DROPPING,
-    **dict.fromkeys(("deeplift", "deepshap"), {"mil"}),
     **dict.fromkeys(BAGS, PLACELESS - {"mil"}),
 }
 """Toys that a method refuses for a reason that no profile can tell."""
@@ -229,7 +228,9 @@ def test_explainer_on_toy(method: str, toy: str) -> None:
         assert torch.equal(first.values, again.values), "the same seed must give the same map, bit for bit"
     alone = explain(model, x[1:], method, **given_options)
     scale = first.values[1].abs().max().clamp(min=1e-12)
-    assert ((alone.values[0] - first.values[1]).abs().max() / scale) < 1e-3, "a map must not depend on the batch"
+    # steps of Adam make more of a rounding error, more on some CPUs than on others
+    near = 1e-2 if explainers[method].__module__ == "runners.learned_masks" else 1e-3
+    assert ((alone.values[0] - first.values[1]).abs().max() / scale) < near, "a map must not depend on the batch"
 
 
 class Shifted(torch.nn.Module):
@@ -314,7 +315,7 @@ def test_cost_in_the_knowledge_base_is_the_measured_one(method: str) -> None:
         assert measured <= stated
     elif method == "deepshap":  # as many as there are reference images
         assert stated is None
-        assert measured == 4 * len(owned["reference"])
+        assert measured == 3 * len(owned["reference"])
     else:
         assert measured == stated
 

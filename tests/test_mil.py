@@ -227,6 +227,12 @@ def test_exact_values_of_the_planted_tile() -> None:
     assert torch.allclose(seen[0, 8, 16], a[tile])
 
 
+def test_deeplift_is_complete_through_a_bag_of_tiles() -> None:
+    model, x = abmil(), images("mil")
+    change = (model(x) - model(x.amin((2, 3), keepdim=True).expand_as(x))).detach()[:, 1]
+    assert torch.allclose(explain(model, x, "deeplift", 1).values.flatten(1).sum(1), change, rtol=1e-3, atol=1e-5)
+
+
 def test_refusals_say_what_is_missing() -> None:
     for method in BAGS:
         with pytest.raises(RequirementError, match=r"put it into runners\.Tiled"):
@@ -238,8 +244,6 @@ def test_refusals_say_what_is_missing() -> None:
 
     with pytest.raises(RequirementError, match="none was seen over the tiles"):
         explain(Tiled(Mean(), 8), images("mil"), "attention_mil")
-    with pytest.raises(RequirementError, match="one batch, and this model runs one image at a time"):
-        explain(abmil(), images("mil"), "deeplift")
     with pytest.raises(ImageError, match=r"tiles of 64 pixels do not fit an image of \(32, 32\)"):
         Tiled(Mean(), 64)(images("mil"))
     with pytest.raises(ImageError, match=r"tiles of \(8, 8, 8\) pixels do not fit"):

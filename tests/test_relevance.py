@@ -13,7 +13,7 @@ from toys import CNN, ViT, images, make
 
 from runners import explain
 from runners.modes import _held, _linear
-from taxonomy import RequirementError, TargetError
+from taxonomy import ModelError, RequirementError, TargetError
 
 
 class Plain(nn.Module):
@@ -68,6 +68,36 @@ def test_deeplift_is_complete(toy: str) -> None:
     found = explain(model, x, "deeplift")
     assert not any("Completeness" in caution for caution in found.cautions)
     assert any("Completeness" in note for note in found.notes)
+
+
+def test_deeplift_goes_back_for_the_images_only() -> None:
+    model, x = make("cnn2d"), images("cnn2d").repeat(5, 1, 1, 1)
+    whole, pieces = (explain(model, x, "deeplift", 1, batch_size=size) for size in (16, 3))
+    assert whole.passes == {"forward": 2 * len(x), "backward": len(x)}
+    assert torch.allclose(whole.values, pieces.values, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("forward", "told"),
+    [
+        (lambda x: x.relu() if x.amax() > 1 else x.tanh(), "relu has no match for the reference"),
+        (lambda x: x.sigmoid() if x.amax() > 1 else x, "sigmoid has no match for the reference"),
+        (lambda x: (x[..., 1:] if x.amax() > 1 else x).relu(), "relu has no match for the reference"),
+        (lambda x: x if x.amax() > 1 else x.tanh(), "tanh has no match for the image"),
+        (lambda x: (x.tanh(), x.add_(1))[0], "writes into what tanh was given"),
+    ],
+)
+def test_deeplift_refuses_what_it_cannot_pair(forward: Callable[[Tensor], Tensor], told: str) -> None:
+    class Fickle(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x).relu().mean((2, 3)) + forward(2 * x).sum((2, 3))
+
+    with pytest.raises(ModelError, match=told):
+        explain(Fickle().eval(), torch.rand(1, 1, 8, 8) + 0.5, "deeplift", 1, baseline="zero")
 
 
 def test_deeplift_is_complete_through_gelu_and_layer_norm() -> None:
@@ -410,6 +440,7 @@ def test_in_place_activations_right_behind_any_layer_make_no_difference(method: 
         ("lrp_alpha_beta", {}, 3),
         ("lrp_alpha_beta", {"alpha": 1.0, "beta": 0.0}, 1),
         ("lrp_composite", {"composite": "epsilon_alpha2_beta1"}, 3),
+        ("contrastive_lrp", {}, 1),  # in two backward passes
     ],
 )
 def test_layers_are_evaluated_as_often_as_it_is_told(
@@ -429,7 +460,8 @@ def test_layers_are_evaluated_as_often_as_it_is_told(
         return (counting, *rest)
 
     found = explain(model, x, method, 0, **options)
-    assert found.passes == {"forward": 2, "backward": 2} | ({"again": 2 * again} if again else {})
+    backward = 4 if method == "contrastive_lrp" else 2
+    assert found.passes == {"forward": 2, "backward": backward} | ({"again": 2 * again} if again else {})
     monkeypatch.setattr("runners.modes._linear", counted)
     explain(model, x, method, 0, **options)
     forwards = (again + 1) // 2
