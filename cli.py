@@ -26,7 +26,7 @@ from typer.core import TyperGroup
 
 import recommender
 import recommender.points
-from runners import discoverable, executable, measurable, runnable
+from runners import computable, discoverable, executable, runnable
 from taxonomy import KB, AtlasError, KBError, UnknownIdError, check, load_kb
 from taxonomy.citations import cited
 from taxonomy.schema import Publication
@@ -140,7 +140,7 @@ def ask(
     given = {"--mask": mask, "--target": target, "--tune": tune, "--out": out_dir, "--reference": reference}
     if lonely := [name for name, value in given.items() if value]:
         raise AtlasError(f"{', '.join(lonely)}: only together with --model and --image")
-    able = (*executable(), *measurable())
+    able = computable()
     query = recommender.parse(question, kb)
     if why_not is not None:
         told = recommender.why_not(kb.find_by_name(why_not, "methods"), query, kb, runnable=able)
@@ -221,7 +221,7 @@ def _print_answer(found: recommender.Answer, kb: KB, back: recommender.Clarifica
         for ruled in found.ruled_out if full else found.ruled_out[:3]:
             out.print(f"  • {escape(ruled.gap)}")
     if full and found.roles:
-        code = recommender.snippet(found, kb, runnable=(*executable(), *measurable()))
+        code = recommender.snippet(found, kb, runnable=computable())
         out.print("\n[bold]To copy and run[/bold]\n")
         out.print(code, markup=False)
     _print_sources(sources, kb)

@@ -10,7 +10,7 @@ from functools import cache, wraps
 from typing import Any, Literal
 
 import recommender
-from runners import executable, measurable
+from runners import computable, executable
 from taxonomy import KB, AtlasError, load_kb
 from taxonomy.citations import cited
 from taxonomy.search import search as find
@@ -32,7 +32,7 @@ def ask(question: str, top: int = 5) -> dict[str, Any]:
         top: How many methods to return.
     """
     kb = _kb()
-    able = (*executable(), *measurable())
+    able = computable()
     found = recommender.answer(question, kb, runnable=able, top=_positive(top, "top"))
     back = recommender.clarify(found.query, kb, runnable=able)
     data = found.as_json()
@@ -99,7 +99,7 @@ def why_not(method: str, question: str) -> dict[str, Any]:
     """
     kb = _kb()
     query = recommender.parse(question, kb)
-    data = recommender.why_not(kb.find_by_name(method, "methods"), query, kb, runnable=executable()).as_json()
+    data = recommender.why_not(kb.find_by_name(method, "methods"), query, kb, runnable=computable()).as_json()
     return {**data, "sources": cited(data, kb)}
 
 

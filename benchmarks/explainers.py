@@ -50,11 +50,16 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 LONG = 5.0
 """Seconds from which a call is timed once."""
+ASKED = 100
+"""How often methods that sample ask, ours and the peers'."""
 LESS: dict[str, dict[str, Any]] = {
-    "sobol_attribution": {"designs": 8}, "pixel_rde": {"steps": 50}, "relax": {"masks": 100}, "rise": {"masks": 100},
-    "mc_rise": {"masks": 100}, "hsic_attribution": {"masks": 100}, "xrai": {"steps": 20}, "guided_ig": {"steps": 40},
+    **dict.fromkeys(("relax", "rise", "mc_rise", "hsic_attribution"), {"masks": ASKED}),
+    **dict.fromkeys(("lime", "kernel_shap", "kernel_shap_organ_units", "kernel_shap_supervoxels"), {"samples": ASKED}),
+    **dict.fromkeys(("shap_partition", "expected_gradients"), {"samples": ASKED}),
+    "sobol_attribution": {"designs": 8}, "pixel_rde": {"steps": 25}, "xrai": {"steps": 20}, "guided_ig": {"steps": 40},
     "extremal_perturbation": {"steps": 40}, "meaningful_perturbation": {"steps": 40}, "ss_cam": {"samples": 2},
-    "is_cam": {"steps": 2}, "opti_cam": {"steps": 20},
+    "is_cam": {"steps": 2}, "opti_cam": {"steps": 20}, "shapley_sampling": {"orders": 2},
+    "gscorecam": {"channels": ASKED},
 }  # fmt: skip
 """Fewer of what many passes are made for: the ratio to them is the same."""
 Calls = dict[str, Callable[[], object]]
@@ -107,7 +112,7 @@ def of_captum(model: nn.Module, x: Tensor, chunk: int) -> Calls:
     window = tuple(max(1, round(side / 8)) for side in x.shape[2:])
     stride = tuple(max(1, side // (2 if x.ndim == 4 else 1)) for side in window)
     on_regions: dict[str, Any] = {
-        "baselines": 0, "target": 0, "feature_mask": labels, "n_samples": 500, "perturbations_per_eval": chunk,
+        "baselines": 0, "target": 0, "feature_mask": labels, "n_samples": ASKED, "perturbations_per_eval": chunk,
     }  # fmt: skip
     tunnel = ca.NoiseTunnel(ca.Saliency(model))
     return {
@@ -226,7 +231,7 @@ def of_lime(model: nn.Module, x: Tensor, chunk: int) -> Calls:
 
     return {
         "lime": lambda: LimeImageExplainer(random_state=0).explain_instance(
-            image, ask, num_samples=500, batch_size=chunk, segmentation_fn=lambda _: labels, progress_bar=False
+            image, ask, num_samples=ASKED, batch_size=chunk, segmentation_fn=lambda _: labels, progress_bar=False
         )
     }
 
@@ -245,13 +250,13 @@ def of_shap(model: nn.Module, x: Tensor, chunk: int) -> Calls:
 
     def partition() -> object:
         explainer = shap.PartitionExplainer(ask, shap.maskers.Image("blur(28,28)", image[0].shape))
-        return explainer(image, max_evals=500, batch_size=chunk, outputs=[0], silent=True)
+        return explainer(image, max_evals=ASKED, batch_size=chunk, outputs=[0], silent=True)
 
     background = x.flip(-1).repeat(4, 1, 1, 1)
     return {
         "shap_partition": partition,
         "expected_gradients": lambda: shap.GradientExplainer(model, background, batch_size=chunk).shap_values(
-            x, nsamples=200
+            x, nsamples=ASKED
         ),
         "deepshap": lambda: shap.DeepExplainer(model, background).shap_values(x, check_additivity=False),
     }
@@ -276,7 +281,7 @@ def of_pnpxai(model: nn.Module, x: Tensor, _chunk: int) -> Calls:
     import pnpxai.explainers as pn
 
     target, labels = torch.zeros(1, dtype=torch.long), superpixels(x, 50)
-    regions: dict[str, Any] = {"feature_mask_fn": lambda _: labels, "n_samples": 500}
+    regions: dict[str, Any] = {"feature_mask_fn": lambda _: labels, "n_samples": ASKED}
     calls = {
         "vanilla_gradient": pn.Gradient(model),
         "input_x_gradient": pn.GradientXInput(model),

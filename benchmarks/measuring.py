@@ -15,9 +15,12 @@ sys.path.extend([str(Path(__file__).parents[1]), str(Path(__file__).parents[1] /
 
 from toys import CNN, ViT
 
+from runners import explainers, profile
+from runners.gate import chosen_options
+
 torch.set_num_threads(1)
 CHUNK = 16
-"""Images per model call, for us and for the peers."""
+"""Images per model call of small networks, for us and for the peers."""
 
 
 def _built(make: Callable[[], nn.Module], *shape: int) -> Callable[[], tuple[nn.Module, Tensor]]:
@@ -53,6 +56,11 @@ class Counted(nn.Module):
 def logit(outputs: Tensor, _rows: Tensor) -> Tensor:
     """The score that is explained."""
     return outputs[:, 1]
+
+
+def usual(model: nn.Module, x: Tensor) -> int:
+    """How many images the gate lets through this model at a time."""
+    return int(chosen_options("rise", explainers["rise"], {}, x, profile(model, x))["batch_size"])
 
 
 def median_seconds(call: Callable[[], object], repeats: int) -> float:

@@ -115,6 +115,7 @@ __all__ = [
     "bundled",
     "check_rationale",
     "bundled_autoencoders",
+    "computable",
     "discover",
     "discoverable",
     "executable",
@@ -160,6 +161,12 @@ def executable() -> tuple[str, ...]:
 def measurable() -> tuple[str, ...]:
     """Return the ids of all metrics with a computation, in the same way."""
     return _decorated("metric")
+
+
+@cache
+def computable() -> tuple[str, ...]:
+    """Return the ids of all methods and metrics that run here: what an answer can be acted on with."""
+    return (*executable(), *measurable())
 
 
 def _decorated(decorator: str) -> tuple[str, ...]:

@@ -12,12 +12,12 @@ import yaml
 from test_recommender_rank import ASK, claim, method, metric, paper, small
 
 from recommender import Answer, Query, Sentence, answer
-from runners import executable, measurable
+from runners import computable
 from taxonomy import KB, load_kb
 from taxonomy.schema import Effect, Shown, Statement
 
 QUESTIONS = yaml.safe_load((Path(__file__).parent / "questions.yaml").read_text(encoding="utf-8"))
-ABLE = (*executable(), *measurable())
+ABLE = computable()
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,9 @@ from views.common import (
     RUN,
     branch_badge,
     cite,
+    computable,
     entity_link,
-    executable,
     knowledge,
-    measurable,
     plain,
     sentences,
     sourced,
@@ -65,7 +64,7 @@ def page() -> None:
         query = reading.asked(parse(str(question), kb))
         reading.show(query)
         back = st.container()
-        found = answer(query, kb, runnable=(*executable(), *measurable()))
+        found = answer(query, kb, runnable=computable())
         if found.message:
             st.info(plain(found.message), icon=":material/info:")
         trying = results(found)
@@ -216,7 +215,7 @@ def sentence_list(title: str, icon: str, found: Sequence[Sentence | Statement]) 
 
 def code(found: Answer) -> None:
     """Show the code that does what the answer recommends."""
-    text = snippet(found, kb, runnable=(*executable(), *measurable()))
+    text = snippet(found, kb, runnable=computable())
     if text:
         with st.expander("Code to copy and run", icon=":material/code:"):
             st.code(text, language="python", wrap_lines=True)
@@ -272,7 +271,7 @@ def other(found: Answer) -> None:
     )
     if chosen is None:
         return
-    told = why_not(chosen, found.query, kb, runnable=(*executable(), *measurable()))
+    told = why_not(chosen, found.query, kb, runnable=computable())
     with st.container(border=True):
         st.markdown(f"**{plain(told.text)}**")
         for setback in told.setbacks:

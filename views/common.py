@@ -48,11 +48,11 @@ def executable() -> tuple[str, ...]:
 
 
 @st.cache_resource(show_spinner=False)
-def measurable() -> tuple[str, ...]:
-    """Return the metrics that can be measured here, in the same way."""
+def computable() -> tuple[str, ...]:
+    """Return the methods and metrics that run here, in the same way."""
     import runners
 
-    return runners.measurable()
+    return runners.computable()
 
 
 @contextmanager
