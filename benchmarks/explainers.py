@@ -34,10 +34,10 @@ from torch import Tensor, nn
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")]
 
-from toys import CNN, ViT  # noqa: E402 (the path to the tests comes first)
+from measuring import usual  # noqa: E402 (the path to the tests comes first)
+from toys import CNN, ViT  # noqa: E402
 
 from runners import explain, explainers, profile, unmet  # noqa: E402
-from runners.gate import chosen_options  # noqa: E402
 from runners.superpixels import superpixels  # noqa: E402
 from taxonomy import AtlasError, RequirementError, load_kb  # noqa: E402
 
@@ -336,10 +336,10 @@ def measured(name: str, method: str, repeats: int) -> dict[str, Any]:
     reference = x.flip(-1).repeat(4, *[1] * (x.ndim - 1))
     wired = profile(model, x)
     before = peak_so_far()
-    usual = chosen_options("rise", explainers["rise"], {}, x, wired)["batch_size"]
+    together = usual(model, x)
     if method == "chunk":
-        passes(model, x, usual, usual, usual)
-        return {"peak": (peak_so_far() - before) / 2**20, "images": usual}
+        passes(model, x, together, together, together)
+        return {"peak": (peak_so_far() - before) / 2**20, "images": together}
     if unmet(method.partition(":")[0], wired, reference=reference):
         return {}
     target = None if wired.task == "segmentation" else 0
@@ -356,7 +356,9 @@ def measured(name: str, method: str, repeats: int) -> dict[str, Any]:
     rows, back = found.passes["forward"] + found.passes.get("again", 0), found.passes["backward"]
     chunk = int(found.parameters.get("batch_size", max(back, 1)))
     model.requires_grad_(True)  # noqa: FBT003 (some peers need it)
-    theirs = {} if steps else {peer: calls[method] for peer, calls in peers(model, x, usual).items() if method in calls}
+    theirs = (
+        {} if steps else {peer: calls[method] for peer, calls in peers(model, x, together).items() if method in calls}
+    )
     times = seconds({"ours": call, "passes": lambda: passes(model, x, rows, back, chunk), **theirs}, repeats)
     ours, alone = times.pop("ours"), times.pop("passes")
     assert isinstance(ours, float)

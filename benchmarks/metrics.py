@@ -36,7 +36,7 @@ from torchcam.metrics import DeletionInsertionMetric
 
 sys.path.extend([str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")])
 
-from measuring import CHUNK, Counted, logit
+from measuring import Counted, logit, usual
 
 from runners import baselines
 from runners.measures import curves, faithfulness, robustness, subsets
@@ -335,16 +335,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--images", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--chunk", type=int, help="rows per call of ours and captum's; by default 16, 128 on a GPU")
+    parser.add_argument("--chunk", type=int, help="rows per call of ours and captum's; else what the gate takes")
     parser.add_argument("--case", action="append", help="beginning of a case's name; several are allowed")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     warnings.simplefilter("ignore")
     device = torch.device(given.device)
-    chunk = given.chunk or (128 if device.type == "cuda" else CHUNK)
     torch.manual_seed(0)
     model = DenseNet121(spatial_dims=2, in_channels=1, out_channels=2).to(device).eval().requires_grad_(False)
     x = (torch.randn(given.images, 1, SIDE, SIDE).cumsum(-1).cumsum(-2) / 100).to(device)
+    chunk = given.chunk or usual(model, x)
     values = saliency(model, x) * x.mean(1)
     place = torch.cuda.get_device_name() if device.type == "cuda" else f"{given.threads} CPU thread(s)"
     print(f"DenseNet-121, {given.images} × 1 × {SIDE}², {place}, chunks of {chunk}; Quantus {quantus.__version__}")
