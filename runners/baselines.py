@@ -236,18 +236,15 @@ def blurred(x: Tensor, share: float = BLUR) -> Tensor:
 def smoothed(x: Tensor, sigmas: Sequence[float]) -> Tensor:
     """Return ``x`` ``(B, C, *spatial)`` under a Gaussian, mirrored at the borders, with a width in pixels per axis."""
     for axis, sigma in enumerate(sigmas, start=2):
-        radius = min(math.ceil(3 * sigma), x.shape[axis] - 1)
+        length = x.shape[axis]
+        radius = min(math.ceil(3 * sigma), length - 1)
         if radius == 0:
             continue
-        offsets = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
+        offsets = torch.arange(-radius, radius + 1)
         kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-        line = x.movedim(axis, -1)
-        flat = line.reshape(-1, 1, x.shape[axis])
-        before, after = flat[..., 1 : radius + 1].flip(-1), flat[..., -radius - 1 : -1].flip(-1)
-        # F.pad's reflection has no gradient of more than 65,535 rows on CUDA
-        x = (
-            F.conv1d(torch.cat([before, flat, after], -1), (kernel / kernel.sum()).view(1, 1, -1))
-            .view(line.shape)
-            .movedim(-1, axis)
-        )
+        seen = (torch.arange(length)[:, None] + offsets).abs()
+        seen = torch.where(seen < length, seen, 2 * (length - 1) - seen)
+        # a product with a matrix is many times faster than a convolution as wide as the image
+        weights = torch.zeros(length, length).scatter_add_(1, seen, (kernel / kernel.sum()).expand(length, -1))
+        x = (x.movedim(axis, -1) @ weights.T.to(x)).movedim(-1, axis)
     return x

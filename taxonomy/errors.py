@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from taxonomy.requirements import Gap
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 class AtlasError(Exception):
     """Base class: the message says what was given, what is allowed and what to do."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let an error travel between processes, whatever its class is made from."""
+        return AtlasError.__new__, (type(self), *self.args), self.__dict__
 
 
 class KBError(AtlasError):

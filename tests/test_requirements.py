@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
 
-from taxonomy import Gap, Profile, RequirementError, conditions, gaps, load_kb
+from taxonomy import Gap, KBError, Profile, RequirementError, TargetError, UnknownIdError, conditions, gaps, load_kb
 from taxonomy.schema import NeedWord, Requires
 
 TOY = Path(__file__).parent / "toy_kb"
@@ -66,3 +67,17 @@ def test_gap_and_condition_divide_the_needs_that_are_not_there(words: dict[str, 
         profile = Profile(has=frozenset(every[:position]), lacks={need: "so"})
         assert [gap.need for gap in gaps(requires, profile, words)] == [need]
         assert conditions(requires, profile, words) == [words[n].condition for n in every[position + 1 :]]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RequirementError("grad_cam", [Gap("gradients", "it needs gradients.")]),
+        UnknownIdError("lyme", ["lime"]),
+        KBError(["a.yaml:1: name"]),
+        TargetError("no"),
+    ],
+)
+def test_errors_travel_between_processes(error: Exception) -> None:
+    other = pickle.loads(pickle.dumps(error))  # noqa: S301 (made here)
+    assert (type(other), str(other), vars(other)) == (type(error), str(error), vars(error))
