@@ -14,6 +14,7 @@ backwards. What is done is told on the way; the tables come at the end, as docs/
 from __future__ import annotations
 
 import argparse
+import copy
 import functools
 import json
 import platform
@@ -183,8 +184,6 @@ def of_grad_cam(model: nn.Module, x: Tensor, _chunk: int) -> Calls:
 
 def of_zennit(model: nn.Module, x: Tensor, _chunk: int) -> Calls:
     """Calls of zennit, on a copy: where a composite fails half-way, it leaves the model changed."""
-    import copy
-
     from zennit.attribution import Gradient
     from zennit.canonizers import SequentialMergeBatchNorm
     from zennit.composites import EpsilonAlpha2Beta1, EpsilonPlus
@@ -237,11 +236,12 @@ def of_lime(model: nn.Module, x: Tensor, chunk: int) -> Calls:
 
 
 def of_shap(model: nn.Module, x: Tensor, chunk: int) -> Calls:
-    """SHAP's partition and gradient explainers."""
+    """SHAP's explainers, on a copy for the same reason."""
     import shap
 
     if x.ndim != 4:
         return {}
+    model = copy.deepcopy(model)
     image = x.permute(0, 2, 3, 1).numpy()
 
     def ask(batch: Any) -> Any:
@@ -264,8 +264,6 @@ def of_shap(model: nn.Module, x: Tensor, chunk: int) -> Calls:
 
 def of_medcam(model: nn.Module, x: Tensor, _chunk: int) -> Calls:
     """Calls of medcam; it changes the model, so each call pays for a copy as its users do."""
-    import copy
-
     from medcam import medcam
 
     def cam(kind: str) -> Callable[[], object]:
