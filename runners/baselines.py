@@ -241,10 +241,10 @@ def smoothed(x: Tensor, sigmas: Sequence[float]) -> Tensor:
         if radius == 0:
             continue
         offsets = torch.arange(-radius, radius + 1)
-        kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+        kernel = torch.exp(-0.5 * (offsets.double() / sigma) ** 2)
         seen = (torch.arange(length)[:, None] + offsets).abs()
         seen = torch.where(seen < length, seen, 2 * (length - 1) - seen)
         # a product with a matrix is many times faster than a convolution as wide as the image
-        weights = torch.zeros(length, length).scatter_add_(1, seen, (kernel / kernel.sum()).expand(length, -1))
+        weights = kernel.new_zeros(length, length).scatter_add_(1, seen, (kernel / kernel.sum()).expand(length, -1))
         x = (x.movedim(axis, -1) @ weights.T.to(x)).movedim(-1, axis)
     return x
