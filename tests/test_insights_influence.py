@@ -46,7 +46,7 @@ def world(dims=2):
     planted = (y == 0).nonzero()[:6, 0]
     x[planted], y[planted] = stamped(x[planted]), 1
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(dims - 2)
+        torch.manual_seed(0 if dims == 2 else 4)  # learned surely: weights 1e-6 apart find the same cases
         model = _trained(Small(dims), x, y, 90 if dims == 2 else 110)
     return model, Cohort(x, y, NAMES), planted.tolist()
 
