@@ -140,11 +140,8 @@ class Mode(TorchFunctionMode):
     def handle_in_place(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Compute a call that changes its first argument: out of place on a copy, then write back."""
         target = args[0]
-        kwargs.pop("inplace", None)
-        if name in ("relu", "relu6", "silu", "mish"):
-            args = args[:1]
-        result = self.handle(name, _out_of_place(function, name), [target.clone(), *args[1:]], kwargs)
-        return target.copy_(result)
+        plain, rest = _out_of_place(function, name, args, kwargs)
+        return target.copy_(self.handle(name, plain, [target.clone(), *rest], kwargs))
 
     def wants(self, name: str, args: Sequence[Any]) -> bool:
         """Say whether the mode has a rule for this call."""
@@ -155,13 +152,16 @@ class Mode(TorchFunctionMode):
         raise NotImplementedError
 
 
-def _out_of_place(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+def _out_of_place(
+    function: Callable[..., Any], name: str, args: Sequence[Any], kwargs: dict[str, Any]
+) -> tuple[Callable[..., Any], Sequence[Any]]:
+    """Return what computes the same out of place, and the arguments behind the first; the flag is taken from both."""
+    kwargs.pop("inplace", None)
+    rest = () if name in ("relu", "relu6", "silu", "mish") else args[1:]
     raw: str = function.__name__
     if not raw.endswith("_"):
-        return function  # a functional with inplace=True: the flag is dropped
-    if hasattr(torch, name):
-        return getattr(torch, name)  # type: ignore[no-any-return]
-    return getattr(F, name)  # type: ignore[no-any-return]
+        return function, rest
+    return getattr(torch if hasattr(torch, name) else F, name), rest
 
 
 def attention(mode: Mode, record: Callable[[Tensor], None], args: Sequence[Any], kwargs: dict[str, Any]) -> Tensor:
@@ -694,8 +694,13 @@ class DeepLift(Mode):
         if name == "softmax":
             return _softmax_from(args[0], there[0], kwargs.get("dim", args[1] if len(args) > 1 else -1))
         rest = args[1:]
-        rule = _max_pool_from if name in MAX_POOLS else _rescaled
-        return rule(lambda x: function(x, *rest, **kwargs), args[0], *there, exact=name == "relu")
+
+        def forward(x: Tensor) -> Any:
+            return function(x, *rest, **kwargs)
+
+        if name in MAX_POOLS:
+            return _max_pool_from(forward, args[0], *there)
+        return _rescaled(forward, args[0], *there, exact=name == "relu")
 
     def handle_in_place(self, name: str, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
         if name not in ACTIVATIONS:
@@ -705,9 +710,7 @@ class DeepLift(Mode):
             self._there(name, target.clone())
             return function(*args, **kwargs)
         (there,) = self._there(name, target) or ()
-        kwargs.pop("inplace", None)
-        rest = () if name in ("relu", "relu6", "silu", "mish") else args[1:]
-        plain = _out_of_place(function, name)
+        plain, rest = _out_of_place(function, name, args, kwargs)
         return _rescaled(lambda x: plain(x, *rest, **kwargs), target, there, exact=name == "relu", in_place=True)
 
     def close(self) -> None:
@@ -802,7 +805,7 @@ def _softmax_from(x: Tensor, there: Tensor, dim: int) -> Tensor:
     return _midway(torch.mul, e, _rescaled(torch.reciprocal, total, other_total), other_e, other_total.reciprocal())
 
 
-def _max_pool_from(function: Callable[[Tensor], Any], x: Tensor, there: Tensor, *, exact: bool) -> Any:  # noqa: ARG001
+def _max_pool_from(function: Callable[[Tensor], Any], x: Tensor, there: Tensor) -> Tensor:
     """Max pooling: the difference of two maxima is shared between the places of both (arXiv 1704.02685)."""
     with torch.enable_grad():
         pair = [t.detach().requires_grad_() for t in (x, there)]
