@@ -123,8 +123,10 @@ def test_the_same_seed_gives_the_same_numbers_one_by_one_and_in_batches(
 
     a, b = keyed(results.rows(BENCHMARK)), keyed(other.rows(BENCHMARK))
     assert a.keys() == b.keys()
-    # on some CPUs a rounding error of a batch decides another maximum
-    assert [a[k] for k in a if a[k] is not None] == pytest.approx([b[k] for k in a if b[k] is not None], abs=1e-2)
+    for metric in {key[1] for key in a}:
+        mine = [k for k in a if k[1] == metric and a[k] is not None]
+        near = 1e-2 if metric == "deletion" else 2e-3  # on some CPUs rounding swaps neighbours in the order of pixels
+        assert [a[k] for k in mine] == pytest.approx([b[k] for k in mine], rel=1e-3, abs=near)
     other.close()
 
 
@@ -403,7 +405,7 @@ def test_the_quick_level_shows_the_known_facts(results: Results, monkeypatch: py
         better, of = re.findall(r"better on (\d+) of (\d+) tasks", mine[0].text)[0]
         assert int(better) > int(of) / 2, mine[0].text
         shown += bool(mine[0].holds)
-    assert shown >= 4
+    assert shown >= 5
     by_task = {one.task: one for one in boards.tables(results.rows(BENCHMARK), kb) if one.metric == "mprt"}
     assert len(by_task) == len(tasks)
     for table in by_task.values():
